@@ -1,0 +1,136 @@
+// Package catalog is the declared state of a cluster: nodes, profiles, images, overlays, networks, relays,
+// controllers and join tokens, and the changes that can be made to them.
+//
+// A Catalog is one immutable revision. Apply makes the next one out of a Change, and it is a pure function:
+// every controller and every relay that applies the same changes holds the same catalog, which its Hash shows.
+// Nothing here reads a clock, opens a file or starts a goroutine; times come in as values.
+package catalog
+
+import (
+	"iter"
+	"net/netip"
+	"strings"
+)
+
+// Catalog is one revision of all declared state. It is never changed once published, so any number of
+// goroutines may read it without a lock. The zero Catalog is the empty one that a new cluster starts from.
+type Catalog struct {
+	Revision Revision // of the last entry applied, rejected ones included
+	Hash     Hash     // rolls over every entry; equal at equal revision everywhere
+	Cluster  Cluster
+
+	nodes       table[*Node]
+	profiles    table[*Profile]
+	networks    table[*Network]
+	images      table[*Image]
+	overlays    table[*Overlay]
+	relays      table[*Relay]
+	controllers table[*Controller]
+	tokens      table[*Token]
+	requests    requests
+
+	// Where nodes are found by what they declare themselves; kept by putNode and dropNode alone.
+	byHardware table[NodeName]
+	byAddress  table[NodeName]
+}
+
+// Node returns the node of that name.
+func (c *Catalog) Node(name NodeName) (*Node, bool) { return c.nodes.get(string(name)) }
+
+// Nodes yields all nodes in the byte order of their names.
+func (c *Catalog) Nodes() iter.Seq[*Node] { return c.nodes.values() }
+
+// NodeCount is the number of nodes.
+func (c *Catalog) NodeCount() int { return c.nodes.len() }
+
+// NodeByHardware returns the node that declares the hardware address.
+func (c *Catalog) NodeByHardware(hw HardwareAddr) (*Node, bool) {
+	name, ok := c.byHardware.get(string(hw))
+	if !ok {
+		return nil, false
+	}
+	return c.Node(name)
+}
+
+// NodeByAddress returns the node that declares the IP address.
+func (c *Catalog) NodeByAddress(a netip.Addr) (*Node, bool) {
+	name, ok := c.byAddress.get(a.String())
+	if !ok {
+		return nil, false
+	}
+	return c.Node(name)
+}
+
+// Profile returns the profile of that name.
+func (c *Catalog) Profile(name ProfileName) (*Profile, bool) { return c.profiles.get(string(name)) }
+
+// Profiles yields all profiles in the order of their names.
+func (c *Catalog) Profiles() iter.Seq[*Profile] { return c.profiles.values() }
+
+// Network returns the network of that name.
+func (c *Catalog) Network(name NetworkName) (*Network, bool) { return c.networks.get(string(name)) }
+
+// Networks yields all networks in the order of their names.
+func (c *Catalog) Networks() iter.Seq[*Network] { return c.networks.values() }
+
+// NetworkOf returns the network whose prefix holds the address; the longest prefix wins.
+func (c *Catalog) NetworkOf(a netip.Addr) (*Network, bool) {
+	var best *Network
+	for n := range c.Networks() {
+		if n.Prefix.Contains(a) && (best == nil || n.Prefix.Bits() > best.Prefix.Bits()) {
+			best = n
+		}
+	}
+	return best, best != nil
+}
+
+// Image returns the image of that name.
+func (c *Catalog) Image(name ImageName) (*Image, bool) { return c.images.get(string(name)) }
+
+// Images yields all images in the order of their names.
+func (c *Catalog) Images() iter.Seq[*Image] { return c.images.values() }
+
+// ImageVersion returns what "name", "name:tag" or "name@id" stands for now.
+func (c *Catalog) ImageVersion(ref string) (*Image, ImageVersion, bool) {
+	name, version := SplitImage(ref)
+	img, ok := c.Image(name)
+	if !ok {
+		return nil, ImageVersion{}, false
+	}
+	v, ok := img.Version(version)
+	return img, v, ok
+}
+
+// SplitImage takes "name", "name:tag" or "name@id" apart; without a version it says TagLatest.
+func SplitImage(ref string) (ImageName, string) {
+	if i := strings.IndexAny(ref, ":@"); i >= 0 {
+		return ImageName(ref[:i]), ref[i+1:]
+	}
+	return ImageName(ref), TagLatest
+}
+
+// Overlay returns the overlay of that name.
+func (c *Catalog) Overlay(name OverlayName) (*Overlay, bool) { return c.overlays.get(string(name)) }
+
+// Overlays yields all overlays in the order of their names.
+func (c *Catalog) Overlays() iter.Seq[*Overlay] { return c.overlays.values() }
+
+// Relay returns the admitted relay of that name.
+func (c *Catalog) Relay(name RelayName) (*Relay, bool) { return c.relays.get(string(name)) }
+
+// Relays yields all admitted relays in the order of their names.
+func (c *Catalog) Relays() iter.Seq[*Relay] { return c.relays.values() }
+
+// Controller returns the controller of that name.
+func (c *Catalog) Controller(name ControllerName) (*Controller, bool) {
+	return c.controllers.get(string(name))
+}
+
+// Controllers yields all controllers in the order of their names.
+func (c *Catalog) Controllers() iter.Seq[*Controller] { return c.controllers.values() }
+
+// Token returns the join token of that ID.
+func (c *Catalog) Token(id string) (*Token, bool) { return c.tokens.get(id) }
+
+// Tokens yields all join tokens in the order of their IDs.
+func (c *Catalog) Tokens() iter.Seq[*Token] { return c.tokens.values() }

@@ -1,0 +1,253 @@
+package catalog
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// EntryFormat is the version of Entry's encoding that this program writes; it reads no later one.
+//
+// History: 1 (2026-11) first.
+const EntryFormat = 1
+
+// MaxEntry bounds the bytes of an encoded Entry.
+const MaxEntry = 8 << 20
+
+// Entry is a change as it stands in the log: what, by whom, when, and under which condition. By and At are
+// stamped by the controller that accepts the change, before the log, so that Apply needs no clock.
+type Entry struct {
+	Request string    // the client's name for this write; a second entry of that name is answered like the first, and not applied
+	By      string    // who asked for it
+	At      time.Time // when it was accepted
+	If      Revision  // 0, or: reject unless nothing has changed since this revision
+	Change  Change
+}
+
+// Change is one of the things that can be written; the set is closed. All of a change happens, or nothing.
+type Change interface {
+	// apply changes the draft, a copy that is dropped when it fails. It must be deterministic.
+	apply(draft *Catalog, e *Entry) error
+}
+
+// The changes. A name ends up in the log and in feeds: never rename one.
+var kinds = map[string]reflect.Type{
+	"cluster.init":      reflect.TypeFor[InitCluster](),
+	"node.add":          reflect.TypeFor[AddNodes](),
+	"node.set":          reflect.TypeFor[SetNodes](),
+	"node.delete":       reflect.TypeFor[DeleteNodes](),
+	"profile.add":       reflect.TypeFor[AddProfile](),
+	"profile.set":       reflect.TypeFor[SetProfiles](),
+	"profile.delete":    reflect.TypeFor[DeleteProfile](),
+	"network.add":       reflect.TypeFor[AddNetwork](),
+	"network.set":       reflect.TypeFor[SetNetwork](),
+	"network.delete":    reflect.TypeFor[DeleteNetwork](),
+	"image.put":         reflect.TypeFor[PutImage](),
+	"image.tag":         reflect.TypeFor[TagImage](),
+	"image.delete":      reflect.TypeFor[DeleteImage](),
+	"overlay.put":       reflect.TypeFor[PutOverlay](),
+	"overlay.delete":    reflect.TypeFor[DeleteOverlay](),
+	"token.add":         reflect.TypeFor[AddToken](),
+	"token.delete":      reflect.TypeFor[DeleteToken](),
+	"relay.admit":       reflect.TypeFor[AdmitRelay](),
+	"relay.set":         reflect.TypeFor[SetRelay](),
+	"relay.delete":      reflect.TypeFor[DeleteRelay](),
+	"controller.admit":  reflect.TypeFor[AdmitController](),
+	"controller.delete": reflect.TypeFor[DeleteController](),
+}
+
+type (
+	// InitCluster makes the cluster with its first controller and default profile; it must be the first change.
+	InitCluster struct {
+		Cluster    Cluster    `json:"cluster"`
+		Controller Controller `json:"controller"`
+	}
+
+	// AddNodes makes nodes that do not exist.
+	AddNodes struct {
+		Nodes []Node `json:"nodes"`
+	}
+	// SetNodes changes nodes alike: settings as Settings.Patch does, and the list of profiles if there is one.
+	SetNodes struct {
+		Nodes    []NodeName     `json:"nodes"`
+		Profiles *[]ProfileName `json:"profiles,omitempty"`
+		Set      Settings       `json:"set,omitzero"`
+		Unset    []string       `json:"unset,omitempty"`
+	}
+	DeleteNodes struct {
+		Nodes []NodeName `json:"nodes"`
+	}
+
+	AddProfile struct {
+		Profile Profile `json:"profile"`
+	}
+	// SetProfiles changes profiles alike, as SetNodes does nodes.
+	SetProfiles struct {
+		Names    []ProfileName  `json:"names"`
+		Profiles *[]ProfileName `json:"profiles,omitempty"`
+		Set      Settings       `json:"set,omitzero"`
+		Unset    []string       `json:"unset,omitempty"`
+	}
+	DeleteProfile struct {
+		Name ProfileName `json:"name"`
+	}
+
+	AddNetwork struct {
+		Network Network `json:"network"`
+	}
+	// SetNetwork replaces a network as a whole.
+	SetNetwork struct {
+		Network Network `json:"network"`
+	}
+	DeleteNetwork struct {
+		Name NetworkName `json:"name"`
+	}
+
+	// PutImage adds a version to an image, which it makes if need be, and moves TagLatest and Tags to it.
+	// The version's chunks must be durable on a majority of the controllers before.
+	PutImage struct {
+		Name    ImageName    `json:"name"`
+		Version ImageVersion `json:"version"`
+		Tags    []string     `json:"tags,omitempty"`
+	}
+	// TagImage moves a tag to a version: a roll-back is that, too.
+	TagImage struct {
+		Name    ImageName `json:"name"`
+		Tag     string    `json:"tag"`
+		Version chunk.ID  `json:"version"`
+	}
+	// DeleteImage removes an image, or only one version of it. It is refused while nodes or profiles use it.
+	DeleteImage struct {
+		Name    ImageName `json:"name"`
+		Version chunk.ID  `json:"version,omitzero"`
+	}
+
+	PutOverlay struct {
+		Overlay Overlay `json:"overlay"`
+	}
+	DeleteOverlay struct {
+		Name OverlayName `json:"name"`
+	}
+
+	AddToken struct {
+		Token Token `json:"token"`
+	}
+	DeleteToken struct {
+		ID string `json:"id"`
+	}
+
+	// AdmitRelay uses a token up by one and admits the relay under what the token says of name, place and networks.
+	AdmitRelay struct {
+		Token string `json:"token"`
+		Hash  []byte `json:"hash"` // SHA-256 of the secret that was shown
+		Relay Relay  `json:"relay"`
+	}
+	// SetRelay changes where a relay stands and what it serves.
+	SetRelay struct {
+		Name     RelayName      `json:"name"`
+		Rack     *string        `json:"rack,omitempty"`
+		Zone     *string        `json:"zone,omitempty"`
+		Networks *[]NetworkName `json:"networks,omitempty"`
+	}
+	// DeleteRelay takes the admission of a relay back.
+	DeleteRelay struct {
+		Name RelayName `json:"name"`
+	}
+
+	// AdmitController uses a token up by one and records the controller.
+	AdmitController struct {
+		Token      string     `json:"token"`
+		Hash       []byte     `json:"hash"`
+		Controller Controller `json:"controller"`
+	}
+	DeleteController struct {
+		Name ControllerName `json:"name"`
+	}
+)
+
+// entryWire is an Entry's one encoding, for the log and for feeds.
+type entryWire struct {
+	Format  int             `json:"format"`
+	Request string          `json:"request,omitempty"`
+	By      string          `json:"by,omitempty"`
+	At      time.Time       `json:"at"`
+	If      Revision        `json:"if,omitempty"`
+	Kind    string          `json:"kind"`
+	Change  json.RawMessage `json:"change"`
+}
+
+// KindOf returns the name of a change's kind, such as "node.set".
+func KindOf(c Change) string {
+	t := reflect.TypeOf(c)
+	for name, k := range kinds {
+		if k == t {
+			return name
+		}
+	}
+	return fmt.Sprintf("%T", c)
+}
+
+// Encode writes the entry for the log. Over MaxEntry it is fault.Invalid.
+func (e Entry) Encode() ([]byte, error) {
+	body, err := json.Marshal(e.Change)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "encoding change")
+	}
+	b, err := json.Marshal(entryWire{Format: EntryFormat, Request: e.Request, By: e.By, At: e.At.UTC(), If: e.If, Kind: KindOf(e.Change), Change: body})
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, err, "encoding entry")
+	}
+	if len(b) > MaxEntry {
+		return nil, fault.New(fault.Invalid, "the change takes %d bytes, more than %d", len(b), MaxEntry).WithFix("split it into smaller ones")
+	}
+	return b, nil
+}
+
+// DecodeEntry reads what Encode wrote. Unknown fields and kinds are errors, fault.Corrupt: a controller that
+// does not understand all of an entry must not guess, or it would hold another catalog than its peers.
+func DecodeEntry(b []byte) (Entry, error) {
+	var w entryWire
+	if err := strict(b, &w); err != nil {
+		return Entry{}, fault.Wrap(fault.Corrupt, err, "log entry cannot be decoded")
+	}
+	if w.Format > EntryFormat {
+		return Entry{}, fault.New(fault.Corrupt, "log entry has format %d; this program reads up to %d", w.Format, EntryFormat).WithFix("upgrade this controller or relay")
+	}
+	change, err := DecodeChange(w.Kind, w.Change)
+	if err != nil {
+		return Entry{}, fault.Wrap(fault.Corrupt, err, "log entry cannot be decoded")
+	}
+	return Entry{Request: w.Request, By: w.By, At: w.At, If: w.If, Change: change}, nil
+}
+
+// DecodeChange reads a change of the kind from its JSON; unknown kinds and fields are fault.Invalid.
+func DecodeChange(kind string, b []byte) (Change, error) {
+	t, ok := kinds[kind]
+	if !ok {
+		return nil, fault.New(fault.Invalid, "no change is called %q", clip(kind))
+	}
+	v := reflect.New(t)
+	if err := strict(b, v.Interface()); err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "change %s cannot be decoded", kind)
+	}
+	return v.Elem().Interface().(Change), nil
+}
+
+func strict(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows the value")
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+package catalog
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// SnapshotFormat is the version of the encoding of a whole catalog that this program writes.
+//
+// History: 1 (2026-11) first: a header line, a line a thing, and a last line with their SHA-256.
+const SnapshotFormat = 1
+
+// MaxSnapshotLine bounds a line of a snapshot, that is, one thing of the catalog.
+const MaxSnapshotLine = 16 << 20
+
+type snapshotHeader struct {
+	Format   int      `json:"wulfmesh_catalog"`
+	Revision Revision `json:"revision"`
+	Changed  Revision `json:"changed"`
+	Hash     Hash     `json:"hash"`
+	Cluster  Cluster  `json:"cluster"`
+}
+
+type snapshotLine struct {
+	Node       *Node       `json:"node,omitempty"`
+	Profile    *Profile    `json:"profile,omitempty"`
+	Network    *Network    `json:"network,omitempty"`
+	Image      *Image      `json:"image,omitempty"`
+	Overlay    *Overlay    `json:"overlay,omitempty"`
+	Relay      *Relay      `json:"relay,omitempty"`
+	Controller *Controller `json:"controller,omitempty"`
+	Token      *Token      `json:"token,omitempty"`
+	Request    *request    `json:"request,omitempty"`
+	End        string      `json:"end,omitempty"` // SHA-256 of all lines before
+}
+
+// WriteTo writes the whole catalog, line by line. Equal catalogs give equal bytes.
+func (c *Catalog) WriteTo(w io.Writer) (int64, error) {
+	s := snapshotWriter{buf: bufio.NewWriterSize(w, 64<<10), sum: sha256.New()}
+	s.line(snapshotHeader{SnapshotFormat, c.Revision, c.requests.changed, c.Hash, c.Cluster})
+	for v := range c.Networks() {
+		s.line(snapshotLine{Network: v})
+	}
+	for v := range c.Images() {
+		s.line(snapshotLine{Image: v})
+	}
+	for v := range c.Overlays() {
+		s.line(snapshotLine{Overlay: v})
+	}
+	for v := range c.Profiles() {
+		s.line(snapshotLine{Profile: v})
+	}
+	for v := range c.Nodes() {
+		s.line(snapshotLine{Node: v})
+	}
+	for v := range c.Relays() {
+		s.line(snapshotLine{Relay: v})
+	}
+	for v := range c.Controllers() {
+		s.line(snapshotLine{Controller: v})
+	}
+	for v := range c.Tokens() {
+		s.line(snapshotLine{Token: v})
+	}
+	for _, id := range c.requests.byAge.all() {
+		q, _ := c.requests.byID.get(id)
+		s.line(snapshotLine{Request: &q})
+	}
+	s.line(snapshotLine{End: hex.EncodeToString(s.sum.Sum(nil))})
+	if s.err == nil {
+		s.err = s.buf.Flush()
+	}
+	return s.n, s.err
+}
+
+type snapshotWriter struct {
+	buf *bufio.Writer
+	sum hash.Hash
+	n   int64
+	err error
+}
+
+func (s *snapshotWriter) line(v any) {
+	if s.err != nil {
+		return
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		s.err = fmt.Errorf("encoding catalog: %w", err)
+		return
+	}
+	b = append(b, '\n')
+	s.sum.Write(b)
+	n, err := s.buf.Write(b)
+	s.n, s.err = s.n+int64(n), err
+}
+
+// ReadSnapshot reads what WriteTo wrote. A byte missing, added or changed anywhere is fault.Corrupt.
+func ReadSnapshot(r io.Reader) (*Catalog, error) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 64<<10), MaxSnapshotLine)
+	sum := sha256.New()
+	next := func() ([]byte, bool) {
+		ok := lines.Scan()
+		return lines.Bytes(), ok
+	}
+	var h snapshotHeader
+	first, ok := next()
+	if !ok || strict(first, &h) != nil || h.Format == 0 {
+		return nil, fault.New(fault.Corrupt, "this is not a catalog")
+	}
+	if h.Format > SnapshotFormat {
+		return nil, fault.New(fault.Corrupt, "the catalog has format %d; this program reads up to %d", h.Format, SnapshotFormat).WithFix("upgrade wulfmesh here")
+	}
+	c := &Catalog{Revision: h.Revision, Hash: h.Hash, Cluster: h.Cluster}
+	c.requests.changed = h.Changed
+	load := c.newLoader()
+	for b, before := first, 0; ; before++ {
+		sum.Write(b)
+		sum.Write([]byte{'\n'})
+		if b, ok = next(); !ok {
+			return nil, fault.New(fault.Corrupt, "the catalog breaks off after %d lines", before+1)
+		}
+		var l snapshotLine
+		if err := strict(b, &l); err != nil {
+			return nil, fault.Wrap(fault.Corrupt, err, "line %d of the catalog", before+2)
+		}
+		if l.End != "" {
+			if l.End != hex.EncodeToString(sum.Sum(nil)) {
+				return nil, fault.New(fault.Corrupt, "the catalog does not match its digest")
+			}
+			break
+		}
+		load.put(&l)
+	}
+	if _, more := next(); more || lines.Err() != nil {
+		return nil, fault.New(fault.Corrupt, "something follows the end of the catalog")
+	}
+	load.commit()
+	return c, nil
+}
+
+// loader fills an empty catalog with things that were checked when they were written first.
+type loader struct {
+	c    *Catalog
+	edit *nodeEdit
+}
+
+func (c *Catalog) newLoader() loader { return loader{c, c.editNodes()} }
+
+func (l loader) put(v *snapshotLine) {
+	switch {
+	case v.Node != nil:
+		n := v.Node
+		l.edit.nodes.put(string(n.Name), n)
+		for _, d := range n.Settings.Nets {
+			if d.Hardware != nil {
+				l.edit.byHardware.put(string(*d.Hardware), n.Name)
+			}
+			if d.Address != nil {
+				l.edit.byAddress.put(d.Address.String(), n.Name)
+			}
+		}
+	case v.Profile != nil:
+		l.c.profiles.put(string(v.Profile.Name), v.Profile)
+	case v.Network != nil:
+		l.c.networks.put(string(v.Network.Name), v.Network)
+	case v.Image != nil:
+		l.c.images.put(string(v.Image.Name), v.Image)
+	case v.Overlay != nil:
+		l.c.overlays.put(string(v.Overlay.Name), v.Overlay)
+	case v.Relay != nil:
+		l.c.relays.put(string(v.Relay.Name), v.Relay)
+	case v.Controller != nil:
+		l.c.controllers.put(string(v.Controller.Name), v.Controller)
+	case v.Token != nil:
+		l.c.tokens.put(v.Token.ID, v.Token)
+	case v.Request != nil:
+		l.c.requests.add(*v.Request)
+	}
+}
+
+func (l loader) commit() { l.edit.commit() }

@@ -1,0 +1,163 @@
+package catalog
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+)
+
+// Revision is the place of a change in the replicated log. Revisions only grow; not every number is used.
+type Revision uint64
+
+// Cluster is what is decided once, when the first controller is made.
+type Cluster struct {
+	Name         string    `json:"name"`
+	CA           string    `json:"ca"`            // certificate of the cluster's own authority, PEM
+	ManifestKeys [][]byte  `json:"manifest_keys"` // Ed25519 public keys that may sign image manifests
+	Created      time.Time `json:"created"`
+}
+
+// Node is a machine that boots.
+type Node struct {
+	Name     NodeName      `json:"name"`
+	Profiles []ProfileName `json:"profiles,omitempty"` // in order; later ones win
+	Settings Settings      `json:"settings,omitzero"`  // win over all profiles
+	Created  time.Time     `json:"created,omitzero"`
+}
+
+// Profile holds settings that many nodes share. A profile may build on others, which it wins over.
+type Profile struct {
+	Name     ProfileName   `json:"name"`
+	Profiles []ProfileName `json:"profiles,omitempty"`
+	Settings Settings      `json:"settings,omitzero"`
+}
+
+// DefaultProfile is the profile that nodes get when they are added with none.
+const DefaultProfile ProfileName = "default"
+
+// Network is a range of addresses in which nodes boot.
+type Network struct {
+	Name    NetworkName  `json:"name"`
+	Prefix  netip.Prefix `json:"prefix"`
+	Gateway netip.Addr   `json:"gateway,omitzero"`
+	DNS     []netip.Addr `json:"dns,omitempty"`
+	NTP     []netip.Addr `json:"ntp,omitempty"`
+	Domain  string       `json:"domain,omitempty"`
+	MTU     int          `json:"mtu,omitempty"` // 0: the device's own
+	Pool    Range        `json:"pool,omitzero"` // for machines that are not known; none: they get no address
+	DHCP    string       `json:"dhcp"`          // DHCPAuthoritative, DHCPProxy or DHCPOff
+	Secrets string       `json:"secrets"`       // SecretsRelay or SecretsRefuse
+}
+
+// Range is a run of addresses, both ends included.
+type Range struct {
+	First netip.Addr `json:"first"`
+	Last  netip.Addr `json:"last"`
+}
+
+// Contains tells whether a is in the range. An empty range contains nothing.
+func (r Range) Contains(a netip.Addr) bool {
+	return r.First.IsValid() && a.Is4() == r.First.Is4() && a.Compare(r.First) >= 0 && a.Compare(r.Last) <= 0
+}
+
+// What relays do about DHCP in a network.
+const (
+	DHCPAuthoritative = "authoritative" // they give addresses and boot information
+	DHCPProxy         = "proxy"         // another server gives the addresses, they only say what to boot
+	DHCPOff           = "off"
+)
+
+// Who may hold the secrets of a network's nodes (such as SSH host keys) while nodes boot.
+const (
+	SecretsRelay  = "relay"  // the relays that serve the network hold its key, so nodes get them with every controller away
+	SecretsRefuse = "refuse" // nobody: nodes boot without
+)
+
+// Image is a name for versions of a node image.
+type Image struct {
+	Name     ImageName           `json:"name"`
+	Tags     map[string]chunk.ID `json:"tags"`     // tag to version; TagLatest is there always
+	Versions []ImageVersion      `json:"versions"` // oldest first
+}
+
+// TagLatest is the tag meant when none is said.
+const TagLatest = "latest"
+
+// MaxVersions bounds the versions that an image keeps; the oldest without a tag goes first.
+const MaxVersions = 64
+
+// ImageVersion is what the catalog knows of a version; the rest is in its manifest.
+type ImageVersion struct {
+	Manifest chunk.Ref      `json:"manifest"` // its ID names the version
+	Arch     string         `json:"arch"`
+	Kernels  []chunk.Kernel `json:"kernels"` // newest first
+	Size     int64          `json:"size"`    // bytes of its segments, as served
+	Unpacked int64          `json:"unpacked"`
+	Segments int            `json:"segments"`
+	Source   string         `json:"source,omitempty"`
+	Created  time.Time      `json:"created"`
+	By       string         `json:"by,omitempty"`
+}
+
+// Version returns the version that the image calls by a tag or by a manifest ID.
+func (i *Image) Version(tagOrID string) (ImageVersion, bool) {
+	id, ok := i.Tags[tagOrID]
+	if !ok {
+		var err error
+		if id, err = chunk.ParseID(tagOrID); err != nil {
+			return ImageVersion{}, false
+		}
+	}
+	for _, v := range i.Versions {
+		if v.Manifest.ID == id {
+			return v, true
+		}
+	}
+	return ImageVersion{}, false
+}
+
+// Overlay is a name for files and templates; their content is a chunk (see pkg/overlay).
+type Overlay struct {
+	Name    OverlayName `json:"name"`
+	Content chunk.Ref   `json:"content"`
+	Files   int         `json:"files"`
+	Shipped bool        `json:"shipped,omitempty"` // came with wulfmesh and is replaced by upgrades
+}
+
+// Relay is a relay that was admitted, and where it serves.
+type Relay struct {
+	Name      RelayName     `json:"name"`
+	Rack      string        `json:"rack,omitempty"`
+	Zone      string        `json:"zone,omitempty"`
+	Networks  []NetworkName `json:"networks"`  // the networks it serves
+	Addresses []netip.Addr  `json:"addresses"` // where nodes reach it
+	BootPort  uint16        `json:"boot_port"` // plain HTTP for firmware and boot loaders
+	MeshPort  uint16        `json:"mesh_port"` // HTTPS for agents and other relays
+	Mesh      string        `json:"mesh"`      // host:port at which other relays fetch chunks
+	Gossip    string        `json:"gossip"`    // host:port of its membership protocol
+	Key       []byte        `json:"key"`       // SHA-256 of its public key; a join under the same name needs the same key
+	Joined    time.Time     `json:"joined"`
+}
+
+// Controller is a member of the replicated log.
+type Controller struct {
+	Name   ControllerName `json:"name"`
+	API    string         `json:"api"` // host:port of its API and its place in the log
+	Key    []byte         `json:"key"` // SHA-256 of its public key
+	Joined time.Time      `json:"joined"`
+}
+
+// Token admits relays or controllers until it expires or is used up.
+type Token struct {
+	ID       string        `json:"id"`
+	Hash     []byte        `json:"hash"` // SHA-256 of the secret, which is not kept
+	Role     string        `json:"role"` // "relay" or "controller"
+	Name     string        `json:"name,omitempty"`
+	Rack     string        `json:"rack,omitempty"`
+	Zone     string        `json:"zone,omitempty"`
+	Networks []NetworkName `json:"networks,omitempty"`
+	Uses     int           `json:"uses"` // how often it may still be used
+	Expires  time.Time     `json:"expires"`
+	By       string        `json:"by,omitempty"`
+}
