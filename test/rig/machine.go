@@ -1,0 +1,203 @@
+package rig
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// MachineConfig describes a virtual machine.
+type MachineConfig struct {
+	Name     string   // also of its tap (at most 12 characters) and its console's file
+	MAC      string   // aa:bb:cc:dd:ee:ff
+	Firmware Firmware // what it starts with
+	Memory   int      // MiB; 0 means 512
+
+	// Of a Direct machine only: files on this computer, and the kernel's command line.
+	Kernel, Initrd, Append string
+}
+
+// A Machine is a virtual machine with one network card on a segment and a serial console. Its methods may be called
+// concurrently.
+type Machine struct {
+	config  MachineConfig
+	segment *Segment
+
+	mu      sync.Mutex
+	process *Process // of the present or the last run; nil before the first
+	monitor *monitor
+}
+
+// Machine adds a machine, switched off, to the segment.
+func (s *Segment) Machine(config MachineConfig) (*Machine, error) {
+	config.Memory = cmp.Or(config.Memory, 512)
+	m := &Machine{config: config, segment: s}
+	if config.Firmware == UEFI || config.Firmware == UEFIHTTP {
+		// Its own variables, kept from one start to the next as a real machine keeps its own.
+		_, vars := ovmf()
+		data, err := os.ReadFile(vars)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(m.vars(), data, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return m, s.tap(m.tap())
+}
+
+func (m *Machine) vars() string { return m.segment.rig.file(m.config.Name + ".vars") }
+func (m *Machine) tap() string  { return "t-" + m.config.Name }
+
+// Name is the name that the machine was made with.
+func (m *Machine) Name() string { return m.config.Name }
+
+// MAC is the hardware address of its network card.
+func (m *Machine) MAC() string { return m.config.MAC }
+
+// PowerOn switches the machine on; it must be off.
+func (m *Machine) PowerOn() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process != nil && m.process.Running() {
+		return fmt.Errorf("%s is on already", m.config.Name)
+	}
+	// The monitor is a socket that QEMU inherits: no path to collide, nothing to clean up.
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "qmp"), os.NewFile(uintptr(pair[1]), "qmp")
+	r := m.segment.rig
+	m.process, err = r.start(m.segment.space, m.config.Name, r.file(m.config.Name+".console"),
+		[]*os.File{theirs}, append([]string{emulator()}, m.arguments(accel())...))
+	if err != nil {
+		ours.Close()
+		return err
+	}
+	if m.monitor, err = newMonitor(ours); err != nil {
+		m.process.Kill()
+		return fmt.Errorf("%s: QEMU did not start: %w\n%s", m.config.Name, err, m.process.output.Tail(5))
+	}
+	return nil
+}
+
+// PowerOff takes the current away: nothing in the machine hears of it.
+func (m *Machine) PowerOff() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process != nil {
+		m.process.Kill()
+	}
+	if m.monitor != nil {
+		m.monitor.close()
+		m.monitor = nil
+	}
+}
+
+// PowerCycle switches the machine off and on.
+func (m *Machine) PowerCycle() error {
+	m.PowerOff()
+	return m.PowerOn()
+}
+
+// Reset presses the reset button: the machine starts anew, with the same console and the same clock on it.
+func (m *Machine) Reset() error { return m.command("system_reset") }
+
+// PressPower presses the power button for a moment: a running system shuts down.
+func (m *Machine) PressPower() error { return m.command("system_powerdown") }
+
+func (m *Machine) command(name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.monitor == nil {
+		return fmt.Errorf("%s is off", m.config.Name)
+	}
+	return m.monitor.execute(name)
+}
+
+// Console is what the present run of the machine, or the last one, has written to its serial port. It is nil before the
+// first.
+func (m *Machine) Console() *Output {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.process == nil {
+		return nil
+	}
+	return m.process.output
+}
+
+// WaitOff blocks until the machine has switched itself off.
+func (m *Machine) WaitOff(ctx context.Context) error {
+	m.mu.Lock()
+	p := m.process
+	m.mu.Unlock()
+	if p == nil {
+		return errors.New("it was never on")
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s is still on: %w; its last lines:\n%s", m.config.Name, context.Cause(ctx), p.output.Tail(15))
+	}
+}
+
+// accel is how QEMU runs the machine's instructions. Software emulation works everywhere and is the default, because a
+// /dev/kvm that exists may still not be usable; WULF_E2E_ACCEL=kvm asks for the fast way.
+func accel() string { return cmp.Or(os.Getenv("WULF_E2E_ACCEL"), "tcg") }
+
+// arguments is QEMU's command line.
+func (m *Machine) arguments(accel string) []string {
+	c := m.config
+	cpu := "host"
+	if accel != "kvm" {
+		// The plainest 64-bit processor is the fastest to emulate; these features make it one of the "x86-64-v2" level that
+		// Enterprise Linux 9 asks for, with a source of random numbers, without which key making waits.
+		cpu = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm,+rdrand"
+	}
+	card := "virtio-net-pci,netdev=n0,mac=" + c.MAC + ",bootindex=1"
+	machine := "q35"
+	args := []string{
+		"-name", c.Name, "-accel", accel, "-cpu", cmp.Or(os.Getenv("WULF_E2E_CPU"), cpu), "-m", fmt.Sprint(c.Memory),
+		"-nodefaults", "-display", "none", "-serial", "stdio",
+		"-chardev", "socket,id=qmp,fd=3", "-mon", "chardev=qmp,mode=control",
+		"-netdev", "tap,id=n0,ifname=" + m.tap() + ",script=no,downscript=no",
+		"-device", "virtio-rng-pci",
+		// A BIOS that found nothing to boot from tries again, as servers do.
+		"-boot", "reboot-timeout=2000",
+	}
+	switch c.Firmware {
+	case BIOS:
+		machine += ",graphics=off" // SeaBIOS and iPXE write to the serial port instead
+	case UEFI, UEFIHTTP:
+		code, _ := ovmf()
+		card += ",romfile=" // no iPXE in the card: the firmware's own network stack is what is tested
+		off := "opt/org.tianocore/IPv4PXESupport"
+		if c.Firmware == UEFI {
+			off = "opt/org.tianocore/IPv4HTTPSupport" // unknown to older firmware, which then has it off or last
+		}
+		args = append(args,
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+code,
+			"-drive", "if=pflash,unit=1,format=raw,file="+m.vars(),
+			"-fw_cfg", "name="+off+",string=n",
+			"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n") // saves its long wait for a router
+	case Direct:
+		card += ",romfile="
+		args = append(args, "-kernel", c.Kernel, "-append", strings.TrimSpace("console=ttyS0 "+c.Append))
+		if c.Initrd != "" {
+			args = append(args, "-initrd", c.Initrd)
+		}
+	}
+	return append(args, "-machine", machine, "-device", card)
+}
+
+// monitorPatience bounds an answer of QEMU's monitor: it comes from the same computer, but with many machines on few
+// cores it may be slow.
+const monitorPatience = 30 * time.Second
