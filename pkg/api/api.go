@@ -1,0 +1,78 @@
+// Package api is what wulfmesh's programs say to each other over HTTP: paths, wire types, errors, and the client.
+//
+// It speaks HTTP and JSON only, because iPXE, an initramfs and curl speak them too. Controllers serve the /v1
+// paths below to operators, relays and each other; relays serve nodes.
+package api
+
+// ALPN protocols of a controller's one listener: what a connection is for is settled in the TLS handshake.
+const (
+	ALPNRaft = "wulf-raft/1"
+	ALPNHTTP = "http/1.1"
+	ALPNH2   = "h2"
+)
+
+// Default ports.
+const (
+	PortController = 4400 // API and replicated log
+	PortBoot       = 4480 // relay: plain HTTP for firmware and boot loaders
+	PortMesh       = 4481 // relay: HTTPS for agents and other relays
+	PortGossip     = 4482 // relay: membership, TCP and UDP
+)
+
+// Paths that controllers serve. Names in braces are path values of http.ServeMux.
+const (
+	PathChanges     = "/v1/changes"              // POST ChangeRequest → ChangeResult
+	PathCatalog     = "/v1/catalog"              // GET ?since=&wait= → Delta, or a snapshot (see feed.go)
+	PathChunk       = "/v1/chunks/{id}"          // GET, HEAD, PUT (controllers only)
+	PathEvents      = "/v1/events"               // POST EventBatch
+	PathRelayStatus = "/v1/relays/{name}/status" // POST RelayStatus, by that relay
+	PathStatus      = "/v1/status"               // GET ControllerStatus
+	PathSecrets     = "/v1/secrets"              // GET RelaySecrets, by a relay
+	PathJoinRelay   = "/v1/join/relay"           // POST JoinRelay → JoinedRelay, by token
+	PathJoinControl = "/v1/join/controller"      // POST JoinController → JoinedController, by token
+	PathRenew       = "/v1/certificate"          // POST CertificateRequest → Certificate: a new one for the caller
+	PathTokens      = "/v1/tokens"               // GET → []catalog.Token; POST TokenRequest → TokenResult
+	PathNodes       = "/v1/nodes"                // GET → List[NodeView]
+	PathNode        = "/v1/nodes/{name}"         // GET → NodeView, resolved with blame
+	PathWhy         = "/v1/nodes/{name}/why"     // GET → Why
+	PathProfiles    = "/v1/profiles"             // GET → List[catalog.Profile]
+	PathNetworks    = "/v1/networks"             // GET → List[catalog.Network]
+	PathImages      = "/v1/images"               // GET → List[catalog.Image]
+	PathImage       = "/v1/images/{name}"        // POST a tar → NDJSON of ImportProgress
+	PathOverlays    = "/v1/overlays"             // GET → List[catalog.Overlay]
+	PathOverlay     = "/v1/overlays/{name}"      // GET → the overlay's content; PUT it
+	PathRelays      = "/v1/relays"               // GET → List[RelayView]
+	PathControllers = "/v1/controllers"          // GET → List[ControllerView]
+	PathController  = "/v1/controllers/{name}"   // DELETE: out of the replicated log and the catalog
+	PathLeader      = "/v1/leader"               // POST ?to=NAME: hand leadership over
+	PathBoots       = "/v1/boots"                // GET ?node=&watch= → List[Boot], or NDJSON of boot.Event
+)
+
+// Paths that relays serve.
+const (
+	PathScript      = "/boot/{hw}/script"      // plain: the machine's iPXE script
+	PathBootOverlay = "/boot/{hw}/overlay"     // plain, ?ticket=: the overlays as a cpio archive, for a one-stage boot
+	PathNodeChunk   = "/chunk/{id}"            // plain and HTTPS
+	PathFile        = "/file/{id}"             // plain and HTTPS: all segments of a manifest, one after the other
+	PathLoader      = "/loader/{name}"         // plain: boot programs, for UEFI HTTP boot
+	PathSessions    = "/v1/sessions"           // HTTPS: POST SessionRequest → Session
+	PathNodeOverlay = "/overlay/{node}/{kind}" // HTTPS, session: overlays as a tar; kind is system or runtime
+	PathNodeEvents  = "/v1/node/events"        // HTTPS, session: POST EventBatch
+	PathMeshChunk   = "/v1/mesh/chunks/{id}"   // HTTPS, relay certificate: fetch through this relay
+)
+
+// Headers.
+const (
+	HeaderRevision = "Wulf-Revision" // of the catalog that an answer comes from
+	HeaderHops     = "Wulf-Hops"     // how many relays a chunk request has passed
+	HeaderSize     = "Wulf-Size"     // bytes of the chunk asked for, so that a relay need not know it
+)
+
+// MaxHops bounds the way of a chunk request through the tree of relays; past it a relay asks a controller.
+const MaxHops = 8
+
+// Bounds of request and answer bodies that are read into memory.
+const (
+	MaxRequest = 16 << 20
+	MaxAnswer  = 256 << 20
+)

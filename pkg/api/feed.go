@@ -1,0 +1,72 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// News is an answer of PathCatalog: either a Delta, or a whole catalog for those who were too far behind.
+type News struct {
+	Delta    *Delta
+	Snapshot *catalog.Catalog
+}
+
+// Catalog asks for what happened since a revision and waits up to wait (at most MaxWait) for something to
+// happen. Revision 0 asks for the whole catalog.
+func (c *Client) Catalog(ctx context.Context, since catalog.Revision, wait time.Duration) (News, error) {
+	ctx, cancel := context.WithTimeout(ctx, wait+time.Minute)
+	defer cancel()
+	a, err := c.Do(ctx, Request{Method: http.MethodGet, Path: fmt.Sprintf("%s?since=%d&wait=%s", PathCatalog, since, wait)})
+	if err != nil {
+		return News{}, err
+	}
+	defer a.Body.Close()
+	switch t := a.Header.Get("Content-Type"); t {
+	case TypeDelta:
+		d := new(Delta)
+		if err := decode(a.Body, d); err != nil {
+			return News{}, err
+		}
+		return News{Delta: d}, nil
+	case TypeSnapshot:
+		s, err := catalog.ReadSnapshot(a.Body)
+		if err != nil {
+			return News{}, err
+		}
+		return News{Snapshot: s}, nil
+	default:
+		return News{}, fault.New(fault.Internal, "the catalog came as %q", t)
+	}
+}
+
+// Follow applies a delta to a catalog and checks that the state hash comes out as the sender has it; if not, it
+// is fault.Corrupt, and the follower must ask for the whole catalog.
+func Follow(c *catalog.Catalog, d *Delta) (*catalog.Catalog, error) {
+	for _, e := range d.Entries {
+		next, _, err := c.Apply(e.Revision, e.Entry)
+		if err != nil {
+			return nil, err
+		}
+		c = next
+	}
+	if c.Revision != d.Revision || c.Hash != d.Hash {
+		return nil, fault.New(fault.Corrupt, "the catalog at revision %d is not what the controller has at revision %d", c.Revision, d.Revision)
+	}
+	return c, nil
+}
+
+// Chunk opens a chunk at whichever endpoint has it. The bytes are not verified yet.
+func (c *Client) Chunk(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) {
+	a, err := c.Do(ctx, Request{Method: http.MethodGet, Path: "/v1/chunks/" + ref.ID.String()})
+	if err != nil {
+		return nil, err
+	}
+	return a.Body, nil
+}

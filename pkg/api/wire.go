@@ -1,0 +1,254 @@
+package api
+
+import (
+	"encoding/json"
+	"net/netip"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+)
+
+// ChangeRequest asks for a change. The same Request ID may be sent again, to any controller, after an unknown
+// outcome: it is applied once.
+type ChangeRequest struct {
+	Request string           `json:"request"`
+	If      catalog.Revision `json:"if,omitempty"`
+	Kind    string           `json:"kind"` // as catalog.KindOf says it
+	Change  json.RawMessage  `json:"change"`
+	DryRun  bool             `json:"dry_run,omitempty"` // only say what would come of it
+}
+
+// ChangeResult says that a change happened.
+type ChangeResult struct {
+	Revision catalog.Revision `json:"revision"`
+}
+
+// Delta is what happened since a revision: an answer of PathCatalog with TypeDelta.
+type Delta struct {
+	Entries  []LogEntry       `json:"entries"` // in order; empty if nothing happened while waiting
+	Revision catalog.Revision `json:"revision"`
+	Hash     catalog.Hash     `json:"hash"` // after the last of Entries
+}
+
+// LogEntry is an entry of the log as it stands there: the bytes matter, for the state hash rolls over them.
+type LogEntry struct {
+	Revision catalog.Revision `json:"revision"`
+	Entry    []byte           `json:"entry"`
+}
+
+// Media types of PathCatalog's answers.
+const (
+	TypeDelta    = "application/vnd.wulfmesh.delta+json"
+	TypeSnapshot = "application/vnd.wulfmesh.catalog" // catalog.ReadSnapshot reads it
+)
+
+// List is a list with the revision that it shows.
+type List[T any] struct {
+	Revision catalog.Revision `json:"revision"`
+	Items    []T              `json:"items"`
+}
+
+// NodeView is a node with what was decided about it, and how its last boot went.
+type NodeView struct {
+	catalog.Node
+	Effective *catalog.Settings `json:"effective,omitempty"`
+	Blame     catalog.Blame     `json:"blame,omitempty"`
+	HostKey   string            `json:"host_key,omitempty"` // public SSH host key that the node will show
+	Boot      *Boot             `json:"boot,omitempty"`
+}
+
+// Boot is one boot of a node, put together from its events.
+type Boot struct {
+	Node     catalog.NodeName     `json:"node,omitempty"`
+	Hardware catalog.HardwareAddr `json:"hardware,omitempty"`
+	Boot     string               `json:"boot,omitempty"`
+	Stage    boot.Stage           `json:"stage"` // the furthest reached, or failed
+	FailedAt boot.Stage           `json:"failed_at,omitempty"`
+	Error    string               `json:"error,omitempty"`
+	Relay    catalog.RelayName    `json:"relay,omitempty"`  // that handed out the script
+	Relays   []catalog.RelayName  `json:"relays,omitempty"` // all that took part
+	Firmware boot.Firmware        `json:"firmware,omitempty"`
+	Address  string               `json:"address,omitempty"`
+	Revision catalog.Revision     `json:"revision,omitempty"`
+	Image    string               `json:"image,omitempty"`
+	Manifest chunk.ID             `json:"manifest,omitzero"`
+	Started  time.Time            `json:"started"`
+	Last     time.Time            `json:"last"`
+	Seen     time.Time            `json:"seen,omitzero"` // last heart-beat
+	Events   []boot.Event         `json:"events,omitempty"`
+}
+
+// Why explains a node's state in words.
+type Why struct {
+	Node     catalog.NodeName     `json:"node,omitempty"`
+	Hardware catalog.HardwareAddr `json:"hardware,omitempty"`
+	State    string               `json:"state"`   // one line
+	Verdict  string               `json:"verdict"` // the cause as far as known
+	Fix      string               `json:"fix,omitempty"`
+	Boot     *Boot                `json:"boot,omitempty"` // the last one, with its events
+}
+
+// EventBatch carries boot events: from a node to its relay, and from a relay to every controller.
+type EventBatch struct {
+	Events []boot.Event `json:"events"`
+}
+
+// MaxEventBatch bounds the events of a batch.
+const MaxEventBatch = 500
+
+// RelayStatus is what a relay tells each controller every few seconds.
+type RelayStatus struct {
+	Name     catalog.RelayName `json:"name"`
+	Version  string            `json:"version"`
+	Revision catalog.Revision  `json:"revision"` // of the catalog that it serves
+	Hash     catalog.Hash      `json:"hash"`
+	Started  time.Time         `json:"started"`
+	Time     time.Time         `json:"time"`              // its clock
+	Members  []string          `json:"members,omitempty"` // relays it holds for alive
+	Cache    CacheStatus       `json:"cache"`
+	Problems []string          `json:"problems,omitempty"` // what a person should know, one line each
+}
+
+// CacheStatus counts what a relay's chunk cache did since it started.
+type CacheStatus struct {
+	Chunks         int   `json:"chunks"`
+	Bytes          int64 `json:"bytes"`
+	FromController int64 `json:"from_controller"` // chunks fetched there
+	FromRelays     int64 `json:"from_relays"`
+	Served         int64 `json:"served"`  // to nodes and relays
+	Corrupt        int64 `json:"corrupt"` // found damaged, on disk or on arrival, and fetched again
+	Missing        int   `json:"missing"` // chunks of wanted images not here yet
+}
+
+// RelayView is an admitted relay and what is known of it now.
+type RelayView struct {
+	catalog.Relay
+	Status *RelayStatus `json:"status,omitempty"` // nil if it never reported to this controller
+	Seen   time.Time    `json:"seen,omitzero"`    // when it last did
+	Alive  bool         `json:"alive"`
+}
+
+// ControllerStatus is what a controller says of itself.
+type ControllerStatus struct {
+	Name      catalog.ControllerName `json:"name"`
+	Cluster   string                 `json:"cluster"`
+	Version   string                 `json:"version"`
+	State     string                 `json:"state"` // leader, follower, candidate, non-voter
+	Leader    string                 `json:"leader,omitempty"`
+	Term      uint64                 `json:"term"`
+	Revision  catalog.Revision       `json:"revision"`
+	Hash      catalog.Hash           `json:"hash"`
+	Nodes     int                    `json:"nodes"`
+	DiskFree  int64                  `json:"disk_free"`
+	ChunksOut int64                  `json:"chunks_out"` // chunks served to relays since it started
+	BytesOut  int64                  `json:"bytes_out"`
+	Problems  []string               `json:"problems,omitempty"`
+}
+
+// ControllerView is a member of the replicated log, seen from the controller that answers.
+type ControllerView struct {
+	catalog.Controller
+	Voter  bool `json:"voter"`
+	Leader bool `json:"leader"`
+	Alive  bool `json:"alive"`
+}
+
+// TokenRequest asks for a join token.
+type TokenRequest struct {
+	Role     string                `json:"role"`
+	Name     string                `json:"name,omitempty"`
+	Rack     string                `json:"rack,omitempty"`
+	Zone     string                `json:"zone,omitempty"`
+	Networks []catalog.NetworkName `json:"networks,omitempty"`
+	Uses     int                   `json:"uses"`
+	TTL      time.Duration         `json:"ttl"` // nanoseconds
+}
+
+// TokenResult holds the token's text, which nobody can ask for again.
+type TokenResult struct {
+	Token     string    `json:"token"`
+	ID        string    `json:"id"`
+	Expires   time.Time `json:"expires"`
+	Endpoints []string  `json:"endpoints"` // controllers to join at
+}
+
+// JoinRelay shows a token and asks to be admitted. The name counts only if the token says none.
+type JoinRelay struct {
+	Token string        `json:"token"`
+	CSR   []byte        `json:"csr"`
+	Relay catalog.Relay `json:"relay"`
+}
+
+// JoinedRelay is what a new relay needs to start.
+type JoinedRelay struct {
+	Name        catalog.RelayName `json:"name"`
+	Cluster     string            `json:"cluster"`
+	Certificate string            `json:"certificate"` // PEM
+	CA          string            `json:"ca"`          // PEM
+	Endpoints   []string          `json:"endpoints"`
+	Revision    catalog.Revision  `json:"revision"`
+}
+
+// JoinController shows a token and asks to become a member of the replicated log.
+type JoinController struct {
+	Token string                 `json:"token"`
+	CSR   []byte                 `json:"csr"`
+	Name  catalog.ControllerName `json:"name"`
+	API   string                 `json:"api"`
+}
+
+// JoinedController is what a new controller needs to start, the cluster's keys among it: it goes only to the
+// holder of a controller token, over TLS whose server the token pins.
+type JoinedController struct {
+	Name        catalog.ControllerName `json:"name"`
+	Cluster     string                 `json:"cluster"`
+	Certificate string                 `json:"certificate"`
+	CA          string                 `json:"ca"`
+	Keys        map[string][]byte      `json:"keys"` // files of the controllers' secrets directory
+	Endpoints   []string               `json:"endpoints"`
+}
+
+// CertificateRequest asks for a new certificate under the name of the caller's present one.
+type CertificateRequest struct {
+	CSR []byte       `json:"csr"`
+	IPs []netip.Addr `json:"ips,omitempty"`
+}
+
+// Certificate is a certificate, PEM.
+type Certificate struct {
+	Certificate string `json:"certificate"`
+}
+
+// RelaySecrets is what a relay may hold in confidence.
+type RelaySecrets struct {
+	Gossip   []byte            `json:"gossip"`   // key of the membership protocol
+	Networks map[string][]byte `json:"networks"` // network keys, of the networks it serves whose policy allows it
+	Tickets  map[string][]byte `json:"tickets"`  // ticket keys of the networks it serves
+}
+
+// ImportProgress is a line of the answer to an image upload; the last one has Version or Error.
+type ImportProgress struct {
+	Step    string                `json:"step,omitempty"`
+	Done    int64                 `json:"done,omitempty"`
+	Total   int64                 `json:"total,omitempty"`
+	Warning string                `json:"warning,omitempty"`
+	Version *catalog.ImageVersion `json:"version,omitempty"`
+	Result  *ChangeResult         `json:"result,omitempty"`
+	Error   *Problem              `json:"error,omitempty"`
+}
+
+// SessionRequest is how the agent claims its boot.
+type SessionRequest struct {
+	Ticket string `json:"ticket"`
+}
+
+// Session is a node's permission to fetch its own overlays and report its own events.
+type Session struct {
+	Token    string           `json:"token"` // sent as Authorization: Bearer
+	Node     catalog.NodeName `json:"node"`
+	Expires  time.Time        `json:"expires"`
+	Interval time.Duration    `json:"interval"` // between heart-beats and refreshes, nanoseconds
+	Relays   []string         `json:"relays"`   // host:port of HTTPS, best first, as of now
+}
