@@ -1,0 +1,87 @@
+# What a developer and CI do with wulfmesh. `make help` lists it.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # two cores are the smallest machine that CI has; the go command uses both by itself
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+# hashicorpmetrics: without it raft-boltdb reports to a metrics registry of its own, which nobody reads. It has to hold
+# for every go command, those that tools run too, so it goes through the environment; what the user set stays.
+TAGS := hashicorpmetrics
+export GOFLAGS := $(shell go env GOFLAGS) -tags=$(TAGS)
+
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+TOOLS    := .cache/bin
+RACE     ?= ./...
+FUZZTIME ?= 3s
+BENCH    ?= .
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## bin/wulf, bin/wulf-agent and bin/wulf-agent-arm64: static, reproducible
+	@mkdir -p bin
+	$(GO_BUILD) -o bin/wulf ./cmd/wulf
+	$(GO_BUILD) -o bin/wulf-agent ./cmd/wulf-agent
+	GOOS=linux GOARCH=arm64 $(GO_BUILD) -o bin/wulf-agent-arm64 ./cmd/wulf-agent
+
+.PHONY: test
+test: ## every test that needs neither root nor QEMU
+	go test -timeout 5m ./...
+
+.PHONY: race
+race: ## the same under the race detector; RACE=./relay/... narrows it
+	CGO_ENABLED=1 go test -race -timeout 15m $(RACE)
+
+.PHONY: scenario
+scenario: ## the stories of a whole mesh in virtual time, under the race detector
+	CGO_ENABLED=1 go test -race -timeout 15m -v ./test/scenario/...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (3s)
+	@scripts/fuzz $(FUZZTIME)
+
+.PHONY: e2e
+e2e: build ## real processes, real firmware in QEMU (root; skipped loudly where it cannot run)
+	@scripts/e2e
+
+.PHONY: bench
+bench: ## benchmarks; BENCH=regexp narrows them
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+# staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
+$(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools && go build -o ../$(TOOLS)/ tool
+	@touch $(TOOLS)/staticcheck $(TOOLS)/govulncheck
+
+.PHONY: lint
+lint: $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## formatting, vet, staticcheck, known vulnerabilities, modules
+	@scripts/lint $(TOOLS) $(TAGS),e2e
+
+.PHONY: gen
+gen: ## everything that is generated and committed
+	go generate ./...
+
+.PHONY: check
+check: ## all that CI runs, in the order of what fails fastest
+	@scripts/check lint test race fuzz e2e
+
+.PHONY: demo
+demo: ## install what it needs, build, and show the main job in QEMU (root)
+	@scripts/install-deps all
+	@$(MAKE) --no-print-directory build
+	@mkdir -p $(TOOLS)
+	@go build -o $(TOOLS)/demo ./test/demo
+	@$(TOOLS)/demo $(DEMO)
+
+.PHONY: dev
+dev: ## the demo's cluster, with a machine to play with, until CTRL-C (root)
+	@$(MAKE) --no-print-directory demo DEMO=-stay
+
+.PHONY: clean
+clean: ## remove what was built, the cached test images too
+	rm -rf bin .cache
