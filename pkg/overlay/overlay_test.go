@@ -1,0 +1,230 @@
+package overlay_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+// lab is a catalog with two nodes in a network.
+func lab(t *testing.T) *catalog.Catalog {
+	c := &catalog.Catalog{}
+	node := func(name, hw, ip string) catalog.Node {
+		return catalog.Node{Name: catalog.NodeName(name), Settings: catalog.Settings{
+			SSHKeys: []string{"ssh-ed25519 AAAA admin"}, Tags: map[string]string{"role": "compute"},
+			Nets: map[string]catalog.NetDev{"default": {Device: new("eth0"), Hardware: new(catalog.HardwareAddr(hw)), Address: new(netip.MustParseAddr(ip))}, "ib": {Device: new("ib0")}}}}
+	}
+	for _, change := range []catalog.Change{
+		catalog.InitCluster{Cluster: catalog.Cluster{Name: "lab"}, Controller: catalog.Controller{Name: "c1"}},
+		catalog.AddNetwork{Network: catalog.Network{Name: "rack", Prefix: netip.MustParsePrefix("10.1.0.0/16"), Gateway: netip.MustParseAddr("10.1.255.254"),
+			DNS: []netip.Addr{netip.MustParseAddr("10.1.0.253")}, Domain: "lab.example", MTU: 9000}},
+		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "x", Content: chunk.RefOf([]byte("x"))}},
+		catalog.AddNodes{Nodes: []catalog.Node{node("n1", "52:54:00:00:00:01", "10.1.0.1"), node("n2.far.example", "52:54:00:00:00:02", "10.1.0.2")}},
+	} {
+		b, err := catalog.Entry{At: time.Unix(0, 0), Change: change}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, out, err := c.Apply(c.Revision+1, b)
+		if err != nil || out.Err != nil {
+			t.Fatal(err, out.Err)
+		}
+		c = next
+	}
+	return c
+}
+
+func data(t *testing.T, node catalog.NodeName, secrets overlay.Secrets) overlay.Data {
+	c := lab(t)
+	r, err := c.Resolve(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return overlay.NewData(c, r, overlay.Hosts(c), secrets)
+}
+
+var keys = overlay.Secrets{SSHHostKeys: []overlay.HostKey{{Type: "ed25519", Private: "PRIVATE\n", Public: "ssh-ed25519 PUBLIC"}}}
+
+func TestShippedOverlaysRenderForANode(t *testing.T) {
+	shipped, err := overlay.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bundles []*overlay.Bundle
+	names := map[string]bool{}
+	for _, s := range shipped {
+		raw, err := s.Bundle.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := overlay.Decode(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bundles = append(bundles, b)
+		names[s.Name] = true
+	}
+	for _, n := range append(overlay.DefaultSystem(), overlay.DefaultRuntime()...) {
+		if !names[n] {
+			t.Errorf("the default profile would name overlay %s, which does not ship", n)
+		}
+	}
+	for _, node := range []catalog.NodeName{"n1", "n2.far.example"} {
+		files, err := overlay.Render(context.Background(), bundles, data(t, node, keys))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		for _, f := range files {
+			fmt.Fprintf(&b, "== %s %s %04o %d:%d %s\n%s", f.Type, f.Path, f.Mode, f.UID, f.GID, f.Target, f.Content)
+		}
+		golden(t, string(node)+".golden", b.String())
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		os.MkdirAll("testdata", 0o755)
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (run with -update to take it):\n%s", name, got)
+	}
+}
+
+func template(t *testing.T, text string) *overlay.Bundle {
+	t.Helper()
+	b, err := overlay.NewBundle([]overlay.File{{Path: "etc/x", Type: overlay.TypeFile, Mode: 0o644, Template: true, Content: []byte(text)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestTemplatesThatNeverEndAreStopped(t *testing.T) {
+	for name, text := range map[string]string{
+		"nested loops":      `{{range 100000000}}{{range 100000000}}{{end}}{{end}}`,
+		"loop in a branch":  `{{if true}}{{range 1000000000}}{{with 1}}{{end}}{{end}}{{end}}`,
+		"recursion":         `{{define "a"}}{{template "a"}}{{template "a"}}{{end}}{{template "a"}}`,
+		"endless output":    `{{range 100000}}{{repeat 1000 "x"}}{{end}}`,
+		"one huge call":     `{{repeat 100000000000 "x"}}`,
+		"one huge indent":   `{{indent 1000000000 "x\n"}}`,
+		"one huge list":     `{{range until 1000000000}}{{end}}`,
+		"one huge steplist": `{{range untilStep 0 1000000000 1}}{{end}}`,
+		"below the root":    `{{file "../../../x"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, text)}, data(t, "n1", keys))
+			if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "etc/x") || !strings.Contains(err.Error(), "n1") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestTemplatesCannotLookOutside(t *testing.T) {
+	for _, f := range []string{"env", "expandenv", "getHostByName", "now", "date", "ago", "randAlpha", "uuidv4", "genPrivateKey", "derivePassword", "shuffle", "htpasswd", "osBase"} {
+		_, err := overlay.NewBundle([]overlay.File{{Path: "x", Type: overlay.TypeFile, Template: true, Content: []byte("{{" + f + "}}")}})
+		if err == nil || !strings.Contains(err.Error(), "not defined") {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+}
+
+func TestLaterOverlayWinsAndAbortLeavesTheEarlier(t *testing.T) {
+	files, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, "one"), template(t, `two {{.Tags.role}} {{.Tags.none}}`), template(t, `{{abort}}three`)}, data(t, "n1", keys))
+	if err != nil || len(files) != 1 || string(files[0].Content) != "two compute " {
+		t.Errorf("got %+v, %v", files, err)
+	}
+}
+
+func TestWithheldSecretsAreNoticed(t *testing.T) {
+	d := data(t, "n1", overlay.Secrets{})
+	files, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, `{{range .SshHostKeys}}{{.Private}}{{end}}`)}, d)
+	if err != nil || len(files) != 1 || len(files[0].Content) != 0 || !d.Withheld() {
+		t.Errorf("got %+v, withheld %v, %v", files, d.Withheld(), err)
+	}
+}
+
+func TestBundleRefusesWhatNoNodeCouldHold(t *testing.T) {
+	file := func(p string) overlay.File { return overlay.File{Path: p, Type: overlay.TypeFile} }
+	for name, files := range map[string][]overlay.File{
+		"absolute": {file("/etc/x")}, "dots": {file("a/../../b")}, "doubled": {file("a"), file("a")}, "empty": {file("")},
+		"device": {{Path: "a", Type: "device"}}, "no target": {{Path: "a", Type: overlay.TypeLink}}, "mode": {{Path: "a", Type: overlay.TypeFile, Mode: 0o100644}},
+		"template": {{Path: "a", Type: overlay.TypeFile, Template: true, Content: []byte("{{")}},
+	} {
+		if _, err := overlay.NewBundle(files); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTarHoldsWhatWasRendered(t *testing.T) {
+	var b bytes.Buffer
+	err := overlay.WriteTar(&b, []overlay.Rendered{{Path: "d", Type: overlay.TypeDir, Mode: 0o700}, {Path: "d/f", Type: overlay.TypeFile, Mode: 0o4755, UID: 7, Content: []byte("x")}, {Path: "l", Type: overlay.TypeLink, Target: "d/f"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for r := tar.NewReader(&b); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, fmt.Sprintf("%c %s %o %d %s", h.Typeflag, h.Name, h.Mode, h.Uid, h.Linkname))
+	}
+	if want := "5 d/ 700 0 |0 d/f 4755 7 |2 l 0 0 d/f"; strings.Join(got, "|") != want {
+		t.Errorf("got %s", strings.Join(got, "|"))
+	}
+}
+
+func FuzzRender(f *testing.F) {
+	for _, s := range []string{"{{.Id}}", "{{range .AllNodes}}{{.Id}}{{end}}", `{{file "a"}}x{{softlink "b"}}`, `{{range $i := until 3}}{{$i}}{{end}}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		b, err := overlay.NewBundle([]overlay.File{{Path: "x", Type: overlay.TypeFile, Template: true, Content: []byte(text)}})
+		if err != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		files, err := overlay.Render(ctx, []*overlay.Bundle{b}, data(t, "n1", keys))
+		for _, r := range files {
+			if overlay.CheckPath(r.Path) != nil {
+				t.Errorf("rendered the path %q", r.Path)
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			t.Errorf("error of several lines: %q", err)
+		}
+	})
+}
