@@ -96,6 +96,16 @@ func (c *Cluster) Node(ctx context.Context, name string) (api.NodeView, error) {
 	return view, c.read(ctx, &view, "node", "show", name)
 }
 
+// NodesAt lists the nodes that one controller knows.
+func (c *Cluster) NodesAt(ctx context.Context, controller string) ([]api.NodeView, error) {
+	out, err := c.At(ctx, controller, "node", "list", "-o", "json")
+	if err != nil {
+		return nil, err
+	}
+	var list api.List[api.NodeView]
+	return list.Items, json.Unmarshal([]byte(out), &list)
+}
+
 // Boots lists the boots of a node, with their events.
 func (c *Cluster) Boots(ctx context.Context, node string) ([]api.Boot, error) {
 	var list api.List[api.Boot]

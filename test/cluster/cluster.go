@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/test/rig"
 )
 
@@ -175,6 +177,44 @@ func (c *Cluster) WaitRelays(ctx context.Context) error {
 		}
 		return true, ""
 	})
+}
+
+// WaitResident returns when every relay that runs holds every chunk of the images that its nodes boot.
+func (c *Cluster) WaitResident(ctx context.Context) error {
+	return c.poll(ctx, "every chunk on every relay", func() (bool, string) {
+		list, err := c.Relays(ctx)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, v := range list.Items {
+			p := c.Process(string(v.Name))
+			if p == nil || !p.Running() {
+				continue
+			}
+			if v.Status == nil || v.Status.Revision < list.Revision {
+				return false, string(v.Name) + " is behind"
+			}
+			if n := v.Status.Cache.Missing; n > 0 || v.Status.Cache.Chunks == 0 {
+				return false, fmt.Sprintf("%s has %d chunks and misses %d", v.Name, v.Status.Cache.Chunks, n)
+			}
+		}
+		return true, ""
+	})
+}
+
+// Chunks lists the files of the chunks that a controller or a relay keeps on its disk, by ID.
+func (c *Cluster) Chunks(name string) (map[chunk.ID]string, error) {
+	files := make(map[chunk.ID]string)
+	err := filepath.WalkDir(c.data(name), func(path string, d fs.DirEntry, err error) error {
+		if id, bad := chunk.ParseID(filepath.Base(path)); err == nil && bad == nil && d.Type().IsRegular() {
+			files[id] = path
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // it was replaced while we looked
+		}
+		return err
+	})
+	return files, err
 }
 
 // WaitBoot returns the first boot of a node that started after since and reached up, with its events. A boot that failed
