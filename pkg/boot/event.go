@@ -24,6 +24,7 @@ const (
 	StageInit     Stage = "init"      // the node's own init started, and the agent's service under it
 	StageUp       Stage = "up"        // the node reached the state in which it serves
 	StageFailed   Stage = "failed"    // the boot cannot go on; Error says why
+	StageAlive    Stage = "alive"     // no step, but a heart-beat of the agent: the node is still there
 )
 
 // Stages lists the stages of a boot that goes well, in order.
