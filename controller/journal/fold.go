@@ -1,0 +1,152 @@
+package journal
+
+import (
+	"slices"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+)
+
+// Bounds of what is kept of one machine.
+const (
+	maxBoots  = 4  // the boot that goes on or was last, and those before
+	maxEvents = 64 // of one boot
+)
+
+// early is how long before its script a boot may have begun: what firmware does until then bears no boot ID.
+const early = 10 * time.Minute
+
+// machine is what is remembered of one machine: its boots, newest first.
+type machine struct {
+	boots []*api.Boot
+}
+
+// add takes an event into the boot that it belongs to and returns that boot, or nil for one that is known already.
+//
+// Events of one boot may come over several relays, late and twice. One with a boot ID belongs to that boot. One
+// without was seen before the script was handed out: it belongs to the newest boot if that has no ID yet, and
+// begins a new one otherwise; the first event with an ID adopts it.
+func (m *machine) add(e boot.Event) *api.Boot {
+	b := m.find(e)
+	if b == nil {
+		b = &api.Boot{Node: e.Node, Hardware: e.Hardware, Boot: e.Boot, Started: e.Time}
+		m.boots = slices.Insert(m.boots, 0, b)
+		// A late event of an older boot must not pass for the newest boot.
+		slices.SortStableFunc(m.boots, func(a, b *api.Boot) int { return b.Started.Compare(a.Started) })
+		m.boots = m.boots[:min(len(m.boots), maxBoots)]
+	}
+	if known(b, e) {
+		return nil
+	}
+	fold(b, e)
+	return b
+}
+
+func (m *machine) find(e boot.Event) *api.Boot {
+	if e.Boot != "" {
+		for _, b := range m.boots {
+			if b.Boot == e.Boot {
+				return b
+			}
+		}
+	}
+	if len(m.boots) == 0 {
+		return nil
+	}
+	newest := m.boots[0]
+	switch {
+	case newest.Boot != "":
+		return nil
+	case e.Boot == "" && e.Stage == boot.StageDHCP && newest.Stage.Index() > boot.StageDHCP.Index() && e.Firmware != boot.FirmwareIPXE:
+		return nil // the firmware begins anew: the machine was reset before it got its script
+	case e.Time.Sub(newest.Last).Abs() > early:
+		return nil
+	}
+	return newest
+}
+
+func known(b *api.Boot, e boot.Event) bool {
+	return slices.ContainsFunc(b.Events, func(o boot.Event) bool {
+		return o.Stage == e.Stage && o.Relay == e.Relay && o.Firmware == e.Firmware && o.Message == e.Message && o.Error == e.Error && o.Time.Equal(e.Time)
+	})
+}
+
+// fold puts one more event into the summary.
+func fold(b *api.Boot, e boot.Event) {
+	if e.Stage == boot.StageAlive {
+		b.Seen = later(b.Seen, e.Time)
+		b.Relays = with(b.Relays, e.Relay)
+		return
+	}
+	b.Events = append(b.Events, e)
+	slices.SortStableFunc(b.Events, func(a, c boot.Event) int { return a.Time.Compare(c.Time) })
+	if len(b.Events) > maxEvents { // the beginning and the end tell the most
+		b.Events = slices.Delete(b.Events, maxEvents/2, maxEvents/2+1)
+	}
+	if e.Time.Before(b.Started) {
+		b.Started = e.Time
+	}
+	b.Last = later(b.Last, e.Time)
+	if e.Stage == boot.StageUp {
+		b.Seen = later(b.Seen, e.Time)
+	}
+	setIf(&b.Node, e.Node)
+	setIf(&b.Hardware, e.Hardware)
+	setIf(&b.Boot, e.Boot)
+	setIf(&b.Address, e.Address)
+	setIf(&b.Image, e.Image)
+	setIf(&b.Revision, e.Revision)
+	setIf(&b.Manifest, e.Manifest)
+	if e.Firmware != boot.FirmwareIPXE {
+		setIf(&b.Firmware, e.Firmware) // iPXE is what the firmware loaded, not what it is
+	}
+	if e.Stage == boot.StageScript {
+		b.Relay = e.Relay
+	}
+	b.Relays = with(with(b.Relays, e.Relay), e.From)
+	stage(b, e)
+}
+
+// stage moves the summary to the furthest stage. A failure stands until the same boot gets further than it had.
+func stage(b *api.Boot, e boot.Event) {
+	if e.Stage == boot.StageFailed {
+		if b.Stage != boot.StageFailed {
+			b.FailedAt = b.Stage
+		}
+		b.Stage, b.Error = boot.StageFailed, e.Error
+		return
+	}
+	reached := b.Stage
+	if reached == boot.StageFailed {
+		reached = b.FailedAt
+	}
+	if e.Stage.Index() > reached.Index() {
+		b.Stage, b.FailedAt, b.Error = e.Stage, "", ""
+	}
+	if e.Error != "" {
+		b.Error = e.Error
+	}
+}
+
+func setIf[T comparable](to *T, v T) {
+	var zero T
+	if v != zero {
+		*to = v
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+func with(list []catalog.RelayName, r catalog.RelayName) []catalog.RelayName {
+	if r == "" || slices.Contains(list, r) {
+		return list
+	}
+	return append(slices.Clone(list), r)
+}

@@ -1,0 +1,330 @@
+// Package journal remembers how machines boot, from the events that relays report.
+//
+// This is observed state: it is kept in memory and, so that it outlives a restart, in a file; it is not
+// replicated through the log. Every relay reports to every controller, so each controller's journal is complete
+// as long as it runs, and a boot storm makes no entry in the log.
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/durable"
+)
+
+// Config says where a journal lies.
+type Config struct {
+	Dir string // "" keeps it in memory only
+	Log *slog.Logger
+}
+
+// Bounds of a journal.
+const (
+	maxMachines = 200_000  // beyond, machines that were heard of longest ago are forgotten
+	maxFile     = 64 << 20 // bytes of the event file before it is written anew from memory
+	maxPending  = 100_000  // events waiting to be written to the file; beyond, the file misses some
+	maxWatch    = 4096     // events waiting for one watcher
+	flushEvery  = 2 * time.Second
+)
+
+// Journal holds what is known of every machine's boots. All methods may be called by any number of goroutines.
+type Journal struct {
+	cfg Config
+
+	mu       sync.Mutex
+	machines map[string]*machine // by hardware address, or by node where an event has none
+	nodes    map[catalog.NodeName]string
+	pending  []boot.Event
+	lost     int // events that did not go to the file
+	watchers map[*watcher]bool
+}
+
+// New opens the journal and reads what it holds. A damaged end of its file, which a crash leaves, is dropped.
+func New(cfg Config) (*Journal, error) {
+	j := &Journal{cfg: cfg, machines: map[string]*machine{}, nodes: map[catalog.NodeName]string{}, watchers: map[*watcher]bool{}}
+	if cfg.Dir == "" {
+		return j, nil
+	}
+	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	if _, err := durable.Sweep(cfg.Dir); err != nil {
+		return nil, err
+	}
+	return j, j.load()
+}
+
+func (j *Journal) file() string { return filepath.Join(j.cfg.Dir, "events.ndjson") }
+
+func (j *Journal) load() error {
+	f, err := os.Open(j.file())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("opening the journal: %w", err)
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	damaged := 0
+	for lines.Scan() {
+		var e boot.Event
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			damaged++
+			continue
+		}
+		j.take(e)
+	}
+	if damaged > 0 || lines.Err() != nil {
+		j.cfg.Log.Warn("journal has damaged lines; the rest is used", "lines", damaged, "err", lines.Err())
+	}
+	return nil
+}
+
+// Record takes events from a relay. Events that are known already are dropped. It does no I/O.
+func (j *Journal) Record(events []boot.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range events {
+		clip(&e)
+		if !j.take(e) {
+			continue
+		}
+		for w := range j.watchers {
+			w.offer(e)
+		}
+		if e.Stage == boot.StageAlive || j.cfg.Dir == "" {
+			continue
+		}
+		if len(j.pending) >= maxPending {
+			j.lost++
+			continue
+		}
+		j.pending = append(j.pending, e)
+	}
+}
+
+// take puts an event in its place and reports whether it is news.
+func (j *Journal) take(e boot.Event) bool {
+	key := string(e.Hardware)
+	if key == "" {
+		key = cmp.Or(j.nodes[e.Node], "node "+string(e.Node))
+	}
+	m := j.machines[key]
+	if m == nil {
+		if len(j.machines) >= maxMachines {
+			j.forget()
+		}
+		m = &machine{}
+		j.machines[key] = m
+	}
+	if e.Node != "" {
+		j.nodes[e.Node] = key
+	}
+	return m.add(e) != nil || e.Stage == boot.StageAlive
+}
+
+// forget drops the machines that were heard of longest ago, a tenth at once so that it is rarely done.
+func (j *Journal) forget() {
+	type aged struct {
+		key  string
+		last time.Time
+	}
+	all := make([]aged, 0, len(j.machines))
+	for k, m := range j.machines {
+		all = append(all, aged{k, m.boots[0].Last})
+	}
+	slices.SortFunc(all, func(a, b aged) int { return a.last.Compare(b.last) })
+	for _, a := range all[:max(1, len(all)/10)] {
+		for _, b := range j.machines[a.key].boots {
+			delete(j.nodes, b.Node)
+		}
+		delete(j.machines, a.key)
+	}
+}
+
+// clip bounds what a node may have written into an event.
+func clip(e *boot.Event) {
+	cut := func(s *string, n int) {
+		if len(*s) > n {
+			*s = (*s)[:n]
+		}
+	}
+	cut(&e.Message, boot.MaxEventText)
+	cut(&e.Error, boot.MaxEventText)
+	cut(&e.Console, boot.MaxEventConsole)
+	cut(&e.Image, boot.MaxEventText)
+	cut(&e.Boot, 64)
+	cut(&e.Address, 64)
+}
+
+// Boots returns the newest boot of every machine, without its events, in the order of node names; machines that
+// no node claims come last.
+func (j *Journal) Boots() []api.Boot {
+	j.mu.Lock()
+	all := make([]api.Boot, 0, len(j.machines))
+	for _, m := range j.machines {
+		b := *m.boots[0]
+		b.Events = nil
+		all = append(all, b)
+	}
+	j.mu.Unlock()
+	slices.SortFunc(all, func(a, b api.Boot) int {
+		if (a.Node == "") != (b.Node == "") {
+			return cmp.Compare(b.Node, a.Node)
+		}
+		return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Hardware, b.Hardware))
+	})
+	return all
+}
+
+// Boot returns the boots of a node, or of a machine by its hardware address, newest first, with their events.
+func (j *Journal) Boot(nodeOrHardware string) []api.Boot {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	m := j.machines[nodeOrHardware]
+	if m == nil {
+		m = j.machines[j.nodes[catalog.NodeName(nodeOrHardware)]]
+	}
+	if m == nil {
+		return nil
+	}
+	var all []api.Boot
+	for _, b := range m.boots {
+		c := *b
+		c.Events = slices.Clone(b.Events)
+		all = append(all, c)
+	}
+	return all
+}
+
+// A watcher waits for events. When it falls behind, events are dropped and it is told how many.
+type watcher struct {
+	news    chan boot.Event
+	dropped int
+}
+
+func (w *watcher) offer(e boot.Event) {
+	if w.dropped > 0 {
+		select {
+		case w.news <- boot.Event{Time: e.Time, Message: fmt.Sprintf("%d events were left out", w.dropped)}:
+			w.dropped = 0
+		default:
+		}
+	}
+	select {
+	case w.news <- e:
+	default:
+		w.dropped++
+	}
+}
+
+// Watch yields events as they come, until ctx ends. Who reads too slowly misses some, and is told so by an event
+// that has a Message and no Stage.
+func (j *Journal) Watch(ctx context.Context) iter.Seq[boot.Event] {
+	return func(yield func(boot.Event) bool) {
+		w := &watcher{news: make(chan boot.Event, maxWatch)}
+		j.mu.Lock()
+		j.watchers[w] = true
+		j.mu.Unlock()
+		defer func() {
+			j.mu.Lock()
+			delete(j.watchers, w)
+			j.mu.Unlock()
+		}()
+		for {
+			select {
+			case e := <-w.news:
+				if !yield(e) {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// Run writes events to the journal's file, a few seconds' worth at a time, until ctx ends. A crash loses those:
+// they are observations, and a sync for each would cost more than they are worth.
+func (j *Journal) Run(ctx context.Context) error {
+	if j.cfg.Dir == "" {
+		<-ctx.Done()
+		return nil
+	}
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		done := false
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			done = true
+		}
+		if err := j.flush(); err != nil {
+			j.cfg.Log.Warn("journal cannot be written; boots are remembered in memory only", "err", err)
+		}
+		if done {
+			return nil
+		}
+	}
+}
+
+func (j *Journal) flush() error {
+	j.mu.Lock()
+	pending, lost := j.pending, j.lost
+	j.pending, j.lost = nil, 0
+	j.mu.Unlock()
+	if lost > 0 {
+		j.cfg.Log.Warn("journal's file misses events that came faster than they could be written", "events", lost)
+	}
+	if len(pending) == 0 {
+		return nil
+	}
+	if i, err := os.Stat(j.file()); err == nil && i.Size() > maxFile {
+		return j.rewrite()
+	}
+	f, err := os.OpenFile(j.file(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(encode(pending))
+	return errors.Join(err, f.Close())
+}
+
+// rewrite makes the file anew from what memory holds, the newest boot of each machine.
+func (j *Journal) rewrite() error {
+	j.mu.Lock()
+	var keep []boot.Event
+	for _, m := range j.machines {
+		keep = append(keep, m.boots[0].Events...)
+	}
+	j.mu.Unlock()
+	return durable.WriteFile(j.file(), encode(keep), 0o600)
+}
+
+func encode(events []boot.Event) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, e := range events {
+		enc.Encode(e) // an Event always encodes, and a bytes.Buffer takes it
+	}
+	return b.Bytes()
+}
