@@ -217,26 +217,54 @@ func (c *Client) Post(ctx context.Context, path string, in, out any) error {
 	return c.send(ctx, http.MethodPost, path, in, out, true)
 }
 
+// PostAt is Post, to one endpoint.
+func (c *Client) PostAt(ctx context.Context, endpoint, path string, in, out any) error {
+	q, err := jsonRequest(http.MethodPost, path, in)
+	if err != nil {
+		return err
+	}
+	a, err := c.DoAt(ctx, endpoint, q)
+	if err != nil {
+		return err
+	}
+	return answer(a, out)
+}
+
 // Delete asks for something to be removed; it is sent once at most.
 func (c *Client) Delete(ctx context.Context, path string, out any) error {
 	return c.send(ctx, http.MethodDelete, path, nil, out, true)
 }
 
 func (c *Client) send(ctx context.Context, method, path string, in, out any, once bool) error {
-	b, err := json.Marshal(in)
-	if err != nil {
-		return fault.Wrap(fault.Internal, err, "encoding the request")
-	}
-	a, err := c.Do(ctx, Request{
-		Method: method, Path: path, Once: once, Size: int64(len(b)),
-		Header: http.Header{"Content-Type": {"application/json"}},
-		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
-	})
+	q, err := jsonRequest(method, path, in)
 	if err != nil {
 		return err
 	}
+	q.Once = once
+	a, err := c.Do(ctx, q)
+	if err != nil {
+		return err
+	}
+	return answer(a, out)
+}
+
+func jsonRequest(method, path string, in any) (Request, error) {
+	b, err := json.Marshal(in)
+	if err != nil {
+		return Request{}, fault.Wrap(fault.Internal, err, "encoding the request")
+	}
+	return Request{
+		Method: method, Path: path, Size: int64(len(b)),
+		Header: http.Header{"Content-Type": {"application/json"}},
+		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil },
+	}, nil
+}
+
+// answer reads and closes an answer; out may be nil.
+func answer(a *http.Response, out any) error {
 	defer a.Body.Close()
 	if out == nil {
+		_, _ = io.CopyN(io.Discard, a.Body, 64<<10) // a body that was read leaves a connection that can be used again
 		return nil
 	}
 	return decode(a.Body, out)

@@ -21,9 +21,20 @@ type News struct {
 // Catalog asks for what happened since a revision and waits up to wait (at most MaxWait) for something to
 // happen. Revision 0 asks for the whole catalog.
 func (c *Client) Catalog(ctx context.Context, since catalog.Revision, wait time.Duration) (News, error) {
+	return c.catalog(ctx, since, wait, c.Do)
+}
+
+// CatalogAt is Catalog, asked of one endpoint.
+func (c *Client) CatalogAt(ctx context.Context, endpoint string, since catalog.Revision, wait time.Duration) (News, error) {
+	return c.catalog(ctx, since, wait, func(ctx context.Context, q Request) (*http.Response, error) {
+		return c.DoAt(ctx, endpoint, q)
+	})
+}
+
+func (c *Client) catalog(ctx context.Context, since catalog.Revision, wait time.Duration, do func(context.Context, Request) (*http.Response, error)) (News, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait+time.Minute)
 	defer cancel()
-	a, err := c.Do(ctx, Request{Method: http.MethodGet, Path: fmt.Sprintf("%s?since=%d&wait=%s", PathCatalog, since, wait)})
+	a, err := do(ctx, Request{Method: http.MethodGet, Path: fmt.Sprintf("%s?since=%d&wait=%s", PathCatalog, since, wait)})
 	if err != nil {
 		return News{}, err
 	}

@@ -239,10 +239,16 @@ type ImportProgress struct {
 	Error   *Problem              `json:"error,omitempty"`
 }
 
-// SessionRequest is how the agent claims its boot.
+// SessionRequest is how the agent claims its boot. A ticket is good for one claim. The agent chooses the claim at
+// random and may send it again with the same ticket, after an answer that was lost; without one it may not.
+// With no ticket, but a session as Authorization: Bearer, it asks for that session to be prolonged.
 type SessionRequest struct {
-	Ticket string `json:"ticket"`
+	Ticket string `json:"ticket,omitempty"`
+	Claim  string `json:"claim,omitempty"` // at most MaxClaim bytes
 }
+
+// MaxClaim bounds SessionRequest.Claim.
+const MaxClaim = 64
 
 // Session is a node's permission to fetch its own overlays and report its own events.
 type Session struct {
