@@ -46,6 +46,7 @@ const (
 	PathController  = "/v1/controllers/{name}"   // DELETE: out of the replicated log and the catalog
 	PathLeader      = "/v1/leader"               // POST ?to=NAME: hand leadership over
 	PathBoots       = "/v1/boots"                // GET ?node=&watch= → List[Boot], or NDJSON of boot.Event
+	PathReadPoint   = "/v1/read-point"           // GET ReadPoint, of the leader by controllers: what a linearizable read must see
 )
 
 // Paths that relays serve.
@@ -66,6 +67,7 @@ const (
 	HeaderRevision = "Wulf-Revision" // of the catalog that an answer comes from
 	HeaderHops     = "Wulf-Hops"     // how many relays a chunk request has passed
 	HeaderSize     = "Wulf-Size"     // bytes of the chunk asked for, so that a relay need not know it
+	HeaderBy       = "Wulf-By"       // who asks, when a controller passes a request on to the leader; believed from controllers only
 )
 
 // MaxHops bounds the way of a chunk request through the tree of relays; past it a relay asks a controller.

@@ -73,9 +73,12 @@ func Follow(c *catalog.Catalog, d *Delta) (*catalog.Catalog, error) {
 	return c, nil
 }
 
+// ChunkPath is PathChunk of one chunk.
+func ChunkPath(id chunk.ID) string { return "/v1/chunks/" + id.String() }
+
 // Chunk opens a chunk at whichever endpoint has it. The bytes are not verified yet.
 func (c *Client) Chunk(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) {
-	a, err := c.Do(ctx, Request{Method: http.MethodGet, Path: "/v1/chunks/" + ref.ID.String()})
+	a, err := c.Do(ctx, Request{Method: http.MethodGet, Path: ChunkPath(ref.ID)})
 	if err != nil {
 		return nil, err
 	}

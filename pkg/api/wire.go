@@ -25,6 +25,11 @@ type ChangeResult struct {
 	Revision catalog.Revision `json:"revision"`
 }
 
+// ReadPoint is a revision at or after every change acknowledged before it was asked for.
+type ReadPoint struct {
+	Revision catalog.Revision `json:"revision"`
+}
+
 // Delta is what happened since a revision: an answer of PathCatalog with TypeDelta.
 type Delta struct {
 	Entries  []LogEntry       `json:"entries"` // in order; empty if nothing happened while waiting

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"crypto/ed25519"
 	"net/netip"
 	"time"
 
@@ -16,6 +17,17 @@ type Cluster struct {
 	CA           string    `json:"ca"`            // certificate of the cluster's own authority, PEM
 	ManifestKeys [][]byte  `json:"manifest_keys"` // Ed25519 public keys that may sign image manifests
 	Created      time.Time `json:"created"`
+}
+
+// SigningKeys are the ManifestKeys as chunk.Open takes them. Bytes that are no key are left out: they sign nothing.
+func (c *Cluster) SigningKeys() []ed25519.PublicKey {
+	keys := make([]ed25519.PublicKey, 0, len(c.ManifestKeys))
+	for _, k := range c.ManifestKeys {
+		if len(k) == ed25519.PublicKeySize {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // Node is a machine that boots.
