@@ -17,7 +17,7 @@ import (
 )
 
 // NewKeyAndCSR makes a key (ECDSA P-256) and a signing request for it (PEM). The request names nobody: the signer
-// knows for whom it signs. Make a new key for every certificate.
+// knows for whom it signs. A member keeps its key when its certificate is renewed; see Credentials.CSR.
 func NewKeyAndCSR() (*ecdsa.PrivateKey, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
