@@ -65,6 +65,7 @@ const (
 // Headers.
 const (
 	HeaderRevision = "Wulf-Revision" // of the catalog that an answer comes from
+	HeaderRelay    = "Wulf-Relay"    // name of the relay that answers
 	HeaderHops     = "Wulf-Hops"     // how many relays a chunk request has passed
 	HeaderSize     = "Wulf-Size"     // bytes of the chunk asked for, so that a relay need not know it
 	HeaderBy       = "Wulf-By"       // who asks, when a controller passes a request on to the leader; believed from controllers only

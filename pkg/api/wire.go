@@ -263,3 +263,10 @@ type Session struct {
 	Interval time.Duration    `json:"interval"` // between heart-beats and refreshes, nanoseconds
 	Relays   []string         `json:"relays"`   // host:port of HTTPS, best first, as of now
 }
+
+// NodeTrust is what stage one carries of the cluster, as the file trust.json: whom a node believes.
+type NodeTrust struct {
+	Cluster      string   `json:"cluster"`
+	CA           string   `json:"ca"`            // PEM; relays show certificates of it
+	ManifestKeys [][]byte `json:"manifest_keys"` // Ed25519 public keys that sign image manifests
+}
