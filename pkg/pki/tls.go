@@ -71,8 +71,8 @@ func ServerTLS(k *Keeper, access ...Access) *tls.Config {
 
 // ClientTLS is the configuration with which k's holder dials members of the cluster that have one of the expected
 // roles, speaking one of the protocols (ALPN; name all that the transport on top may offer, for example h2 and
-// http/1.1). Host names are not compared: the role and the cluster are. Who
-// expects a certain name asks PeerIdentity after the handshake.
+// http/1.1). Host names are not compared: the role and the cluster are. Who expects a certain name asks PeerIdentity
+// after the handshake.
 func ClientTLS(k *Keeper, protocols []string, expected ...Role) *tls.Config {
 	c := dial(func(chain []*x509.Certificate) (Identity, error) {
 		return k.Credentials().trust.verify(chain, x509.ExtKeyUsageServerAuth, time.Now())

@@ -1,0 +1,43 @@
+package nodeset
+
+import (
+	"cmp"
+	"strings"
+)
+
+// Compare orders names as people count: runs of digits by their number, all else by its bytes, so that n2 comes
+// before n10 and r1n10 before r2n1. Names that differ in zero padding only are ordered by the first run that
+// differs, the shorter first. It is 0 for equal strings only.
+func Compare(a, b string) int {
+	padding := 0
+	i, j := 0, 0
+	for i < len(a) && j < len(b) {
+		if !isDigit(a[i]) || !isDigit(b[j]) {
+			if a[i] != b[j] {
+				return cmp.Compare(a[i], b[j])
+			}
+			i, j = i+1, j+1
+			continue
+		}
+		x, y := digits(a[i:]), digits(b[j:])
+		i, j = i+len(x), j+len(y)
+		if x == y {
+			continue
+		}
+		nx, ny := strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
+		if c := cmp.Or(cmp.Compare(len(nx), len(ny)), strings.Compare(nx, ny)); c != 0 {
+			return c
+		}
+		padding = cmp.Or(padding, cmp.Compare(len(x), len(y)))
+	}
+	return cmp.Or(cmp.Compare(len(a)-i, len(b)-j), padding)
+}
+
+// digits is the run of digits that s begins with.
+func digits(s string) string {
+	n := 0
+	for n < len(s) && isDigit(s[n]) {
+		n++
+	}
+	return s[:n]
+}
