@@ -39,14 +39,14 @@ const (
 	OpFree    Op = "free"    // free space is asked
 )
 
-// Lost, returned by a Hook, leaves the step out and reports success, as a disk does that acknowledges what it
+// ErrLost, returned by a Hook, leaves the step out and reports success, as a disk does that acknowledges what it
 // keeps in a volatile cache.
-var Lost = errors.New("step lost")
+var ErrLost = errors.New("step lost")
 
 // FS is a file system. The zero value is the machine's own. It is a value: copy it freely; its methods may be
 // called by any number of goroutines if Hook may.
 type FS struct {
-	// Hook, when set, is asked before every step and decides its outcome: nil lets it happen, Lost leaves it out
+	// Hook, when set, is asked before every step and decides its outcome: nil lets it happen, ErrLost leaves it out
 	// unnoticed, any other error is the step's failure. An OpWrite that fails with an error that is
 	// io.ErrShortWrite first writes half of its bytes. The path is the destination's, not the temporary file's.
 	Hook func(op Op, path string) error
@@ -161,7 +161,7 @@ func (s FS) syncDir(dir string) error {
 // step does one operation unless the hook decides otherwise.
 func (s FS) step(op Op, path string, do func() error) error {
 	if s.Hook != nil {
-		if err := s.Hook(op, path); err == Lost { //nolint:errorlint // a sentinel that is never wrapped
+		if err := s.Hook(op, path); err == ErrLost { //nolint:errorlint // a sentinel that is never wrapped
 			return nil
 		} else if err != nil {
 			return err
@@ -174,7 +174,7 @@ func (s FS) step(op Op, path string, do func() error) error {
 func (s FS) write(f *os.File, path string, p []byte) (int, error) {
 	if s.Hook != nil {
 		switch err := s.Hook(OpWrite, path); {
-		case err == Lost: //nolint:errorlint // a sentinel that is never wrapped
+		case err == ErrLost: //nolint:errorlint // a sentinel that is never wrapped
 			return len(p), nil
 		case errors.Is(err, io.ErrShortWrite):
 			n, _ := f.Write(p[:len(p)/2])

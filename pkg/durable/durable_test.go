@@ -127,19 +127,19 @@ func TestAFailedDirectorySyncIsReportedThoughTheFileIsThere(t *testing.T) {
 
 func TestALostSyncIsNotNoticed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
-	if err := failAt(durable.OpSync, durable.Lost).WriteFile(path, []byte("new"), 0o600); err != nil {
+	if err := failAt(durable.OpSync, durable.ErrLost).WriteFile(path, []byte("new"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := content(t, path); got != "new" {
 		t.Errorf("content %q", got)
 	}
-	if err := failAt(durable.OpWrite, durable.Lost).WriteFile(path, []byte("newer"), 0o600); err != nil {
+	if err := failAt(durable.OpWrite, durable.ErrLost).WriteFile(path, []byte("newer"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if got := content(t, path); got != "" {
 		t.Errorf("lost bytes arrived: %q", got)
 	}
-	if _, err := failAt(durable.OpCreate, durable.Lost).Create(path, 0o600); err == nil {
+	if _, err := failAt(durable.OpCreate, durable.ErrLost).Create(path, 0o600); err == nil {
 		t.Error("a file without a create")
 	}
 }
