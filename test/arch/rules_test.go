@@ -1,0 +1,185 @@
+// Package arch holds the repository to its own rules: which package may import which, who owns a library, how large a
+// file may be, and what the pure core may not do. It reads the sources in its own process rather than through the go
+// command, so that the test cache knows when they change. The rules are the tables of this file; docs/architecture.md
+// says why.
+package arch
+
+import "strings"
+
+// floors is the dependency rule: a package imports only from floors below its own, so that whoever reads from the
+// bottom up never meets a word that was not explained. A new package is given its floor here, in review; a package
+// may have its floor before it exists.
+var floors = map[string]int{
+	"cmd/wulf":       9,
+	"cmd/wulf-agent": 9,
+
+	"cmd/wulf/cli":      8,
+	"cmd/wulf-agent/**": 8, // its parts: stage one, the service, …
+
+	"controller":          7, // wiring only, as is relay
+	"relay":               7,
+	"cmd/wulf-agent/mesh": 7, // how the agent's parts talk to relays
+
+	"controller/apiserver": 6,
+	"controller/web":       6,
+	"relay/dhcpd":          6,
+	"relay/httpd":          6,
+	"relay/tftpd":          6,
+
+	"cmd/wulf-agent/params": 6, // what the agent is told when it starts
+
+	"controller/chunks":  5,
+	"controller/journal": 5,
+	"controller/publish": 5,
+	"controller/state":   5,
+	"relay/cache":        5,
+	"relay/feed":         5,
+	"relay/gossip":       5,
+	"relay/lease":        5,
+	"relay/spool":        5,
+
+	"pkg/api":      4,
+	"pkg/pki":      4,
+	"pkg/stageone": 4,
+	"replication":  4,
+
+	"pkg/boot":       3,
+	"pkg/chunkstore": 3,
+	"pkg/overlay":    3,
+	"pkg/segment":    3,
+
+	"pkg/catalog": 2,
+	"pkg/modules": 2,
+	"pkg/nodeset": 2,
+
+	"pkg/chunk":   1,
+	"pkg/durable": 1,
+
+	"pkg/fault": 0, // the vocabulary of everybody
+}
+
+// suites are packages outside test/ that only tests import: the contracts that implementations are held to.
+var suites = map[string]bool{
+	"pkg/chunkstore/storetest": true,
+}
+
+// owners names the packages that may import a library, so that each can be replaced, and its quirks are met, in one
+// place. A library that is neither here nor in everyones fails the test: it is given an owner, in review. The second
+// and later owners need a reason.
+var owners = map[string][]string{
+	"github.com/hashicorp/raft":               {"replication"},
+	"github.com/hashicorp/raft-boltdb":        {"replication"},
+	"go.etcd.io/bbolt":                        {"replication"},
+	"github.com/hashicorp/go-hclog":           {"replication"}, // raft's logger
+	"github.com/hashicorp/go-metrics":         {"replication"}, // raft's metrics
+	"github.com/hashicorp/memberlist":         {"relay/gossip"},
+	"github.com/hashicorp/go-immutable-radix": {"pkg/catalog"},
+	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**"}, // the agent asks for its lease
+	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"}, // answers to, and questions from, machines without address
+	"github.com/pin/tftp":                     {"relay/tftpd"},
+	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
+	"github.com/klauspost/compress":           {"pkg/segment", "pkg/stageone", "pkg/chunkstore"}, // frames; the first initramfs; chunks at rest
+	"github.com/ulikunitz/xz":                 {"pkg/modules", "pkg/stageone"},                   // distributions pack kernel modules so
+	"github.com/Masterminds/sprig":            {"pkg/overlay"},
+	"go.yaml.in/yaml":                         {"cmd/wulf/cli"},
+	"github.com/vishvananda/netlink":          {"cmd/wulf-agent/**"},
+	"github.com/vishvananda/netns":            {"cmd/wulf-agent/**"},
+	"github.com/coreos/go-systemd":            {"cmd/wulf/cli", "cmd/wulf-agent/**"}, // both are services
+	"github.com/google/go-containerregistry":  {"controller/publish"},
+	"github.com/prometheus/client_golang":     {"controller/apiserver", "relay/httpd"}, // each serves its own metrics
+}
+
+// everyones are the libraries that any package may import: the extended standard library.
+var everyones = []string{
+	"golang.org/x/crypto", "golang.org/x/net", "golang.org/x/sync", "golang.org/x/sys", "golang.org/x/time",
+}
+
+// testers are the libraries that only tests import.
+var testers = []string{
+	"github.com/anishathalye/porcupine", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal",
+	"go.uber.org/goleak", "golang.org/x/net/nettest", "pgregory.net/rapid",
+}
+
+// pure tells whether a package may open no socket, read no clock and start no goroutine: the same input gives the same
+// answer on every controller, every relay and in every test.
+func pure(pkg string) bool {
+	floor, ok := floorOf(pkg)
+	return ok && floor <= 2 || pkg == "pkg/boot"
+}
+
+// impure are the imports that a pure package may not have, why, and the names in them that it may use after all.
+var impure = map[string]struct {
+	why string
+	but []string
+}{
+	"net":                         {"it opens sockets; net/netip has the addresses", []string{"HardwareAddr", "ParseMAC"}},
+	"net/http":                    {"it opens sockets", nil},
+	"os/exec":                     {"it starts processes", nil},
+	"os/signal":                   {"it starts a goroutine", nil},
+	"time":                        {"it is given the time, and neither asks nor waits for it", calendar},
+	"crypto/rand":                 {"its answers differ", nil},
+	"math/rand":                   {"its answers differ", []string{"Rand"}},
+	"math/rand/v2":                {"its answers differ", []string{"Rand"}}, // the caller's dice
+	"golang.org/x/sync/errgroup":  {"it starts goroutines", nil},
+	"golang.org/x/sync/semaphore": {"it waits for goroutines", nil},
+	"golang.org/x/time/rate":      {"it reads the clock", nil},
+}
+
+// calendar is what package time knows without a clock.
+var calendar = []string{
+	"Time", "Duration", "Month", "Weekday", "Location", "UTC", "Date", "Unix", "UnixMilli", "UnixMicro",
+	"Parse", "ParseDuration", "ParseInLocation", "FixedZone", "ParseError",
+	"Nanosecond", "Microsecond", "Millisecond", "Second", "Minute", "Hour",
+	"RFC3339", "RFC3339Nano", "DateTime", "DateOnly", "TimeOnly", "January", "December", "Sunday", "Saturday",
+}
+
+// realTime are the tests that drive real processes and machines, which do not live in virtual time.
+var realTime = []string{"test/cluster", "test/demo", "test/e2e", "test/rig"}
+
+const (
+	longFile    = 600  // lines of a Go file, after which the test grumbles
+	tooLongFile = 1000 // and after which it fails
+)
+
+// machinePaths are beginnings of paths on the machines where wulfmesh is made. They mean nothing to anybody else. They
+// are written in two halves so that this file passes.
+var machinePaths = []string{"/wo" + "rk/", "/ro" + "ot/go/", "/ro" + "ot/.cache/", "/tmp/te" + "am/", "/home/run" + "ner/"}
+
+// ignored are the directories that hold no source.
+var ignored = map[string]bool{".git": true, ".cache": true, "bin": true, "node_modules": true}
+
+// floorOf finds the floor of a package; "dir/**" stands for all packages below dir.
+func floorOf(pkg string) (int, bool) {
+	if f, ok := floors[pkg]; ok {
+		return f, true
+	}
+	for pattern, f := range floors {
+		if matches(pattern, pkg) {
+			return f, true
+		}
+	}
+	return 0, false
+}
+
+func matches(pattern, pkg string) bool {
+	if dir, ok := strings.CutSuffix(pattern, "/**"); ok {
+		return under(pkg, dir)
+	}
+	return pattern == pkg
+}
+
+// under tells whether a path is dir or below it.
+func under(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
+
+// role is the program that a package belongs to, "" for what they share.
+func role(pkg string) string {
+	switch {
+	case under(pkg, "controller"), pkg == "replication":
+		return "controller"
+	case under(pkg, "relay"):
+		return "relay"
+	case under(pkg, "cmd/wulf-agent"):
+		return "agent"
+	}
+	return ""
+}
