@@ -68,6 +68,7 @@ func (m *Machine) PowerOn() error {
 	if m.process != nil && m.process.Running() {
 		return fmt.Errorf("%s is on already", m.config.Name)
 	}
+	m.closeMonitor() // of a run that ended by itself
 	// The monitor is a socket that QEMU inherits: no path to collide, nothing to clean up.
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -95,6 +96,10 @@ func (m *Machine) PowerOff() {
 	if m.process != nil {
 		m.process.Kill()
 	}
+	m.closeMonitor()
+}
+
+func (m *Machine) closeMonitor() {
 	if m.monitor != nil {
 		m.monitor.close()
 		m.monitor = nil

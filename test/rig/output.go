@@ -41,7 +41,9 @@ func newOutput(name, path string) (*Output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Output{name: name, file: f, start: time.Now(), changed: make(chan struct{})}, nil
+	start := time.Now()
+	fmt.Fprintf(f, "=== %s starts at %s\n", name, start.Format(time.RFC3339Nano)) // the file may hold several runs
+	return &Output{name: name, file: f, start: start, changed: make(chan struct{})}, nil
 }
 
 // copyFrom reads until the end of r, then closes the output.
