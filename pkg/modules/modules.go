@@ -1,0 +1,218 @@
+// Package modules knows which kernel modules a device asks for and in which order they must be loaded, from the
+// files that depmod(8) writes. Stage one is built with it, and the agent loads drivers with it.
+package modules
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// The files of a module directory that are read. Only the first must be there.
+const (
+	FileDep     = "modules.dep"
+	FileAlias   = "modules.alias"
+	FileSoftdep = "modules.softdep"
+)
+
+// maxLine bounds a line of these files.
+const maxLine = 1 << 20
+
+// Index is what a kernel's modules say of themselves. It is read-only once loaded.
+type Index struct {
+	byName  map[string]*module
+	aliases map[string][]alias // by the part before the first colon, which no device's alias abbreviates
+	order   []string           // paths as modules.dep lists them
+}
+
+type module struct {
+	path string
+	deps []string // paths, in the order of loading
+	pre  []string // names that a soft dependency wants loaded before
+}
+
+type alias struct{ pattern, name string }
+
+// Load reads the files of a module directory such as /lib/modules/6.1.0-18-amd64. Without modules.dep the error
+// is fs.ErrNotExist.
+func Load(dir fs.FS) (*Index, error) {
+	x := &Index{byName: map[string]*module{}, aliases: map[string][]alias{}}
+	for _, f := range []struct {
+		name string
+		line func([]string)
+	}{{FileDep, x.dep}, {FileAlias, x.alias}, {FileSoftdep, x.softdep}} {
+		err := lines(dir, f.name, f.line)
+		if errors.Is(err, fs.ErrNotExist) && f.name != FileDep {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return x, nil
+}
+
+func lines(dir fs.FS, name string, take func([]string)) error {
+	f, err := dir.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	s := bufio.NewScanner(f)
+	s.Buffer(nil, maxLine)
+	for s.Scan() {
+		if words := strings.Fields(s.Text()); len(words) > 1 && words[0][0] != '#' || len(words) == 1 && strings.HasSuffix(words[0], ":") {
+			take(words)
+		}
+	}
+	if s.Err() != nil {
+		return fault.Wrap(fault.Corrupt, s.Err(), "reading %s", name)
+	}
+	return nil
+}
+
+// dep takes "kernel/a.ko: kernel/b.ko kernel/c.ko": what a needs, the first to be loaded named last.
+func (x *Index) dep(words []string) {
+	p, ok := strings.CutSuffix(words[0], ":")
+	if !ok {
+		return
+	}
+	deps := slices.Clone(words[1:])
+	slices.Reverse(deps)
+	x.byName[Name(p)] = &module{path: p, deps: deps}
+	x.order = append(x.order, p)
+}
+
+// alias takes "alias PATTERN NAME".
+func (x *Index) alias(words []string) {
+	if len(words) == 3 && words[0] == "alias" {
+		bus, _, _ := strings.Cut(words[1], ":")
+		x.aliases[bus] = append(x.aliases[bus], alias{words[1], words[2]})
+	}
+}
+
+// softdep takes "softdep NAME pre: a b post: c"; what should follow is not waited for.
+func (x *Index) softdep(words []string) {
+	m := x.byName[canonical(words[1])]
+	if words[0] != "softdep" || m == nil {
+		return
+	}
+	pre := false
+	for _, w := range words[2:] {
+		switch {
+		case w == "pre:":
+			pre = true
+		case w == "post:":
+			pre = false
+		case pre:
+			m.pre = append(m.pre, w)
+		}
+	}
+}
+
+// Name is the name of the module in a file: kernel/drivers/net/virtio-net.ko.xz is virtio_net.
+func Name(file string) string {
+	base, _, _ := strings.Cut(path.Base(file), ".ko")
+	return canonical(base)
+}
+
+// canonical makes the two spellings of a name one: the kernel says '_' where files may say '-'.
+func canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// ForName returns the files of a module and of what it needs, in the order in which they must be loaded; nothing
+// for a module that there is not.
+func (x *Index) ForName(name string) []string { return x.closure(name, nil, 0) }
+
+func (x *Index) closure(name string, have []string, depth int) []string {
+	m := x.byName[canonical(name)]
+	if m == nil || depth > 16 { // soft dependencies may go in a circle
+		return have
+	}
+	for _, p := range m.pre {
+		have = x.closure(p, have, depth+1)
+	}
+	for _, p := range m.deps {
+		if d := x.byName[Name(p)]; d != nil {
+			for _, soft := range d.pre {
+				have = x.closure(soft, have, depth+1)
+			}
+		}
+		have = add(have, p)
+	}
+	return add(have, m.path)
+}
+
+func add(list []string, p string) []string {
+	if slices.Contains(list, p) {
+		return list
+	}
+	return append(list, p)
+}
+
+// ForAlias returns the files of all modules that ask for a device's modalias, in the order of loading.
+func (x *Index) ForAlias(modalias string) []string {
+	bus, _, _ := strings.Cut(modalias, ":")
+	var all []string
+	for _, a := range x.aliases[bus] {
+		if ok, err := path.Match(a.pattern, modalias); err == nil && ok {
+			for _, p := range x.ForName(a.name) {
+				all = add(all, p)
+			}
+		}
+	}
+	return all
+}
+
+// Files lists all module files, as modules.dep does.
+func (x *Index) Files() []string { return x.order }
+
+// Write writes modules.dep, modules.alias and modules.softdep for some of the modules only, each file under the name
+// that rename gives it. Lines come in the order in which they were read, so that equal input gives equal bytes.
+func (x *Index) Write(keep func(file string) bool, rename func(file string) string, create func(name string) io.Writer) error {
+	out := map[string]*strings.Builder{FileDep: {}, FileAlias: {}, FileSoftdep: {}}
+	kept := map[string]bool{}
+	for _, p := range x.order {
+		if !keep(p) {
+			continue
+		}
+		m := x.byName[Name(p)]
+		kept[Name(p)] = true
+		fmt.Fprintf(out[FileDep], "%s:", rename(p))
+		for _, d := range slices.Backward(m.deps) {
+			fmt.Fprintf(out[FileDep], " %s", rename(d))
+		}
+		out[FileDep].WriteByte('\n')
+		if len(m.pre) > 0 {
+			fmt.Fprintf(out[FileSoftdep], "softdep %s pre: %s\n", Name(p), strings.Join(m.pre, " "))
+		}
+	}
+	for _, bus := range sortedBuses(x.aliases) {
+		for _, a := range x.aliases[bus] {
+			if kept[canonical(a.name)] {
+				fmt.Fprintf(out[FileAlias], "alias %s %s\n", a.pattern, a.name)
+			}
+		}
+	}
+	for _, name := range []string{FileDep, FileAlias, FileSoftdep} {
+		if _, err := io.WriteString(create(name), out[name].String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sortedBuses(m map[string][]alias) []string {
+	var all []string
+	for bus := range m {
+		all = append(all, bus)
+	}
+	slices.Sort(all)
+	return all
+}
