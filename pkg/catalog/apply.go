@@ -59,7 +59,10 @@ func (c *Catalog) step(rev Revision, e *Entry) (*Catalog, Outcome) {
 	draft := *c
 	out := Outcome{Revision: rev}
 	switch {
-	case e.If != 0 && e.If != c.requests.changed:
+	case e.If > c.Revision:
+		out.Err = fault.New(fault.Conflict, "revision %d has not come yet; the catalog is at %d", e.If, c.Revision).
+			WithFix("look at the present state and try again with --if-revision %d", c.requests.changed)
+	case e.If != 0 && e.If < c.requests.changed: // later ones changed nothing: what was seen still holds
 		out.Err = fault.New(fault.Conflict, "the catalog has changed since revision %d; it is at %d now", e.If, c.requests.changed).
 			WithFix("look at the present state and try again with --if-revision %d", c.requests.changed)
 	default:
@@ -96,7 +99,7 @@ func roll(h Hash, rev Revision, entry []byte, out Outcome) Hash {
 	return Hash(s.Sum(nil))
 }
 
-// Changed is the revision of the last entry that changed something: what If is compared with.
+// Changed is the revision of the last entry that changed something: If must not be older.
 func (c *Catalog) Changed() Revision { return c.requests.changed }
 
 // Request returns what came of the write that a client named so, if it is still remembered.

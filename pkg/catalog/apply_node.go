@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -41,6 +42,9 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 	if len(x.Nodes) == 0 {
 		return fault.New(fault.Invalid, "no node is named")
 	}
+	if err := x.checkEach(); err != nil {
+		return err
+	}
 	edit := c.editNodes()
 	// All are taken out of the indexes first, so that two nodes may exchange their addresses in one change.
 	fresh := make([]*Node, 0, len(x.Nodes))
@@ -56,6 +60,9 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 		if err := n.Settings.Patch(x.Set, x.Unset); err != nil {
 			return err
 		}
+		if err := n.Settings.Patch(x.Each[name], nil); err != nil {
+			return err
+		}
 		edit.unindex(old)
 		fresh = append(fresh, &n)
 	}
@@ -65,6 +72,23 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 		}
 	}
 	edit.commit()
+	return nil
+}
+
+// checkEach refuses settings for nodes that the change does not name: somebody meant something else.
+func (x SetNodes) checkEach() error {
+	if len(x.Each) == 0 {
+		return nil
+	}
+	named := make(map[NodeName]bool, len(x.Nodes))
+	for _, name := range x.Nodes {
+		named[name] = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(x.Each)) {
+		if !named[name] {
+			return fault.New(fault.Invalid, "there are settings for node %q, which is not among those to change", clip(string(name)))
+		}
+	}
 	return nil
 }
 

@@ -219,6 +219,23 @@ func TestStaleRevisionIsRefused(t *testing.T) {
 	}
 }
 
+// What a list shows is the revision of the last entry, a rejected one included: whoever says it back saw it all.
+func TestRejectedChangesMakeNoRevisionStale(t *testing.T) {
+	l := started(t)
+	if l.do(catalog.DeleteNodes{Nodes: []catalog.NodeName{"n9"}}) == nil {
+		t.Fatal("a node that does not exist was deleted")
+	}
+	if out := l.entry(catalog.Entry{At: at, If: l.c.Revision + 1, Change: catalog.DeleteNodes{Nodes: []catalog.NodeName{"n1"}}}); !errors.Is(out.Err, fault.Conflict) {
+		t.Errorf("a change on a revision to come: %v", out.Err)
+	}
+	if l.c.Revision == l.c.Changed() {
+		t.Fatal("the rejected entry has no revision of its own")
+	}
+	if out := l.entry(catalog.Entry{At: at, If: l.c.Revision, Change: catalog.DeleteNodes{Nodes: []catalog.NodeName{"n1"}}}); out.Err != nil {
+		t.Errorf("a change on the revision that is shown: %v", out.Err)
+	}
+}
+
 func TestUndecodableEntryStops(t *testing.T) {
 	c := &catalog.Catalog{}
 	for name, b := range map[string]string{
@@ -278,6 +295,24 @@ func TestNodesMayExchangeTheirAddressesInOneChange(t *testing.T) {
 	}
 	if _, ok := l.c.NodeByAddress(netip.MustParseAddr("10.1.0.2")); ok {
 		t.Error("10.1.0.2 is still found")
+	}
+}
+
+func TestOneChangeSetsNodesAlikeAndEachApart(t *testing.T) {
+	l := started(t)
+	both := []catalog.NodeName{"n1", "n2"}
+	l.must(catalog.SetNodes{Nodes: both, Set: catalog.Settings{Comment: new("moved")}, Each: map[catalog.NodeName]catalog.Settings{
+		"n1": {Nets: nic("52:54:00:00:00:02", "")}, "n2": {Nets: nic("52:54:00:00:00:01", "")},
+	}})
+	for name, want := range map[catalog.NodeName]catalog.HardwareAddr{"n1": "52:54:00:00:00:02", "n2": "52:54:00:00:00:01"} {
+		n, _ := l.c.Node(name)
+		if got := *n.Settings.Nets["default"].Hardware; got != want || *n.Settings.Comment != "moved" {
+			t.Errorf("%s has %s and %q, want %s", name, got, *n.Settings.Comment, want)
+		}
+	}
+	err := l.do(catalog.SetNodes{Nodes: both[:1], Each: map[catalog.NodeName]catalog.Settings{"n2": {Comment: new("x")}}})
+	if !errors.Is(err, fault.Invalid) {
+		t.Errorf("settings for a node that is not named: %v", err)
 	}
 }
 

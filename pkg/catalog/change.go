@@ -74,12 +74,14 @@ type (
 	AddNodes struct {
 		Nodes []Node `json:"nodes"`
 	}
-	// SetNodes changes nodes alike: settings as Settings.Patch does, and the list of profiles if there is one.
+	// SetNodes changes nodes alike: settings as Settings.Patch does, and the list of profiles if there is one. What
+	// differs from node to node, such as addresses, is in Each, which wins over Set.
 	SetNodes struct {
-		Nodes    []NodeName     `json:"nodes"`
-		Profiles *[]ProfileName `json:"profiles,omitempty"`
-		Set      Settings       `json:"set,omitzero"`
-		Unset    []string       `json:"unset,omitempty"`
+		Nodes    []NodeName            `json:"nodes"`
+		Profiles *[]ProfileName        `json:"profiles,omitempty"`
+		Set      Settings              `json:"set,omitzero"`
+		Unset    []string              `json:"unset,omitempty"`
+		Each     map[NodeName]Settings `json:"each,omitempty"` // of some of Nodes
 	}
 	DeleteNodes struct {
 		Nodes []NodeName `json:"nodes"`
