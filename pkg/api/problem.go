@@ -43,10 +43,18 @@ func Status(kind fault.Kind) int {
 	return http.StatusInternalServerError
 }
 
+// ProblemOf is an error as it travels.
+func ProblemOf(err error) Problem {
+	kind := fault.KindOf(err)
+	return Problem{Title: http.StatusText(Status(kind)), Status: Status(kind), Kind: kind, Detail: err.Error(), Fix: fault.Fix(err)}
+}
+
+// Err is the error that the problem tells of.
+func (p *Problem) Err() error { return &fault.Error{Kind: p.Kind, Message: p.Detail, Fix: p.Fix} }
+
 // WriteError answers a request with an error.
 func WriteError(w http.ResponseWriter, err error) {
-	kind := fault.KindOf(err)
-	p := Problem{Title: http.StatusText(Status(kind)), Status: Status(kind), Kind: kind, Detail: err.Error(), Fix: fault.Fix(err)}
+	p := ProblemOf(err)
 	w.Header().Set("Content-Type", TypeProblem)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)
@@ -57,7 +65,7 @@ func WriteError(w http.ResponseWriter, err error) {
 func ReadError(status int, contentType string, body []byte) error {
 	var p Problem
 	if contentType == TypeProblem && json.Unmarshal(body, &p) == nil && p.Kind != "" {
-		return &fault.Error{Kind: p.Kind, Message: p.Detail, Fix: p.Fix}
+		return p.Err()
 	}
 	kind := fault.Internal
 	switch status {
