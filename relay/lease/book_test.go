@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -329,11 +330,12 @@ func TestADamagedFileCostsOnlyAWait(t *testing.T) {
 
 func TestWithoutADiskNothingIsGranted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		full := true
+		var full atomic.Bool
+		full.Store(true)
 		k := newCluster(t, time.Now(), "100-109", "r1")
 		b, err := New(Config{Relay: "r1", Catalog: func() *catalog.Catalog { return k.c }, Path: filepath.Join(t.TempDir(), "leases.json"), Log: quiet(),
 			FS: durable.FS{Hook: func(op durable.Op, _ string) error {
-				if full && op == durable.OpSync {
+				if full.Load() && op == durable.OpSync {
 					return syscall.ENOSPC
 				}
 				return nil
@@ -352,7 +354,7 @@ func TestWithoutADiskNothingIsGranted(t *testing.T) {
 		if err := b.Confirm("rack", hwaddr(1), a); !errors.Is(err, fault.Unavailable) || len(b.Problems()) != 1 {
 			t.Errorf("with a full disk: %v, problems %q", err, b.Problems())
 		}
-		full = false
+		full.Store(false)
 		time.Sleep(2 * time.Second)
 		if err := b.Confirm("rack", hwaddr(1), a); err != nil || len(b.Problems()) != 0 {
 			t.Errorf("with space again: %v, problems %q", err, b.Problems())

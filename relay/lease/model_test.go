@@ -216,7 +216,7 @@ func (s *site) confirm(name catalog.RelayName, p *pool, hw catalog.HardwareAddr,
 // No two machines hold one address, whatever relays come, go and restart, as long as each notices within Grace.
 func TestNoTwoMachinesHoldOneAddress(t *testing.T) {
 	granted, moved := 0, 0
-	for seed := range uint64(40) {
+	for seed := range uint64(24) {
 		s := newSite(t, seed, 1+int(seed%4))
 		for range 2500 {
 			s.tick(time.Duration(1+s.dice.IntN(8000)) * time.Millisecond)
