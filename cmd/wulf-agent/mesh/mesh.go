@@ -1,0 +1,354 @@
+// Package mesh is the agent's side of the relays: it fetches, claims and reports, and goes to another relay when
+// one fails, in the middle of whatever it does.
+package mesh
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+// Times and bounds. A relay that sends nothing for the stall time is taken for dead: it verifies before it sends,
+// so its first byte may take as long as its own fetch does.
+const (
+	stall      = 20 * time.Second
+	firstPause = 500 * time.Millisecond
+	maxPause   = 10 * time.Second
+	maxOverlay = 256 << 20
+)
+
+// Config says which relays to use, and why to believe them.
+type Config struct {
+	Trust  *pki.Trust
+	Relays []string // host:port, best first
+	Dial   api.DialFunc
+	Log    *slog.Logger
+}
+
+// Mesh talks to a node's relays. Any number of goroutines may use it at once.
+type Mesh struct {
+	http *http.Client
+	log  *slog.Logger
+
+	mu      sync.Mutex
+	relays  []string
+	current int                         // index of the relay that answered last
+	token   string                      // of the session
+	bytes   map[catalog.RelayName]int64 // fetched, by the relay that sent them
+}
+
+// New makes a Mesh; it opens no connection yet.
+func New(cfg Config) *Mesh {
+	return &Mesh{
+		log: cfg.Log, relays: cfg.Relays, bytes: map[catalog.RelayName]int64{},
+		http: &http.Client{Transport: &http.Transport{
+			DialContext:     cfg.Dial,
+			TLSClientConfig: cfg.Trust.ClientTLS([]string{api.ALPNHTTP}, pki.Relay),
+			// One connection a worker: TCP shares the card among them, and a lost packet stops only one.
+			MaxIdleConnsPerHost: 16, IdleConnTimeout: 30 * time.Second, TLSHandshakeTimeout: 10 * time.Second, DisableCompression: true,
+		}},
+	}
+}
+
+// Close closes idle connections.
+func (m *Mesh) Close() { m.http.CloseIdleConnections() }
+
+// SetSession makes later requests those of the session, and takes the relays that it names.
+func (m *Mesh) SetSession(s api.Session) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.token = s.Token
+	if len(s.Relays) > 0 {
+		m.relays, m.current = s.Relays, 0
+	}
+}
+
+// From is the relay that has sent the most bytes so far, and how many all have sent.
+func (m *Mesh) From() (catalog.RelayName, int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var best catalog.RelayName
+	var total int64
+	for name, n := range m.bytes {
+		total += n
+		if n > m.bytes[best] {
+			best = name
+		}
+	}
+	return best, total
+}
+
+// busy is an answer that asks to come back after a while.
+type busy struct{ after time.Duration }
+
+func (b busy) Error() string { return fmt.Sprintf("the relay is busy for %s", b.after) }
+
+// try runs do against one relay after the other, round after round with growing pauses, until it succeeds, ctx
+// ends, or do fails in a way that no other relay can mend (fault.Invalid). Denied counts as a relay's own view:
+// another may hold a newer catalog; but when all of them deny, that is the answer.
+func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context, relay string) error) error {
+	pause := firstPause
+	for {
+		m.mu.Lock()
+		relays, start := m.relays, m.current
+		m.mu.Unlock()
+		denied := 0
+		var last error
+		wait := pause
+		for i := range relays {
+			at := (start + i) % len(relays)
+			err := do(ctx, relays[at])
+			if err == nil {
+				m.mu.Lock()
+				if at < len(m.relays) {
+					m.current = at
+				}
+				m.mu.Unlock()
+				return nil
+			}
+			if ctx.Err() != nil {
+				return fault.Wrap(fault.Timeout, cmp.Or(last, err), "%s: given up", what)
+			}
+			switch fault.KindOf(err) {
+			case fault.Invalid:
+				return err
+			case fault.Denied:
+				denied++
+			}
+			if b, ok := errors.AsType[busy](err); ok {
+				wait = max(wait, b.after)
+			}
+			last = fmt.Errorf("relay %s: %w", relays[at], err)
+			m.log.Info(what+" failed", "relay", relays[at], "err", err)
+		}
+		if denied == len(relays) {
+			return last
+		}
+		// Between half and all of the pause: nodes that failed together must not come back together.
+		select {
+		case <-time.After(wait/2 + rand.N(wait/2+1)):
+		case <-ctx.Done():
+			return fault.Wrap(fault.Timeout, last, "%s: given up", what)
+		}
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// request sends one request and hands the answer, if it is 2xx or 304, to use. It is given up when nothing comes
+// for the stall time.
+func (m *Mesh) request(ctx context.Context, method, relay, path string, header http.Header, body []byte, use func(*http.Response) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(stall, func() { cancel(fault.New(fault.Timeout, "nothing came for %s", stall)) })
+	defer watchdog.Stop()
+	r, err := http.NewRequestWithContext(ctx, method, "https://"+relay+path, bytes.NewReader(body))
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "relay %s", relay)
+	}
+	for k, v := range header {
+		r.Header[k] = v
+	}
+	m.mu.Lock()
+	if m.token != "" {
+		r.Header.Set("Authorization", "Bearer "+m.token)
+	}
+	m.mu.Unlock()
+	a, err := m.http.Do(r)
+	if err != nil {
+		return fault.Wrap(fault.Unavailable, cmp.Or(context.Cause(ctx), err), "%s %s", method, path)
+	}
+	defer a.Body.Close()
+	if a.StatusCode == http.StatusServiceUnavailable {
+		seconds, _ := strconv.Atoi(a.Header.Get("Retry-After"))
+		return busy{min(max(time.Second, time.Duration(seconds)*time.Second), 30*time.Second)}
+	}
+	if a.StatusCode >= 300 && a.StatusCode != http.StatusNotModified {
+		text, _ := io.ReadAll(io.LimitReader(a.Body, 64<<10))
+		return api.ReadError(a.StatusCode, a.Header.Get("Content-Type"), text)
+	}
+	a.Body = &watched{a.Body, watchdog}
+	err = use(a)
+	if err != nil && context.Cause(ctx) != nil {
+		return fault.Wrap(fault.Unavailable, context.Cause(ctx), "%s %s", method, path)
+	}
+	return err
+}
+
+// watched puts the watchdog off each time that bytes come.
+type watched struct {
+	io.ReadCloser
+	watchdog *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.ReadCloser.Read(p)
+	if n > 0 {
+		w.watchdog.Reset(stall)
+	}
+	return n, err
+}
+
+// Claim claims the boot that the ticket is for and makes later requests those of its session.
+func (m *Mesh) Claim(ctx context.Context, ticket string) (api.Session, error) {
+	return m.session(ctx, "claiming the boot", api.SessionRequest{Ticket: ticket})
+}
+
+// Renew prolongs the session.
+func (m *Mesh) Renew(ctx context.Context) (api.Session, error) {
+	return m.session(ctx, "renewing the session", api.SessionRequest{})
+}
+
+func (m *Mesh) session(ctx context.Context, what string, q api.SessionRequest) (api.Session, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return api.Session{}, fault.Wrap(fault.Internal, err, "encoding the request")
+	}
+	var s api.Session
+	err = m.try(ctx, what, func(ctx context.Context, relay string) error {
+		return m.request(ctx, http.MethodPost, relay, api.PathSessions, jsonHeader(), body, func(a *http.Response) error {
+			return json.NewDecoder(io.LimitReader(a.Body, 1<<20)).Decode(&s)
+		})
+	})
+	if err == nil {
+		m.SetSession(s)
+	}
+	return s, err
+}
+
+func jsonHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }
+
+// Fetch returns a chunk's bytes, verified. A chunk that is damaged at one relay is fetched from the next.
+func (m *Mesh) Fetch(ctx context.Context, ref chunk.Ref) ([]byte, error) {
+	var b []byte
+	err := m.stream(ctx, ref, func(r io.Reader) (err error) {
+		b = make([]byte, ref.Size)
+		_, err = io.ReadFull(r, b)
+		return err
+	})
+	return b, err
+}
+
+// FetchID is Fetch for a chunk of unknown size, of at most limit bytes.
+func (m *Mesh) FetchID(ctx context.Context, id chunk.ID, limit int64) ([]byte, error) {
+	var b []byte
+	err := m.try(ctx, "fetching "+id.Short(), func(ctx context.Context, relay string) error {
+		return m.request(ctx, http.MethodGet, relay, "/chunk/"+id.String(), nil, nil, func(a *http.Response) (err error) {
+			if b, err = io.ReadAll(io.LimitReader(a.Body, limit+1)); err != nil {
+				return fault.Wrap(fault.Unavailable, err, "chunk %s broke off", id.Short())
+			}
+			if chunk.Of(b) != id {
+				return fault.New(fault.Corrupt, "chunk %s is damaged", id.Short())
+			}
+			m.count(a, int64(len(b)))
+			return nil
+		})
+	})
+	return b, err
+}
+
+// Stream hands a chunk's bytes to use as they come and verifies them on the way. When use has read all and the
+// bytes turn out wrong, or they break off, another relay is asked and use is called again from the beginning: what
+// it makes of the bytes must not count until Stream returns nil.
+func (m *Mesh) Stream(ctx context.Context, ref chunk.Ref, use func(io.Reader) error) error {
+	return m.stream(ctx, ref, use)
+}
+
+func (m *Mesh) stream(ctx context.Context, ref chunk.Ref, use func(io.Reader) error) error {
+	return m.try(ctx, "fetching "+ref.ID.Short(), func(ctx context.Context, relay string) error {
+		header := http.Header{api.HeaderSize: {strconv.FormatInt(ref.Size, 10)}}
+		return m.request(ctx, http.MethodGet, relay, "/chunk/"+ref.ID.String(), header, nil, func(a *http.Response) error {
+			v := chunk.NewVerifier(ref)
+			source := &tee{r: a.Body, v: v}
+			used := use(source)
+			if source.err != nil { // the relay's fault comes before what its bytes led to
+				return fault.Wrap(fault.Unavailable, source.err, "chunk %s broke off", ref.ID.Short())
+			}
+			if _, err := io.Copy(io.Discard, source); err != nil {
+				return fault.Wrap(fault.Unavailable, err, "chunk %s broke off", ref.ID.Short())
+			}
+			if err := v.Verify(); err != nil {
+				return err
+			}
+			if used != nil { // the bytes are right, so no other relay's can do better
+				return fault.Wrap(fault.Invalid, used, "chunk %s cannot be used", ref.ID.Short())
+			}
+			m.count(a, ref.Size)
+			return nil
+		})
+	})
+}
+
+// tee passes a stream on and verifies it; err is what went wrong with the stream itself.
+type tee struct {
+	r   io.Reader
+	v   *chunk.Verifier
+	err error
+}
+
+func (t *tee) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	if _, bad := t.v.Write(p[:n]); bad != nil {
+		err = bad
+	}
+	if err != nil && err != io.EOF {
+		t.err = err
+	}
+	return n, err
+}
+
+func (m *Mesh) count(a *http.Response, n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bytes[catalog.RelayName(a.Header.Get(api.HeaderRelay))] += n
+}
+
+// Overlay fetches a node's overlays of a kind as a tar. With the tag of an earlier answer it may find that nothing
+// has changed; the body is nil then.
+func (m *Mesh) Overlay(ctx context.Context, node catalog.NodeName, kind, tag string) (body []byte, newTag string, err error) {
+	header := http.Header{}
+	if tag != "" {
+		header.Set("If-None-Match", tag)
+	}
+	err = m.try(ctx, "fetching the "+kind+" overlays", func(ctx context.Context, relay string) error {
+		return m.request(ctx, http.MethodGet, relay, "/overlay/"+string(node)+"/"+kind, header, nil, func(a *http.Response) (err error) {
+			newTag = a.Header.Get("ETag")
+			if a.StatusCode == http.StatusNotModified {
+				body = nil
+				return nil
+			}
+			if body, err = io.ReadAll(io.LimitReader(a.Body, maxOverlay)); err == nil && a.ContentLength >= 0 && int64(len(body)) != a.ContentLength {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		})
+	})
+	return body, newTag, err
+}
+
+// Report sends events.
+func (m *Mesh) Report(ctx context.Context, events []boot.Event) error {
+	body, err := json.Marshal(api.EventBatch{Events: events})
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "encoding events")
+	}
+	return m.try(ctx, "reporting", func(ctx context.Context, relay string) error {
+		return m.request(ctx, http.MethodPost, relay, api.PathNodeEvents, jsonHeader(), body, func(*http.Response) error { return nil })
+	})
+}

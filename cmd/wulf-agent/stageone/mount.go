@@ -1,0 +1,145 @@
+package stageone
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// Where stage one has its own things. All is below one directory, for the archive is also laid over whole images.
+const (
+	home    = "/.wulf"
+	newRoot = home + "/root"
+)
+
+// apiMounts are the file systems that stage one needs and moves to the node's root.
+var apiMounts = []struct {
+	source, target, kind string
+	flags                uintptr
+	data                 string
+}{
+	{"proc", "/proc", "proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+	{"sysfs", "/sys", "sysfs", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+	{"devtmpfs", "/dev", "devtmpfs", unix.MS_NOSUID, "mode=0755"},
+	{"tmpfs", "/run", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=0755"},
+}
+
+func mountAPI() error {
+	for _, m := range apiMounts {
+		if err := os.MkdirAll(m.target, 0o755); err != nil {
+			return err
+		}
+		// The kernel may have mounted devtmpfs itself (CONFIG_DEVTMPFS_MOUNT).
+		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil && err != unix.EBUSY {
+			return fmt.Errorf("mounting %s: %w", m.target, err)
+		}
+	}
+	return nil
+}
+
+// mountRoot mounts what becomes the node's root and checks that an image of that size fits.
+func mountRoot(kind string, unpacked int64) error {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return fmt.Errorf("asking for memory: %w", err)
+	}
+	total := int64(info.Totalram) * int64(info.Unit)
+	free := int64(info.Freeram+info.Bufferram) * int64(info.Unit)
+	// What runs besides: the agent with its buffers, and the node's init before anything of it can be swapped.
+	const reserve = 48 << 20
+	if unpacked+reserve > free {
+		return fault.New(fault.Full, "the image needs %d MiB of memory and %d MiB are free of %d", (unpacked+reserve)>>20, free>>20, total>>20).
+			WithFix("give the node more memory, or use a smaller image")
+	}
+	if err := os.MkdirAll(newRoot, 0o755); err != nil {
+		return err
+	}
+	data := "mode=0755"
+	if kind != catalog.RootRamfs { // ramfs knows no limit
+		kind = catalog.RootTmpfs
+		data = fmt.Sprintf("mode=0755,size=%d", total/10*9)
+	}
+	if err := unix.Mount("wulfmesh", newRoot, kind, 0, data); err != nil {
+		return fmt.Errorf("mounting the root (%s): %w", kind, err)
+	}
+	return nil
+}
+
+// switchRoot makes the new root the root, frees the initial one, and becomes init. It returns only if it fails.
+//
+// The initial root is a file system that cannot be unmounted (Documentation/filesystems/ramfs-rootfs-initramfs.rst):
+// its files must be deleted to free their memory, and the new root is moved over it.
+func switchRoot(init string, args []string) error {
+	for _, m := range apiMounts {
+		to := filepath.Join(newRoot, m.target)
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(m.target, to, "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("moving %s: %w", m.target, err)
+		}
+	}
+	if err := os.Chdir(newRoot); err != nil {
+		return err
+	}
+	emptyInitialRoot()
+	if err := unix.Mount(".", "/", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("moving the root: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("changing the root: %w", err)
+	}
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	return become(init, args)
+}
+
+// emptyInitialRoot deletes all files of the initial root, staying on its own file system. What cannot be deleted
+// only costs memory.
+func emptyInitialRoot() {
+	var root unix.Stat_t
+	if unix.Lstat("/", &root) != nil {
+		return
+	}
+	var empty func(dir string)
+	empty = func(dir string) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return
+		}
+		for _, e := range entries {
+			path := filepath.Join(dir, e.Name())
+			var st unix.Stat_t
+			if unix.Lstat(path, &st) != nil || st.Dev != root.Dev {
+				continue
+			}
+			if e.IsDir() {
+				empty(path)
+			}
+			os.Remove(path)
+		}
+	}
+	empty("/")
+}
+
+// become replaces this process by the node's init, with the console for its input and output.
+func become(init string, args []string) error {
+	if c, err := os.OpenFile("/dev/console", os.O_RDWR, 0); err == nil {
+		for fd := range 3 {
+			unix.Dup2(int(c.Fd()), fd)
+		}
+		if c.Fd() > 2 {
+			c.Close()
+		}
+	}
+	if err := unix.Exec(init, append([]string{init}, args...), []string{"HOME=/", "TERM=linux", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}); err != nil {
+		return fault.Wrap(fault.NotFound, err, "starting %s", init).WithFix("the image needs an init there; or set another: wulf node set NODE --init PATH")
+	}
+	return nil
+}

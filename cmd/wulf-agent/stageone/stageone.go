@@ -1,0 +1,257 @@
+// Package stageone is the agent as the first program of a node: it finds the network, fetches the image and the
+// overlays, and becomes the node's own init.
+package stageone
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/files"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/mesh"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/params"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/session"
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+// patience is how long a boot tries to get everything: long enough to wait for its turn in a storm, and for relays
+// to come back; a node that gives up starts from its firmware again, by which nothing would go faster.
+const patience = 30 * time.Minute
+
+// onFailure is how long the reason stays on the screen before the node restarts.
+const onFailure = 20 * time.Second
+
+// Main boots the node. It never returns: it becomes the node's init, or restarts the machine.
+func Main() {
+	b := &booter{console: newConsole(os.Stdout)}
+	b.log = slog.New(b.console)
+	err := b.boot()
+	if b.reporter != nil {
+		b.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Console: b.console.last()})
+		b.reporter.Flush(5 * time.Second)
+	}
+	b.log.Error("this boot failed: " + err.Error())
+	if fix := fault.Fix(err); fix != "" {
+		b.log.Error("fix: " + fix)
+	}
+	if b.params.Node != "" {
+		b.log.Error("more on a controller: wulf node why " + string(b.params.Node))
+	}
+	if b.params.Debug {
+		b.log.Error("wulf.debug is set: staying here")
+		select {}
+	}
+	b.log.Error(fmt.Sprintf("restarting in %s", onFailure))
+	time.Sleep(onFailure)
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	select {} // PID 1 must not end: the kernel would panic over the reason on the screen
+}
+
+// booter is one boot.
+type booter struct {
+	console  *console
+	log      *slog.Logger
+	params   params.Params
+	trust    api.NodeTrust
+	mesh     *mesh.Mesh
+	reporter *mesh.Reporter
+}
+
+func (b *booter) boot() error {
+	if err := mountAPI(); err != nil {
+		return err
+	}
+	line, err := cmdline()
+	if err != nil {
+		return err
+	}
+	if b.params, err = params.Parse(line); err != nil {
+		return err
+	}
+	raw, err := os.ReadFile(filepath.Join(home, "trust.json"))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &b.trust); err != nil {
+		return fault.Wrap(fault.Corrupt, err, "reading trust.json")
+	}
+	b.log.Info("stage one", "node", b.params.Node, "image", b.params.Image.Short(), "revision", b.params.Revision)
+	if b.params.Method == catalog.MethodOneStage {
+		return b.oneStage()
+	}
+	return b.twoStage()
+}
+
+// state is what the service is told, by both ways to boot.
+func (b *booter) state() *session.State {
+	p := b.params
+	return &session.State{
+		Node: p.Node, Hardware: p.Hardware, Boot: p.Boot, Method: p.Method, Revision: p.Revision, Manifest: p.Image,
+		Relays: p.Relays, Trust: b.trust, Ticket: p.Ticket, Booted: time.Now().UTC(),
+	}
+}
+
+// oneStage finds the whole root around it: the kernel has unpacked the image, stage one and the overlays into it.
+// The network is left to the node's own init, so the service claims the boot and reports.
+func (b *booter) oneStage() error {
+	if err := installAgent("/"); err != nil {
+		return err
+	}
+	if err := session.Save("/", b.state()); err != nil {
+		return err
+	}
+	for _, leftover := range []string{"/init", home} {
+		if err := os.RemoveAll(leftover); err != nil {
+			b.log.Info("left behind", "path", leftover, "err", err)
+		}
+	}
+	return become(b.params.Init, nil)
+}
+
+func (b *booter) twoStage() error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	began := time.Now()
+	link, err := b.network(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.connect(); err != nil {
+		return err
+	}
+	go b.reporter.Run(ctx)
+	held, err := b.mesh.Claim(ctx, b.params.Ticket)
+	if err != nil {
+		return err
+	}
+	b.reporter.Record(boot.Event{Stage: boot.StageStageOne, Took: time.Since(began)})
+	if err := b.image(ctx); err != nil {
+		return err
+	}
+	state := b.state()
+	state.Session, state.Ticket = &held, ""
+	if len(held.Relays) > 0 {
+		state.Relays = held.Relays
+	}
+	if err := b.overlays(ctx, state); err != nil {
+		return err
+	}
+	if err := installAgent(newRoot); err != nil {
+		return err
+	}
+	if err := session.Save("/", state); err != nil { // in /run, which moves to the new root
+		return err
+	}
+	b.reporter.Flush(10 * time.Second)
+	b.mesh.Close()
+	if err := release(link); err != nil {
+		b.log.Info("network device is handed over as it is", "err", err)
+	}
+	b.log.Info("starting " + b.params.Init)
+	return switchRoot(b.params.Init, nil)
+}
+
+// network loads the drivers and configures the device that the machine booted from.
+func (b *booter) network(ctx context.Context) (netlink.Link, error) {
+	d, err := newDrivers(b.log)
+	if err != nil {
+		return nil, err
+	}
+	d.byName("af_packet", "virtio_net")
+	link, err := findDevice(ctx, b.params.Hardware, d.coldplug)
+	if err != nil {
+		return nil, err
+	}
+	ack, err := configure(ctx, link)
+	if err != nil {
+		return nil, err
+	}
+	b.log.Info("network is up", "device", link.Attrs().Name, "address", ack.YourIPAddr)
+	return link, nil
+}
+
+func (b *booter) connect() error {
+	trust, err := pki.ParseTrust([]byte(b.trust.CA))
+	if err != nil {
+		return err
+	}
+	trust.UnsetClock = true
+	b.mesh = mesh.New(mesh.Config{Trust: trust, Relays: b.params.Relays, Log: b.log})
+	b.reporter = mesh.NewReporter(b.mesh, boot.Event{
+		Node: b.params.Node, Hardware: b.params.Hardware, Boot: b.params.Boot, Revision: b.params.Revision, Manifest: b.params.Image,
+	})
+	return nil
+}
+
+// image fetches, verifies and unpacks the image.
+func (b *booter) image(ctx context.Context) error {
+	began := time.Now()
+	m, err := manifest(ctx, b.mesh, b.params.Image, b.trust.ManifestKeys)
+	if err != nil {
+		return err
+	}
+	if err := mountRoot(b.params.Root, m.Unpacked); err != nil {
+		return err
+	}
+	b.log.Info("unpacking the image", "segments", len(m.Segments), "MiB", m.Size()>>20)
+	if err := unpack(ctx, b.mesh, m, newRoot); err != nil {
+		return err
+	}
+	from, bytes := b.mesh.From()
+	b.log.Info("image is unpacked", "seconds", fmt.Sprintf("%.1f", time.Since(began).Seconds()), "relay", from)
+	b.reporter.Record(boot.Event{Stage: boot.StageImage, Took: time.Since(began), Bytes: bytes, From: from, Image: m.Image})
+	return nil
+}
+
+// overlays fetches both kinds and puts them over the image, the runtime ones last, as they will be later too.
+func (b *booter) overlays(ctx context.Context, state *session.State) error {
+	began := time.Now()
+	root, err := os.OpenRoot(newRoot)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	total := int64(0)
+	for _, kind := range []string{"system", "runtime"} {
+		archive, tag, err := b.mesh.Overlay(ctx, b.params.Node, kind, "")
+		if err != nil {
+			return err
+		}
+		paths, err := files.Apply(root, bytes.NewReader(archive))
+		if err != nil {
+			return err
+		}
+		total += int64(len(archive))
+		if kind == "runtime" {
+			state.Runtime, state.Tag = paths, tag
+		}
+	}
+	b.reporter.Record(boot.Event{Stage: boot.StageOverlay, Took: time.Since(began), Bytes: total})
+	return nil
+}
+
+// installAgent copies this program to where the node's init starts it as a service.
+func installAgent(root string) error {
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(root, session.Agent)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(path, program, 0o755)
+}
