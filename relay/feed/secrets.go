@@ -1,0 +1,171 @@
+package feed
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+// Secrets is what this relay holds in confidence. It is immutable.
+type Secrets struct {
+	Gossip   pki.Secret                             // key of the membership protocol; empty before it is known
+	Networks map[catalog.NetworkName]pki.NetworkKey // of the networks whose nodes' secrets this relay may hold
+	Tickets  map[catalog.NetworkName]pki.NetworkKey // with which a network's tickets and sessions are sealed
+}
+
+// heldSecrets are the secrets and the channel that closes when there are others.
+type heldSecrets struct {
+	Secrets
+	changed chan struct{}
+}
+
+const (
+	secretsFile  = "secrets.json"
+	maxSecrets   = 4 << 20
+	secretsEvery = time.Minute // they are asked for, whether or not a reason is seen
+	secretsRetry = 5 * time.Second
+)
+
+// Secrets returns those held now; before a controller was ever reached, none.
+func (f *Feed) Secrets() *Secrets { return &f.secrets.Load().Secrets }
+
+// SecretsChanged returns a channel that closes when Secrets no longer returns what it returns now.
+func (f *Feed) SecretsChanged() <-chan struct{} { return f.secrets.Load().changed }
+
+func (f *Feed) secretsPath() string { return filepath.Join(f.cfg.Dir, secretsFile) }
+
+// loadSecrets reads the secrets on disk. A file that others could have read is not used: the controllers have a
+// better one.
+func (f *Feed) loadSecrets() *heldSecrets {
+	none := &heldSecrets{changed: make(chan struct{})}
+	info, err := os.Stat(f.secretsPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return none
+	}
+	var s api.RelaySecrets
+	if err == nil && (info.Mode().Perm()&0o077 != 0 || info.Size() > maxSecrets) {
+		err = fault.New(fault.Denied, "it can be read by others (mode %04o)", info.Mode().Perm())
+	}
+	if err == nil {
+		var b []byte
+		if b, err = os.ReadFile(f.secretsPath()); err == nil {
+			err = json.Unmarshal(b, &s)
+		}
+	}
+	if err != nil {
+		f.say(topicSecrets, fmt.Sprintf("the secrets on disk cannot be used, until a controller answers: %v", err))
+		f.cfg.Log.Warn("the secrets on disk cannot be used", "relay", f.cfg.Name, "err", err)
+		return none
+	}
+	return &heldSecrets{readSecrets(s), make(chan struct{})}
+}
+
+func readSecrets(s api.RelaySecrets) Secrets {
+	return Secrets{Gossip: pki.NewSecret(s.Gossip), Networks: readKeys(s.Networks), Tickets: readKeys(s.Tickets)}
+}
+
+func readKeys(m map[string][]byte) map[catalog.NetworkName]pki.NetworkKey {
+	keys := make(map[catalog.NetworkName]pki.NetworkKey, len(m))
+	for name, k := range m {
+		keys[catalog.NetworkName(name)] = pki.NewNetworkKey(k)
+	}
+	return keys
+}
+
+// followSecrets asks for the secrets at the start, when the relay or one of its networks changed, and now and then.
+func (f *Feed) followSecrets(ctx context.Context) {
+	for ctx.Err() == nil {
+		c := f.Catalog()
+		wait := secretsEvery
+		if !f.removed.Load() {
+			if err := f.fetchSecrets(ctx); err != nil && ctx.Err() == nil {
+				wait = secretsRetry
+			}
+		}
+		for deadline := time.Now().Add(wait); ctx.Err() == nil && time.Now().Before(deadline); {
+			changed := f.Changed()
+			if f.bears(c, f.Catalog()) {
+				break
+			}
+			timer := time.NewTimer(time.Until(deadline))
+			select {
+			case <-changed:
+			case <-timer.C:
+			case <-ctx.Done():
+			}
+			timer.Stop()
+		}
+	}
+}
+
+// bears tells whether the difference of two catalogs may bear on what this relay may know.
+func (f *Feed) bears(old, c *catalog.Catalog) bool {
+	was, _ := old.Relay(f.cfg.Name)
+	is, _ := c.Relay(f.cfg.Name)
+	if was != is { // an unchanged thing is the same pointer in all revisions that follow by deltas
+		return true
+	}
+	if is == nil {
+		return false
+	}
+	for _, name := range is.Networks {
+		a, _ := old.Network(name)
+		b, _ := c.Network(name)
+		if a != b {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *Feed) fetchSecrets(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	var s api.RelaySecrets
+	if err := f.cfg.Client.Get(ctx, api.PathSecrets, &s); err != nil {
+		return err
+	}
+	now, next := f.secrets.Load(), readSecrets(s)
+	if same(now.Secrets, next) {
+		f.say(topicSecrets, "")
+		return nil
+	}
+	b, err := json.Marshal(s)
+	if err == nil {
+		err = f.cfg.Disk.WriteFile(f.secretsPath(), b, 0o600)
+	}
+	problem := ""
+	if err != nil {
+		problem = "the secrets cannot be kept on disk: " + err.Error()
+		f.cfg.Log.Error("the secrets cannot be kept on disk", "relay", f.cfg.Name, "err", err)
+	}
+	f.say(topicSecrets, problem)
+	f.secrets.Store(&heldSecrets{next, make(chan struct{})})
+	close(now.changed)
+	return nil
+}
+
+func same(a, b Secrets) bool {
+	eq := func(x, y pki.NetworkKey) bool { return x.Equal(y.Secret) }
+	return a.Gossip.Equal(b.Gossip) && maps.EqualFunc(a.Networks, b.Networks, eq) && maps.EqualFunc(a.Tickets, b.Tickets, eq)
+}
+
+// dropSecrets forgets what a relay that was removed must no longer hold.
+func (f *Feed) dropSecrets() {
+	now := f.secrets.Swap(&heldSecrets{changed: make(chan struct{})})
+	close(now.changed)
+	if err := os.Remove(f.secretsPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.say(topicSecrets, "the secrets of a removed relay are still on disk: "+err.Error())
+	}
+}
