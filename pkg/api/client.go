@@ -182,6 +182,9 @@ func (c *Client) DoAt(ctx context.Context, endpoint string, q Request) (*http.Re
 		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
+		if errors.Is(err, fault.Denied) { // by the TLS configuration, before anything was sent
+			return nil, fault.Wrap(fault.Denied, err, "%s", endpoint)
+		}
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" || q.Method == http.MethodGet {
 			return nil, fault.Wrap(fault.Unavailable, err, "%s does not answer", endpoint)
 		}
