@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	crand "crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -207,7 +208,8 @@ func (w *watched) Read(p []byte) (int, error) {
 
 // Claim claims the boot that the ticket is for and makes later requests those of its session.
 func (m *Mesh) Claim(ctx context.Context, ticket string) (api.Session, error) {
-	return m.session(ctx, "claiming the boot", api.SessionRequest{Ticket: ticket})
+	// The same claim at each try: a relay whose answer was lost knows it again.
+	return m.session(ctx, "claiming the boot", api.SessionRequest{Ticket: ticket, Claim: crand.Text()})
 }
 
 // Renew prolongs the session.
