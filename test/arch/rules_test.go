@@ -26,7 +26,9 @@ var floors = map[string]int{
 	"relay/httpd":          6,
 	"relay/tftpd":          6,
 
-	"cmd/wulf-agent/params": 6, // what the agent is told when it starts
+	"cmd/wulf-agent/params":  6, // what the agent is told when it starts
+	"cmd/wulf-agent/session": 6, // what stage one hands to the service
+	"cmd/wulf-agent/files":   6, // putting overlays in place
 
 	"controller/chunks":  5,
 	"controller/journal": 5,

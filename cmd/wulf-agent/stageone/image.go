@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"io"
-	"os"
 	"runtime"
 
 	"golang.org/x/sync/errgroup"
@@ -39,23 +38,18 @@ func manifest(ctx context.Context, m *mesh.Mesh, id chunk.ID, keys [][]byte) (*c
 }
 
 // unpack fetches and unpacks all segments of an image below root: the first, which holds the directories, before all
-// others, and these several at once, while others are still on their way. It returns the extended attributes that
-// the root's file system cannot hold.
-func unpack(ctx context.Context, m *mesh.Mesh, image *chunk.Manifest, root string) (lost []string, err error) {
-	dir, err := os.OpenRoot(root)
+// others, and these several at once, while others are still on their way. Lost is told of each extended attribute
+// that the root's file system cannot hold.
+func unpack(ctx context.Context, m *mesh.Mesh, image *chunk.Manifest, root string, lost func(path, attribute string)) error {
+	u, err := segment.NewUnpacker(root, segment.UnpackOptions{Owners: true, Lost: lost})
 	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	u, err := segment.NewUnpacker(dir, segment.UnpackOptions{})
-	if err != nil {
-		return nil, err
+		return err
 	}
 	defer u.Close()
 	flight := semaphore.NewWeighted(maxFlight)
 	one := func(ctx context.Context, s chunk.Segment) error {
 		if s.Size > maxWhole {
-			return m.Stream(ctx, s.Ref, func(r io.Reader) error { return u.Segment(ctx, r, s) })
+			return m.Stream(ctx, s.Ref, func(r io.Reader) error { return u.Unpack(ctx, r, s) })
 		}
 		if err := flight.Acquire(ctx, s.Size); err != nil {
 			return err
@@ -65,13 +59,13 @@ func unpack(ctx context.Context, m *mesh.Mesh, image *chunk.Manifest, root strin
 		if err != nil {
 			return err
 		}
-		return u.Segment(ctx, bytes.NewReader(b), s)
+		return u.Unpack(ctx, bytes.NewReader(b), s)
 	}
 	if len(image.Segments) == 0 {
-		return nil, fault.New(fault.Corrupt, "the image has no content")
+		return fault.New(fault.Corrupt, "the image has no content")
 	}
 	if err := one(ctx, image.Segments[0]); err != nil {
-		return nil, err
+		return err
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	// Twice the processors: while one of a pair unpacks, the other waits for the network.
@@ -83,15 +77,14 @@ func unpack(ctx context.Context, m *mesh.Mesh, image *chunk.Manifest, root strin
 		g.Go(func() error { return one(gctx, s) })
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return err
 	}
-	var extras io.Reader
-	if !image.Extras.ID.IsZero() {
-		b, err := m.Fetch(ctx, image.Extras)
-		if err != nil {
-			return nil, err
-		}
-		extras = bytes.NewReader(b)
+	if image.Extras.ID.IsZero() {
+		return u.Finish(nil)
 	}
-	return u.Finish(ctx, extras)
+	extras, err := m.Fetch(ctx, image.Extras)
+	if err != nil {
+		return err
+	}
+	return u.Finish(bytes.NewReader(extras))
 }

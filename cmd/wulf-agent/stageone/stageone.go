@@ -207,12 +207,9 @@ func (b *booter) image(ctx context.Context) error {
 		return err
 	}
 	b.log.Info("unpacking the image", "segments", len(m.Segments), "MiB", m.Size()>>20)
-	lost, err := unpack(ctx, b.mesh, m, newRoot)
-	if err != nil {
+	lost := func(path, attribute string) { b.log.Info("the root cannot hold an attribute", "path", path, "attribute", attribute) }
+	if err := unpack(ctx, b.mesh, m, newRoot, lost); err != nil {
 		return err
-	}
-	if len(lost) > 0 {
-		b.log.Info("the root cannot hold some extended attributes", "count", len(lost), "first", lost[0])
 	}
 	from, bytes := b.mesh.From()
 	b.log.Info("image is unpacked", "seconds", fmt.Sprintf("%.1f", time.Since(began).Seconds()), "relay", from)
