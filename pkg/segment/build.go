@@ -1,0 +1,308 @@
+package segment
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+const (
+	// window is the most that a frame may ask of its reader. Kernels refuse an initramfs that asks for more than
+	// 8 MiB where they were built with little memory in mind, and every unpacking goroutine of a node pays for it.
+	window = 8 << 20
+	// defaultLevel balances the time of one publication against bytes that every node fetches.
+	defaultLevel = 7
+	// defaultMemory bounds compressed segments that wait for the sink.
+	defaultMemory = 512 << 20
+)
+
+// Options says how Build works. Only Level has an influence on the bytes.
+type Options struct {
+	Level   int   // as zstd counts, 1 to 19; 0 is the default
+	Workers int   // segments compressed at once; 0 is one a processor
+	Memory  int64 // bytes of compressed segments held at once, about; one larger segment is built alone; 0 is 512 MiB
+
+	// Sink stores a chunk. It is called by several goroutines at once, in any order, and must not keep b.
+	Sink func(ref chunk.Ref, b []byte) error
+	// Progress, if set, is called after each segment, by several goroutines at once.
+	Progress func(Progress)
+}
+
+// Progress says how far a Build is.
+type Progress struct {
+	Segments, Total int   // done, and to do in all
+	Bytes, Stored   int64 // done: before compression and after
+}
+
+// Result is what Build made, in the words of chunk.Manifest.
+type Result struct {
+	Segments []chunk.Segment
+	Index    chunk.Ref
+	Extras   chunk.Ref // the zero Ref when cpio carried everything
+	Files    int       // regular files, hard links counted once for each name
+	Unpacked int64     // bytes of their content, hard links counted once
+	Special  []string  // paths whose extended attributes only the agent restores: see the package comment
+}
+
+// Build cuts the tree into segments, compresses them and hands them, the file index and the extras to the sink.
+// Equal trees and levels give equal bytes, whatever the number of workers. The first error, of the source or the
+// sink, ends it; chunks that the sink took before then are of no use by themselves.
+func Build(ctx context.Context, src Source, o Options) (*Result, error) {
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if o.Memory <= 0 {
+		o.Memory = defaultMemory
+	}
+	if o.Level == 0 {
+		o.Level = defaultLevel
+	}
+	if o.Level < 1 || o.Level > 19 {
+		return nil, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", o.Level)
+	}
+	b := &builder{src: src, o: o}
+	b.plan = defaultCutting().plan(src.Entries())
+	if err := b.segments(ctx); err != nil {
+		return nil, err
+	}
+	return b.result()
+}
+
+type builder struct {
+	src  Source
+	o    Options
+	plan [][]*Entry
+	made []made // parallel to plan
+
+	done, bytes, stored atomic.Int64
+}
+
+// made is one finished segment.
+type made struct {
+	chunk.Segment
+	sums []chunk.ID // of the files' contents, parallel to the plan's entries
+}
+
+// segments builds all segments in parallel.
+func (b *builder) segments(ctx context.Context) error {
+	b.made = make([]made, len(b.plan))
+	idle := make(chan *press, b.o.Workers)
+	for range b.o.Workers {
+		idle <- new(press)
+	}
+	budget := semaphore.NewWeighted(b.o.Memory)
+	g, working := errgroup.WithContext(ctx)
+	for i, entries := range b.plan {
+		// A compressed segment is no larger than its archive, give or take a few bytes a block.
+		need := min(archiveSize(entries), b.o.Memory)
+		if budget.Acquire(working, need) != nil {
+			break // g.Wait or ctx has the reason
+		}
+		var p *press
+		select {
+		case p = <-idle:
+		case <-working.Done():
+		}
+		if p == nil {
+			break
+		}
+		g.Go(func() error {
+			defer func() { idle <- p; budget.Release(need) }()
+			return b.segment(working, p, i)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// segment builds the segment i.
+func (b *builder) segment(ctx context.Context, p *press, i int) error {
+	entries := b.plan[i]
+	size := archiveSize(entries)
+	sums := make([]chunk.ID, len(entries))
+	out, err := p.compress(b.o.Level, size, func(w io.Writer) error {
+		a := NewWriter(w)
+		for j, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return context.Cause(ctx)
+			}
+			if j > 0 && e.Group > 0 && entries[j-1].Group == e.Group {
+				sums[j] = sums[j-1]
+			}
+			if err := b.entry(ctx, a, e, &sums[j]); err != nil {
+				return fmt.Errorf("building segment %d: %w", i, err)
+			}
+		}
+		return a.Close()
+	})
+	if err != nil {
+		return err
+	}
+	ref := chunk.RefOf(out)
+	if err := b.o.Sink(ref, out); err != nil {
+		return fmt.Errorf("storing segment %d: %w", i, err)
+	}
+	b.made[i] = made{chunk.Segment{Ref: ref, Unpacked: size, Files: len(entries)}, sums}
+	done, in, stored := b.done.Add(1), b.bytes.Add(size), b.stored.Add(ref.Size)
+	if b.o.Progress != nil {
+		b.o.Progress(Progress{Segments: int(done), Total: len(b.plan), Bytes: in, Stored: stored})
+	}
+	return nil
+}
+
+// entry writes one entry and notes the digest of its content. A further name of a hard-linked file keeps the
+// digest it came with.
+func (b *builder) entry(ctx context.Context, a *Writer, e *Entry, sum *chunk.ID) error {
+	n := normal(e)
+	if e.Type != File || !sum.IsZero() {
+		return a.WriteEntry(&n, nil)
+	}
+	h := sha256.New()
+	if e.Size > 0 {
+		f, err := b.src.Open(e.Path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := a.WriteEntry(&n, io.TeeReader(ctxReader{ctx, f}, h)); err != nil {
+			return fmt.Errorf("reading %q: %w", e.Path, err)
+		}
+	} else if err := a.WriteEntry(&n, nil); err != nil {
+		return err
+	}
+	h.Sum(sum[:0])
+	return nil
+}
+
+// normal is e with the times that segments keep: see the package comment.
+func normal(e *Entry) Entry {
+	n := *e
+	if n.Type != File {
+		n.MTime = 0
+	}
+	n.MTime = min(max(n.MTime, 0), maxFile)
+	return n
+}
+
+// result makes the index and the extras.
+func (b *builder) result() (*Result, error) {
+	r := &Result{Segments: make([]chunk.Segment, len(b.made))}
+	type place struct{ segment, entry int }
+	places := make(map[*Entry]place)
+	for i, m := range b.made {
+		r.Segments[i] = m.Segment
+		for j, e := range b.plan[i] {
+			places[e] = place{i, j}
+		}
+	}
+	index, err := newLines(indexKind)
+	if err != nil {
+		return nil, err
+	}
+	extras, err := newLines(extrasKind)
+	if err != nil {
+		return nil, err
+	}
+	counted := make(map[int]bool)
+	entries := b.src.Entries()
+	for i := range entries {
+		e := &entries[i]
+		at := places[e]
+		n := normal(e)
+		if err := index.enc.Encode(newIndexEntry(&n, at.segment, b.made[at.segment].sums[at.entry])); err != nil {
+			return nil, err
+		}
+		if e.Type == File {
+			r.Files++
+			if e.Group == 0 || !counted[e.Group] {
+				r.Unpacked += e.Size
+			}
+			counted[e.Group] = true
+		}
+		if len(e.Xattrs) > 0 {
+			r.Special = append(r.Special, e.Path)
+			if err := extras.enc.Encode(newExtra(e)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if r.Index, err = b.store(&index.buf); err != nil {
+		return nil, fmt.Errorf("storing the file index: %w", err)
+	}
+	if len(r.Special) > 0 {
+		if r.Extras, err = b.store(&extras.buf); err != nil {
+			return nil, fmt.Errorf("storing the extras: %w", err)
+		}
+	}
+	return r, nil
+}
+
+// store compresses a chunk of lines and hands it to the sink.
+func (b *builder) store(lines *bytes.Buffer) (chunk.Ref, error) {
+	out, err := new(press).compress(b.o.Level, int64(lines.Len()), func(w io.Writer) error {
+		_, err := lines.WriteTo(w)
+		return err
+	})
+	if err != nil {
+		return chunk.Ref{}, err
+	}
+	ref := chunk.RefOf(out)
+	return ref, b.o.Sink(ref, out)
+}
+
+// A press compresses one thing after another into single zstd frames.
+type press struct {
+	enc *zstd.Encoder
+	out bytes.Buffer
+}
+
+// compress returns what write writes, size bytes, as one frame with content size and check sum. The bytes are
+// good until the next call.
+func (p *press) compress(level int, size int64, write func(io.Writer) error) ([]byte, error) {
+	if p.enc == nil {
+		enc, err := zstd.NewWriter(nil,
+			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
+			zstd.WithEncoderConcurrency(1), // several goroutines in one frame would give other bytes
+			zstd.WithWindowSize(window),
+			zstd.WithEncoderCRC(true))
+		if err != nil {
+			return nil, err
+		}
+		p.enc = enc
+	}
+	p.out.Reset()
+	p.enc.ResetContentSize(&p.out, size)
+	if err := write(p.enc); err != nil {
+		return nil, err
+	}
+	if err := p.enc.Close(); err != nil {
+		return nil, err
+	}
+	return p.out.Bytes(), nil
+}
+
+// ctxReader ends a long read when ctx ends.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c ctxReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}

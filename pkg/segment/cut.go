@@ -1,0 +1,169 @@
+package segment
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// cutting says where the ordered files of a tree are cut into segments. Whether a cut follows a file depends on
+// that file alone (and on a minimum size), so that a file added or changed moves the cuts next to it and no
+// others, and all other segments stay the chunks that relays have.
+//
+// Order, numbers and hash belong to the format in this sense only: an image cut by other ones shares few segments
+// with those that were cut by these. Any reader reads both.
+type cutting struct {
+	target uint64 // a file of s bytes ends its segment with the probability s/target
+	min    int64  // bytes of a segment before it may end
+	max    int64  // bytes at which it ends in any case
+	alone  int64  // a file of so many bytes is a segment of its own and does not end the one around it
+}
+
+// defaultCutting was chosen by measurement on a Debian 12 root (617 MB, 248 packages; each package taken out in
+// turn, and the bytes counted that a relay then has to fetch besides the package itself, before compression):
+//
+//	                                                          segments   mean overhead of a package
+//	a cut after one path in 16 by hash, 0.125 to 8 MiB              421   15.7 MB
+//	the same, files of 2 MiB and more alone                         443   12.4 MB
+//	a cut after one path in 8, 0.25 to 4 MiB, 1 MiB alone           525    8.2 MB
+//	by bytes: these numbers                                         503    6.6 MB
+//	by bytes, notes of packages and volatile files kept together    500    6.2 MB
+//
+// Counting bytes and not paths makes segments of even size: a change then seldom hits a large one. All segments
+// together are 7 to 10 % larger than one zstd stream, as with the other rules at this number of segments.
+func defaultCutting() cutting {
+	return cutting{target: 512 << 10, min: 256 << 10, max: 4 << 20, alone: 1 << 20}
+}
+
+// plan divides the entries of a sorted tree into segments. The first is the skeleton; every name of a hard-linked
+// file is where its first name is. The pointers point into entries, except for the first one, the root.
+func (c cutting) plan(entries []Entry) [][]*Entry {
+	skeleton, files, names := sorted(entries)
+	plan := [][]*Entry{skeleton}
+	var part []*Entry
+	var size int64
+	end := func() {
+		if part != nil {
+			plan = append(plan, part)
+		}
+		part, size = nil, 0
+	}
+	last := content
+	for _, f := range files {
+		if f.class != last {
+			last = f.class
+			end()
+		}
+		e := f.entry
+		same := []*Entry{e}
+		if e.Group > 0 {
+			same = names[e.Group]
+		}
+		if e.Size >= c.alone {
+			plan = append(plan, same)
+			continue
+		}
+		part = append(part, same...)
+		size += e.Size + newcHeader
+		if size >= c.max || size >= c.min && c.endsSegment(e) {
+			end()
+		}
+	}
+	end()
+	return plan
+}
+
+// endsSegment tells whether a cut may follow e.
+func (c cutting) endsSegment(e *Entry) bool {
+	return pathHash(e.Path)%c.target < uint64(e.Size)+newcHeader
+}
+
+// file is a regular file with content and its place in the order.
+type file struct {
+	entry *Entry
+	class class
+	key   string
+}
+
+// sorted divides the entries into those of the skeleton and the files, in the order in which they are stored.
+// Of hard links the first name stands for all that are in names.
+func sorted(entries []Entry) (skeleton []*Entry, files []file, names map[int][]*Entry) {
+	skeleton = []*Entry{{Path: ".", Type: Dir, Mode: 0o755}}
+	names = make(map[int][]*Entry)
+	for i := range entries {
+		e := &entries[i]
+		if e.Type != File || e.Size == 0 {
+			skeleton = append(skeleton, e)
+			continue
+		}
+		if e.Group > 0 {
+			names[e.Group] = append(names[e.Group], e)
+			if len(names[e.Group]) > 1 {
+				continue
+			}
+		}
+		class, key := classify(e.Path)
+		files = append(files, file{e, class, key})
+	}
+	slices.SortStableFunc(files, func(a, b file) int { // what is equal stays in the order of the walk
+		return cmp.Or(cmp.Compare(a.class, b.class), strings.Compare(a.key, b.key))
+	})
+	return skeleton, files, names
+}
+
+// class groups files by what makes them change.
+type class int
+
+const (
+	content  class = iota // everything else, in the order of the walk
+	notes                 // what a package manager keeps for each package, ordered by package: one package, one place
+	volatile              // what nearly every change of an image touches
+)
+
+var noteDirs = []string{
+	"usr/share/bug/", "usr/share/doc/", "usr/share/licenses/", "usr/share/lintian/overrides/", "var/lib/dpkg/info/",
+}
+
+var volatileDirs = []string{
+	"usr/lib/sysimage/rpm/", "usr/share/rpm/", "var/cache/", "var/lib/alternatives/", "var/lib/apt/",
+	"var/lib/dnf/", "var/lib/dpkg/", "var/lib/rpm/", "var/lib/systemd/", "var/lib/yum/", "var/lib/zypp/", "var/log/",
+}
+
+var volatileFiles = []string{
+	"etc/group", "etc/group-", "etc/gshadow", "etc/gshadow-", "etc/ld.so.cache", "etc/machine-id", "etc/mailcap",
+	"etc/passwd", "etc/passwd-", "etc/shadow", "etc/shadow-", "etc/subgid", "etc/subuid", "etc/udev/hwdb.bin",
+	"usr/lib/udev/hwdb.bin", "usr/share/applications/mimeinfo.cache", "usr/share/info/dir",
+}
+
+// classify gives the class of a path, and the package for what is a note of one.
+func classify(path string) (class, string) {
+	for _, dir := range noteDirs {
+		if name, ok := strings.CutPrefix(path, dir); ok {
+			if i := strings.IndexAny(name, "/:."); i >= 0 {
+				name = name[:i] // doc/NAME/copyright, info/NAME:amd64.list, overrides/NAME
+			}
+			return notes, name
+		}
+	}
+	for _, dir := range volatileDirs {
+		if strings.HasPrefix(path, dir) {
+			return volatile, ""
+		}
+	}
+	if slices.Contains(volatileFiles, path) {
+		return volatile, ""
+	}
+	return content, ""
+}
+
+// pathHash spreads paths over 64 bits: FNV-1a, and then the finaliser of MurmurHash3, because the low bits of
+// FNV-1a follow the last letters too closely.
+func pathHash(path string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(path) {
+		h = (h ^ uint64(path[i])) * 1099511628211
+	}
+	h = (h ^ h>>33) * 0xff51afd7ed558ccd
+	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
+	return h ^ h>>33
+}
