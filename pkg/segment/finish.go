@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"context"
 	"errors"
 	"io"
 	"maps"
@@ -19,21 +18,19 @@ const maxExtras = 1 << 30
 // Finish restores what had to wait until all segments were unpacked: the extended attributes in the extras chunk,
 // whose digest was verified and which is nil for an image without one, and modes and times of directories.
 //
-// Attributes that the file system cannot hold are not an error, with one exception: a program without its
-// capabilities does not work, and nobody would know why. The others come back as lost, one "path: name" each.
-func (u *Unpacker) Finish(ctx context.Context, extras io.Reader) (lost []string, err error) {
+// Attributes that the file system cannot hold are lost without an error, with one exception: a program without its
+// capabilities does not work, and nobody would know why.
+func (u *Unpacker) Finish(extras io.Reader) error {
 	d := &dirs{root: int(u.root.Fd())}
 	defer d.close()
 	if extras != nil {
-		for x, err := range readExtras(ctxReader{ctx, extras}, maxExtras) {
+		for x, err := range readExtras(extras, maxExtras) {
 			if err != nil {
-				return lost, err
+				return err
 			}
-			without, err := u.attach(d, &x)
-			if err != nil {
-				return lost, err
+			if err := u.attach(d, &x); err != nil {
+				return err
 			}
-			lost = append(lost, without...)
 		}
 	}
 	u.mu.Lock()
@@ -42,10 +39,10 @@ func (u *Unpacker) Finish(ctx context.Context, extras io.Reader) (lost []string,
 	u.mu.Unlock()
 	for i := range slices.Backward(later) { // what is below first: a directory may shut us out
 		if err := u.shut(d, &later[i]); err != nil {
-			return lost, err
+			return err
 		}
 	}
-	return lost, nil
+	return nil
 }
 
 // shut gives a directory its final mode and time.
@@ -69,31 +66,33 @@ func (u *Unpacker) shut(d *dirs, a *dirAttr) error {
 	return nil
 }
 
-// attach sets the extended attributes of one file or directory, and returns those that cannot be held.
-func (u *Unpacker) attach(d *dirs, x *extra) (lost []string, err error) {
+// attach sets the extended attributes of one file or directory.
+func (u *Unpacker) attach(d *dirs, x *extra) error {
 	at, name, err := d.parent(x.Path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(at, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, fault.Wrap(kindOf(err), err, "opening %q", x.Path)
+		return fault.Wrap(kindOf(err), err, "opening %q", x.Path)
 	}
 	defer unix.Close(fd)
 	for _, key := range slices.Sorted(maps.Keys(x.Xattrs)) {
-		if u.o.Unprivileged && !strings.HasPrefix(key, "user.") {
+		if !u.o.Owners && !strings.HasPrefix(key, "user.") {
 			continue
 		}
 		err := unix.Fsetxattr(fd, key, x.Xattrs[key], 0)
 		if errors.Is(err, unix.ENOTSUP) && key != "security.capability" {
-			lost = append(lost, x.Path+": "+key)
+			if u.o.Lost != nil {
+				u.o.Lost(x.Path, key)
+			}
 			continue
 		}
 		if err != nil {
-			return lost, fault.Wrap(kindOf(err), err, "setting attribute %q of %q", key, x.Path)
+			return fault.Wrap(kindOf(err), err, "setting attribute %q of %q", key, x.Path)
 		}
 	}
-	return lost, nil
+	return nil
 }

@@ -17,12 +17,14 @@ import (
 
 // UnpackOptions says how an Unpacker writes.
 type UnpackOptions struct {
-	// Unprivileged leaves out what only root may set: owners, device nodes, and attributes other than "user.".
-	Unprivileged bool
+	// Owners restores what only root may set: owners, device nodes, and extended attributes other than "user.".
+	Owners bool
+	// Lost, if set, is told of each extended attribute that the file system cannot hold.
+	Lost func(path, attribute string)
 }
 
 // Unpacker writes the segments of one image below a root directory, which should be empty at first. The skeleton,
-// segment 0, comes first and alone; then any number of goroutines may call Segment at once, in any order; Finish
+// segment 0, comes first and alone; then any number of goroutines may call Unpack at once, in any order; Finish
 // comes last. A segment that failed half-way may be unpacked again.
 //
 // It takes nothing on trust that it can check: paths outside the root, parents that are symbolic links, sizes and
@@ -44,9 +46,9 @@ type dirAttr struct {
 	mtime int64
 }
 
-// NewUnpacker returns an Unpacker that writes below root, which it needs no longer once it has returned.
-func NewUnpacker(root *os.Root, o UnpackOptions) (*Unpacker, error) {
-	f, err := root.Open(".")
+// NewUnpacker returns an Unpacker that writes below the directory root. Close it after use.
+func NewUnpacker(root string, o UnpackOptions) (*Unpacker, error) {
+	f, err := os.OpenFile(root, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fault.Wrap(kindOf(err), err, "opening the root directory")
 	}
@@ -56,9 +58,9 @@ func NewUnpacker(root *os.Root, o UnpackOptions) (*Unpacker, error) {
 // Close releases what the Unpacker holds; call it when no other call is running.
 func (u *Unpacker) Close() error { return u.root.Close() }
 
-// Segment unpacks the compressed segment in r, which is what the manifest says of it. Memory is bounded by the
+// Unpack unpacks the compressed segment in r, which is what the manifest says of it. Memory is bounded by the
 // window of a frame, 8 MiB, and a buffer. A full file system is fault.Full.
-func (u *Unpacker) Segment(ctx context.Context, r io.Reader, s chunk.Segment) error {
+func (u *Unpacker) Unpack(ctx context.Context, r io.Reader, s chunk.Segment) error {
 	p, err := u.unpacking()
 	if err != nil {
 		return err
@@ -150,7 +152,7 @@ func (p *unpacking) entry(e *Entry, body io.Reader) error {
 		err = p.file(at, name, e, body)
 	case Symlink:
 		err = replace(at, name, func() error { return unix.Symlinkat(e.Link, at, name) })
-		if err == nil && !p.u.o.Unprivileged {
+		if err == nil && p.u.o.Owners {
 			err = unix.Fchownat(at, name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW)
 		}
 	case Char, Block, Fifo:
@@ -185,7 +187,7 @@ func (p *unpacking) dir(at int, name string, e *Entry) error {
 // attributes sets owner and mode of a directory or node, in this order because a change of owner clears setuid.
 // extra bits are added to the mode: everybody who unpacks must be able to write into a directory until the end.
 func (p *unpacking) attributes(at int, name string, e *Entry, extra uint32) error {
-	if !p.u.o.Unprivileged {
+	if p.u.o.Owners {
 		if err := unix.Fchownat(at, name, int(e.UID), int(e.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
@@ -243,7 +245,7 @@ func (p *unpacking) content(fd int, e *Entry, body io.Reader) error {
 			return err
 		}
 	}
-	if !p.u.o.Unprivileged {
+	if p.u.o.Owners {
 		if err := unix.Fchown(fd, int(e.UID), int(e.GID)); err != nil {
 			return err
 		}
@@ -269,7 +271,7 @@ func (p *unpacking) node(at int, name string, e *Entry) error {
 	case Block:
 		kind = unix.S_IFBLK
 	}
-	if p.u.o.Unprivileged && e.Type != Fifo {
+	if !p.u.o.Owners && e.Type != Fifo {
 		return nil
 	}
 	dev := int(unix.Mkdev(e.Major, e.Minor))
