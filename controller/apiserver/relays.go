@@ -1,0 +1,158 @@
+package apiserver
+
+import (
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+// RelayAlive is how long a relay counts as alive after its last report.
+const RelayAlive = 20 * time.Second
+
+// Bounds of what a relay says of itself.
+const (
+	maxRelayMembers  = 4096
+	maxRelayProblems = 32
+)
+
+// relays remembers the last report of each relay. It is observed state and this controller's own.
+type relays struct {
+	mu   sync.Mutex
+	seen map[catalog.RelayName]relaySeen // of admitted relays, and a few that were
+}
+
+type relaySeen struct {
+	status api.RelayStatus
+	at     time.Time
+}
+
+func (r *relays) put(st api.RelayStatus, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[st.Name] = relaySeen{st, at}
+}
+
+func (r *relays) get(name catalog.RelayName) (relaySeen, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s, ok := r.seen[name]
+	return s, ok
+}
+
+// keep forgets the relays that the catalog does not know.
+func (r *relays) keep(c *catalog.Catalog) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range r.seen {
+		if _, ok := c.Relay(name); !ok {
+			delete(r.seen, name)
+		}
+	}
+}
+
+// postRelayStatus takes a relay's report about itself, and about nobody else.
+func (s *Server) postRelayStatus(w http.ResponseWriter, r *http.Request, by caller) error {
+	if r.PathValue("name") != by.name {
+		return fault.New(fault.Denied, "relay %s cannot report for relay %.80q", by.name, r.PathValue("name"))
+	}
+	var st api.RelayStatus
+	if err := api.ReadJSON(w, r, &st); err != nil {
+		return err
+	}
+	st.Name = by.relayName()
+	st.Members = st.Members[:min(len(st.Members), maxRelayMembers)]
+	st.Problems = st.Problems[:min(len(st.Problems), maxRelayProblems)]
+	s.relays.put(st, time.Now())
+	s.relays.keep(s.cfg.State.Current())
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// getRelays lists the admitted relays with what this controller has heard of them.
+func (s *Server) getRelays(w http.ResponseWriter, r *http.Request, _ caller) error {
+	c, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	return writeList(w, c.Revision, func(yield func(api.RelayView) bool) {
+		for rel := range c.Relays() {
+			v := api.RelayView{Relay: *rel}
+			if seen, ok := s.relays.get(rel.Name); ok {
+				v.Status, v.Seen, v.Alive = &seen.status, seen.at, time.Since(seen.at) < RelayAlive
+			}
+			if !yield(v) {
+				return
+			}
+		}
+	})
+}
+
+// postEvents takes boot events from a relay, which speaks for itself only.
+func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, by caller) error {
+	var batch api.EventBatch
+	if err := api.ReadJSON(w, r, &batch); err != nil {
+		return err
+	}
+	if n := len(batch.Events); n > api.MaxEventBatch {
+		return fault.New(fault.Invalid, "%d events in a batch are more than %d", n, api.MaxEventBatch)
+	}
+	for i := range batch.Events {
+		batch.Events[i].Relay = by.relayName()
+	}
+	s.cfg.Journal.Record(batch.Events)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// gossipEpoch names the present gossip key. It stays until keys are rotated.
+const gossipEpoch = 1
+
+// ticketKeyOf is the name under which the ticket key of a network is derived. No network can have it.
+func ticketKeyOf(n catalog.NetworkName) string { return "tickets/" + string(n) }
+
+// getSecrets gives a relay what it may hold in confidence: of the networks that it serves, and of no other.
+func (s *Server) getSecrets(w http.ResponseWriter, r *http.Request, by caller) error {
+	c, err := s.cfg.State.Fresh(r.Context()) // a network that was taken away must not be handed out by one who is behind
+	if err != nil {
+		return err
+	}
+	rel, ok := c.Relay(by.relayName())
+	if !ok {
+		return fault.New(fault.Denied, "relay %s is not admitted any more", by.name)
+	}
+	out := api.RelaySecrets{
+		Gossip:   s.cfg.Mesh.GossipKey(gossipEpoch).Reveal(),
+		Networks: map[string][]byte{}, Tickets: map[string][]byte{},
+	}
+	for n := range c.Networks() {
+		if !slices.Contains(rel.Networks, n.Name) {
+			continue
+		}
+		out.Tickets[string(n.Name)] = s.cfg.Mesh.NetworkKey(ticketKeyOf(n.Name)).Reveal()
+		if n.Secrets == catalog.SecretsRelay {
+			out.Networks[string(n.Name)] = s.cfg.Mesh.NetworkKey(string(n.Name)).Reveal()
+		}
+	}
+	setRevision(w, c)
+	w.Header().Set("Cache-Control", "no-store")
+	api.WriteJSON(w, out)
+	return nil
+}
+
+// hostKey is the public SSH host key of a node, or "" where nobody holds its secrets.
+func (s *Server) hostKey(r *catalog.Resolved) string {
+	if r.Primary == nil || r.Primary.Network == nil || r.Primary.Network.Secrets != catalog.SecretsRelay {
+		return ""
+	}
+	k, err := s.cfg.Mesh.NetworkKey(string(r.Primary.Network.Name)).SSHHostKey(string(r.Node.Name), pki.SSHEd25519)
+	if err != nil {
+		return ""
+	}
+	return k.Public
+}

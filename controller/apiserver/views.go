@@ -1,0 +1,148 @@
+package apiserver
+
+import (
+	"iter"
+	"net/http"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// getNodes lists the nodes with their effective settings and last boot; with ?full=true also who decided each
+// setting, and the host keys.
+func (s *Server) getNodes(w http.ResponseWriter, r *http.Request, _ caller) error {
+	c, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	full := r.URL.Query().Get("full") == "true"
+	last := map[catalog.NodeName]*api.Boot{}
+	for _, b := range s.cfg.Journal.Boots() {
+		if old := last[b.Node]; b.Node != "" && (old == nil || b.Last.After(old.Last)) {
+			last[b.Node] = &b
+		}
+	}
+	return writeList(w, c.Revision, func(yield func(api.NodeView) bool) {
+		for n := range c.Nodes() {
+			v, err := s.nodeView(c, n.Name, full)
+			if err != nil {
+				continue // cannot be: it is there
+			}
+			v.Boot = last[n.Name]
+			if !yield(v) {
+				return
+			}
+		}
+	})
+}
+
+func (s *Server) nodeView(c *catalog.Catalog, name catalog.NodeName, full bool) (api.NodeView, error) {
+	res, err := c.Resolve(name)
+	if err != nil {
+		return api.NodeView{}, err
+	}
+	v := api.NodeView{Node: *res.Node, Effective: &res.Settings}
+	if full {
+		v.Blame, v.HostKey = res.Blame, s.hostKey(res)
+	}
+	return v, nil
+}
+
+// getNode shows all that is known of a node.
+func (s *Server) getNode(w http.ResponseWriter, r *http.Request, _ caller) error {
+	c, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	v, err := s.nodeView(c, catalog.NodeName(r.PathValue("name")), true)
+	if err != nil {
+		return err
+	}
+	if boots := s.cfg.Journal.Boot(string(v.Name)); len(boots) > 0 {
+		v.Boot = &boots[0]
+	}
+	api.WriteJSON(w, v)
+	return nil
+}
+
+// getWhy explains a node's state.
+func (s *Server) getWhy(w http.ResponseWriter, r *http.Request, _ caller) error {
+	c, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	why, err := s.cfg.Journal.Why(c, catalog.NodeName(r.PathValue("name")), time.Now())
+	if err != nil {
+		return err
+	}
+	api.WriteJSON(w, why)
+	return nil
+}
+
+// getList answers with a list of the catalog's.
+func getList[T any](s *Server, w http.ResponseWriter, r *http.Request, list func(*catalog.Catalog) iter.Seq[*T]) error {
+	c, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	return writeList(w, c.Revision, values(list(c)))
+}
+
+func (s *Server) getProfiles(w http.ResponseWriter, r *http.Request, _ caller) error {
+	return getList(s, w, r, (*catalog.Catalog).Profiles)
+}
+
+func (s *Server) getNetworks(w http.ResponseWriter, r *http.Request, _ caller) error {
+	return getList(s, w, r, (*catalog.Catalog).Networks)
+}
+
+func (s *Server) getImages(w http.ResponseWriter, r *http.Request, _ caller) error {
+	return getList(s, w, r, (*catalog.Catalog).Images)
+}
+
+func (s *Server) getOverlays(w http.ResponseWriter, r *http.Request, _ caller) error {
+	return getList(s, w, r, (*catalog.Catalog).Overlays)
+}
+
+// getBoots lists the last boot of every machine, or with ?node= all boots kept of one with their events, or with
+// ?watch=true sends events as they come.
+func (s *Server) getBoots(w http.ResponseWriter, r *http.Request, _ caller) error {
+	node := r.URL.Query().Get("node")
+	switch watch := r.URL.Query().Get("watch"); watch {
+	case "true", "1":
+		return s.watchBoots(w, r, node)
+	case "", "false", "0":
+	default:
+		return fault.New(fault.Invalid, "watch is true or false, not %.40q", watch)
+	}
+	boots := s.cfg.Journal.Boots()
+	if node != "" {
+		boots = s.cfg.Journal.Boot(node)
+	}
+	if boots == nil {
+		boots = []api.Boot{}
+	}
+	api.WriteJSON(w, api.List[api.Boot]{Revision: s.cfg.State.Current().Revision, Items: boots})
+	return nil
+}
+
+// watchBoots sends boot events, one a line, until the client leaves or the server stops.
+func (s *Server) watchBoots(w http.ResponseWriter, r *http.Request, node string) error {
+	ctx, stop := s.untilDrained(r.Context())
+	defer stop()
+	out := newLines(w)
+	if err := out.begin(); err != nil {
+		return err
+	}
+	for e := range s.cfg.Journal.Watch(ctx) {
+		if node != "" && e.Stage != "" && string(e.Node) != node && string(e.Hardware) != node {
+			continue
+		}
+		if err := out.write(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}

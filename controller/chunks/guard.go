@@ -1,0 +1,110 @@
+package chunks
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// guard is a store from which nothing is collected that somebody has just put there, or found there and now
+// relies on: between the two and the change that refers to the chunk may lie the hours of an import.
+type guard struct {
+	chunkstore.Store
+	grace   time.Duration
+	reserve int64
+
+	mu    sync.Mutex
+	used  map[chunk.ID]time.Time     // last use, or when it was first found that nothing refers to it
+	going map[chunk.ID]chan struct{} // being deleted now; closed when it is gone
+}
+
+// freer is a store that knows how much room it has.
+type freer interface {
+	Free() (bytes int64, percent float64, err error)
+}
+
+// Put stores a chunk unless its file system is nearly full: the log needs the last of it.
+func (g *guard) Put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
+	if err := g.use(ctx, ref.ID); err != nil {
+		return err
+	}
+	if f, ok := g.Store.(freer); ok {
+		free, _, err := f.Free()
+		if err != nil {
+			return err
+		}
+		if free-ref.Size < g.reserve {
+			return fault.New(fault.Full, "the chunk store has %d MiB left, and %d MiB stay reserved", free>>20, g.reserve>>20).
+				WithFix("delete images that are not needed, or give the data directory a larger disk")
+		}
+	}
+	return g.Store.Put(ctx, ref, r)
+}
+
+// Stat tells the size of a chunk to somebody who will rely on it.
+func (g *guard) Stat(ctx context.Context, id chunk.ID) (int64, error) {
+	if err := g.use(ctx, id); err != nil {
+		return 0, err
+	}
+	return g.Store.Stat(ctx, id)
+}
+
+// use keeps a chunk from being collected. It waits for a collection of the chunk that has begun.
+func (g *guard) use(ctx context.Context, id chunk.ID) error {
+	for {
+		g.mu.Lock()
+		gone, is := g.going[id]
+		if !is {
+			g.used[id] = time.Now()
+			g.mu.Unlock()
+			return nil
+		}
+		g.mu.Unlock()
+		select {
+		case <-gone:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// unused deletes a chunk that nothing refers to if it has been so, and unused, for the time of grace.
+func (g *guard) unused(ctx context.Context, id chunk.ID) (deleted bool, err error) {
+	gone := make(chan struct{})
+	g.mu.Lock()
+	last, known := g.used[id]
+	if !known {
+		g.used[id] = time.Now()
+	}
+	if !known || time.Since(last) < g.grace {
+		g.mu.Unlock()
+		return false, nil
+	}
+	g.going[id] = gone
+	delete(g.used, id)
+	g.mu.Unlock()
+
+	err = g.Store.Delete(ctx, id)
+
+	g.mu.Lock()
+	delete(g.going, id)
+	g.mu.Unlock()
+	close(gone)
+	return err == nil, err
+}
+
+// forget drops what is known of uses that are over: of chunks that something refers to, and of those that left.
+func (g *guard) forget(needed map[chunk.ID]bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, last := range g.used {
+		if old := time.Since(last); needed[id] && old >= g.grace || old >= 2*g.grace {
+			delete(g.used, id)
+		}
+	}
+}

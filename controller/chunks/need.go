@@ -1,0 +1,72 @@
+package chunks
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
+)
+
+// roots are the chunks that the catalog names itself.
+type roots struct {
+	manifests []chunk.Ref // of images: they name further chunks
+	contents  []chunk.Ref // of overlays
+}
+
+func rootsOf(c *catalog.Catalog) roots {
+	var r roots
+	for img := range c.Images() {
+		for _, v := range img.Versions {
+			r.manifests = append(r.manifests, v.Manifest)
+		}
+	}
+	for o := range c.Overlays() {
+		r.contents = append(r.contents, o.Content)
+	}
+	return r
+}
+
+// manifests remembers what manifests name, for they never change. Only those of present images are kept.
+type manifests struct {
+	mu   sync.Mutex
+	refs map[chunk.ID][]chunk.Ref
+}
+
+// load returns the chunks that a manifest names, which must be in the store and properly signed.
+func (m *manifests) load(ctx context.Context, s chunkstore.Store, c *catalog.Catalog, ref chunk.Ref) ([]chunk.Ref, error) {
+	m.mu.Lock()
+	refs, ok := m.refs[ref.ID]
+	m.mu.Unlock()
+	if ok {
+		return refs, nil
+	}
+	b, err := chunkstore.ReadAll(ctx, s, ref.ID, min(ref.Size, chunk.MaxManifest))
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := chunk.Open(b, c.Cluster.SigningKeys())
+	if err != nil {
+		return nil, err
+	}
+	refs = slices.DeleteFunc(manifest.Refs(), func(r chunk.Ref) bool { return r.ID.IsZero() })
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.refs[ref.ID] = refs
+	return refs, nil
+}
+
+// keep forgets the manifests that are not among those.
+func (m *manifests) keep(present []chunk.Ref) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	kept := make(map[chunk.ID][]chunk.Ref, len(present))
+	for _, ref := range present {
+		if refs, ok := m.refs[ref.ID]; ok {
+			kept[ref.ID] = refs
+		}
+	}
+	m.refs = kept
+}

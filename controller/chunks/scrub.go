@@ -1,0 +1,63 @@
+package chunks
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// scrubAgain is how long a scrub rests after it has seen everything.
+const scrubAgain = 24 * time.Hour
+
+// scrub reads all chunks, slowly and again and again, and puts aside those that are not what they were: disks lose
+// bits in silence, and a chunk that nobody asks for is found damaged only when the good copies are gone too.
+func (k *Keeper) scrub(ctx context.Context) error {
+	for sleep(ctx, time.Minute) { // not while everything starts
+		for ref, err := range k.cfg.Store.All(ctx) {
+			if err != nil {
+				if ctx.Err() == nil {
+					k.cfg.Log.Warn("cannot look for damaged chunks", "err", err)
+				}
+				break
+			}
+			switch err := chunkstore.Verify(ctx, k.cfg.Store, ref.ID); {
+			case errors.Is(err, fault.Corrupt):
+				k.putAside(ref.ID, err)
+				k.look()
+			case err != nil && !errors.Is(err, fault.NotFound) && ctx.Err() == nil:
+				k.cfg.Log.Warn("cannot read a chunk", "chunk", ref.ID.Short(), "err", err)
+			}
+			if !sleep(ctx, time.Duration(float64(ref.Size)/float64(k.cfg.Scrub)*float64(time.Second))) {
+				return ctx.Err()
+			}
+		}
+		if !sleep(ctx, scrubAgain) {
+			break
+		}
+	}
+	return ctx.Err()
+}
+
+// quarantiner is a store that can put a damaged chunk where a person may look at it.
+type quarantiner interface {
+	Quarantine(id chunk.ID) error
+}
+
+// putAside takes a damaged chunk out of the store, so that a good copy can take its place.
+func (k *Keeper) putAside(id chunk.ID, why error) {
+	k.damaged.Add(1)
+	k.cfg.Log.Error("a chunk is damaged on disk and is fetched again", "chunk", id.Short(), "err", why)
+	var err error
+	if q, ok := k.cfg.Store.(quarantiner); ok {
+		err = q.Quarantine(id)
+	} else {
+		err = k.cfg.Store.Delete(context.Background(), id)
+	}
+	if err != nil {
+		k.cfg.Log.Error("cannot put a damaged chunk aside", "chunk", id.Short(), "err", err)
+	}
+}
