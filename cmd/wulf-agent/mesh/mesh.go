@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -173,7 +174,10 @@ func (m *Mesh) request(ctx context.Context, method, relay, path string, header h
 	m.mu.Unlock()
 	a, err := m.http.Do(r)
 	if err != nil {
-		return fault.Wrap(fault.Unavailable, cmp.Or(context.Cause(ctx), err), "%s %s", method, path)
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err // the caller says which relay, and what was asked
+		}
+		return fault.Wrap(fault.Unavailable, cmp.Or(context.Cause(ctx), err), "no answer")
 	}
 	defer a.Body.Close()
 	if a.StatusCode == http.StatusServiceUnavailable {

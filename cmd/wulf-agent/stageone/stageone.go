@@ -5,6 +5,7 @@ package stageone
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -173,6 +174,11 @@ func (b *booter) network(ctx context.Context) (netlink.Link, error) {
 	d.byName("af_packet", "virtio_net")
 	link, err := findDevice(ctx, b.params.Hardware, d.coldplug)
 	if err != nil {
+		return nil, err
+	}
+	// A machine that has just started may have no randomness yet. Somebody must wait for it (getrandom(2) without
+	// GRND_NONBLOCK) for the kernel to gather some; the DHCP client only ever asks whether there is any.
+	if _, err := rand.Read(make([]byte, 16)); err != nil {
 		return nil, err
 	}
 	ack, err := configure(ctx, link)
