@@ -71,7 +71,8 @@ const (
 	HeaderBy       = "Wulf-By"       // who asks, when a controller passes a request on to the leader; believed from controllers only
 )
 
-// MaxHops bounds the way of a chunk request through the tree of relays; past it a relay asks a controller.
+// MaxHops bounds the way of a chunk request through the tree of relays: one that has passed so many gets what the
+// relay has on its disk, and nothing else.
 const MaxHops = 8
 
 // Bounds of request and answer bodies that are read into memory.
