@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
@@ -51,6 +52,13 @@ func (p *Plan) Known() bool { return p.Node != "" }
 func (p *Plan) Rank(name catalog.RelayName) int {
 	return slices.IndexFunc(p.Relays, func(r Relay) bool { return r.Name == name })
 }
+
+// maxSources bounds the relays that a machine is told of: enough to outlive those that die at once, and few enough
+// for the kernel's command line.
+const maxSources = 4
+
+// Sources are the relays from which the machine is told to fetch, best first: the first few of Relays.
+func (p *Plan) Sources() []Relay { return p.Relays[:min(len(p.Relays), maxSources)] }
 
 // Loaders are the boot programs by firmware: the names under which TFTP and HTTP serve them.
 // They are iPXE as distributions package it: undionly uses the card's own PXE driver, snponly the firmware's,
@@ -135,6 +143,11 @@ func (p *Plan) content(r *catalog.Resolved) {
 	}
 	p.Image, p.Manifest, p.Kernel = *s.Image, r.Version.Manifest, r.Version.Kernels[at]
 	p.Unpacked, p.ImageSize = r.Version.Unpacked, r.Version.Size
+	if len(p.Relays) == 0 {
+		p.Problem = fault.New(fault.Unavailable, "no relay serves node %s where it is declared", p.Node).WithFix("see wulf relay list, and wulf node show %s --blame", p.Node)
+		return
+	}
+	p.Problem = p.check(Session{Boot: strings.Repeat("x", MaxBoot), Ticket: strings.Repeat("x", MaxTicket)})
 }
 
 // rank orders the relays that serve the network: those of the node's rack, of its zone, the others; alive before

@@ -30,10 +30,24 @@ const (
 	ParamIface  = "BOOTIF" // 01-aa-bb-…, as pxelinux began it
 )
 
+// Bounds of what a relay adds to a plan. A plan has room for both on the command line, or it has a Problem.
+const (
+	MaxBoot   = 32
+	MaxTicket = 320
+)
+
+// maxCommandLine is how many bytes of a command line reach the kernel: Linux keeps 2048 with the NUL
+// (COMMAND_LINE_SIZE of x86 and arm64), bzImage headers say 2047, and of these iPXE's snprintf takes one more.
+// What is beyond is cut off without a word.
+const maxCommandLine = 2046
+
 // CommandLine is the kernel command line of the plan: the parameters of the agent, then the declared arguments.
-func (p *Plan) CommandLine(s Session) string {
-	mesh := make([]string, len(p.Relays))
-	for i, r := range p.Relays {
+func (p *Plan) CommandLine(s Session) string { return strings.Join(p.words(s), " ") }
+
+func (p *Plan) words(s Session) []string {
+	sources := p.Sources()
+	mesh := make([]string, len(sources))
+	for i, r := range sources {
 		mesh[i] = r.Mesh()
 	}
 	words := []string{
@@ -54,19 +68,73 @@ func (p *Plan) CommandLine(s Session) string {
 		// Without rdinit the kernel would run /init all the same; said, it also panics with a clear line if it is gone.
 		words = append(words, "rdinit=/init")
 	}
-	return strings.Join(append(words, p.Args...), " ")
+	return append(words, p.Args...)
 }
 
-// WriteScript writes the machine's iPXE script. It tries the plan's relays in order, a few times over, and at
-// the end says why and restarts the machine: a node without a script would sit at a prompt that nobody sees.
-//
-// The files are named for the kernel command line (initrd=…), because a kernel started through its EFI stub
-// finds its initial file systems by these names and by nothing else.
+// arguments is what the kernel is started with: the names of its initial file systems, then the command line. They
+// are named because a kernel started through its EFI stub finds them by these names and by nothing else.
+func (p *Plan) arguments(s Session) []string {
+	var words []string
+	for _, f := range p.files(s) {
+		words = append(words, "initrd="+f.name)
+	}
+	return append(words, p.words(s)...)
+}
+
+// file is an initial file system: its name for the kernel, and its path at a relay.
+type file struct{ name, path string }
+
+func (p *Plan) files(s Session) []file {
+	stageOne := file{"stage-one", "/chunk/" + p.Kernel.StageOne.ID.String()}
+	if p.Method != catalog.MethodOneStage {
+		return []file{stageOne}
+	}
+	// The later archive wins where two hold the same path: stage one brings /init, the overlays their files.
+	return []file{
+		{"image", "/file/" + p.Manifest.ID.String()},
+		stageOne,
+		{"overlay", "/boot/" + string(p.BootHardware) + "/overlay?ticket=" + s.Ticket},
+	}
+}
+
+// check refuses what the machine would not get as it is meant: a word that iPXE's shell takes for its own, and a
+// command line that is too long for the kernel.
+func (p *Plan) check(s Session) error {
+	words := p.arguments(s)
+	for _, w := range words {
+		if !plain(w) {
+			return fault.New(fault.Invalid, "node %s cannot be given the kernel argument %q: the boot loader would not pass it on as it is", p.Node, w).
+				WithFix("wulf node show %s --blame says who decided it", p.Node)
+		}
+	}
+	// On EFI the image's name comes before the rest.
+	if n := len("kernel " + strings.Join(words, " ")); n > maxCommandLine {
+		return fault.New(fault.Invalid, "the kernel command line of node %s has %d bytes, and the kernel takes %d", p.Node, n, maxCommandLine).
+			WithFix("take kernel arguments away; wulf node show %s --blame says who decided them", p.Node)
+	}
+	return nil
+}
+
+// plain tells whether iPXE passes a word on as it stands. Its shell knows ${…}, comments that begin with #, and
+// the operators || && and ; where they stand alone (src/core/exec.c), and it breaks lines at white space.
+func plain(word string) bool {
+	if word == "" || word[0] == '#' || word == "||" || word == "&&" || word == ";" || strings.Contains(word, "${") {
+		return false
+	}
+	return !strings.ContainsFunc(word, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// WriteScript writes the machine's iPXE script. It tries the plan's sources in order, a few times over, and at the
+// end says why and restarts the machine: a node without a script would sit at a prompt that nobody sees.
 func (p *Plan) WriteScript(w io.Writer, s Session) error {
 	b := new(strings.Builder)
 	fmt.Fprintf(b, "#!ipxe\n# wulfmesh, revision %d\n", p.Revision)
-	if p.Problem != nil {
-		p.writeProblem(b)
+	problem := p.Problem
+	if problem == nil {
+		problem = p.check(s)
+	}
+	if problem != nil {
+		p.writeProblem(b, problem)
 	} else {
 		p.writeBoot(b, s)
 	}
@@ -75,29 +143,16 @@ func (p *Plan) WriteScript(w io.Writer, s Session) error {
 }
 
 func (p *Plan) writeBoot(b *strings.Builder, s Session) {
-	files := []struct{ name, path string }{{"stage-one", "/chunk/" + p.Kernel.StageOne.ID.String()}}
-	if p.Method == catalog.MethodOneStage {
-		// The later archive wins where two hold the same path: stage one brings /init, the overlays their files.
-		files = []struct{ name, path string }{
-			{"image", "/file/" + p.Manifest.ID.String()},
-			files[0],
-			{"overlay", "/boot/" + string(p.BootHardware) + "/overlay?ticket=" + s.Ticket},
-		}
-	}
-	var words []string
-	for _, f := range files {
-		words = append(words, "initrd="+f.name)
-	}
-	cmdline := strings.Join(append(words, p.CommandLine(s)), " ")
-	fmt.Fprintf(b, "echo wulfmesh: node %s boots image %s (%s)\n", p.Node, p.Image, p.Manifest.ID.Short())
+	sources, files, arguments := p.Sources(), p.files(s), strings.Join(p.arguments(s), " ")
+	fmt.Fprintf(b, "echo wulfmesh: node %s boots image %s (%s)\n", printable(string(p.Node)), printable(p.Image), p.Manifest.ID.Short())
 	fmt.Fprintf(b, "set tries:int32 0\n")
-	for i, r := range p.Relays {
+	for i, r := range sources {
 		next := fmt.Sprintf("relay%d", i+1)
-		if i == len(p.Relays)-1 {
+		if i == len(sources)-1 {
 			next = "again"
 		}
 		fmt.Fprintf(b, ":relay%d\nimgfree\nset base http://%s\n", i, r.Boot())
-		fmt.Fprintf(b, "kernel --name kernel ${base}/chunk/%s %s || goto %s\n", p.Kernel.Kernel.ID, cmdline, next)
+		fmt.Fprintf(b, "kernel --name kernel ${base}/chunk/%s %s || goto %s\n", p.Kernel.Kernel.ID, arguments, next)
 		for _, f := range files {
 			fmt.Fprintf(b, "initrd --name %s ${base}%s || goto %s\n", f.name, f.path, next)
 		}
@@ -105,33 +160,37 @@ func (p *Plan) writeBoot(b *strings.Builder, s Session) {
 	}
 	fmt.Fprintf(b, ":again\ninc tries\niseq ${tries} 5 && goto failed ||\n")
 	fmt.Fprintf(b, "echo wulfmesh: no relay answered, trying again\nsleep 3\ngoto relay0\n")
-	fmt.Fprintf(b, ":failed\necho wulfmesh: node %s cannot fetch its kernel from any relay; on a controller run: wulf node why %s\n", p.Node, p.Node)
+	fmt.Fprintf(b, ":failed\necho wulfmesh: node %[1]s cannot fetch its kernel from any relay; on a controller run: wulf node why %[1]s\n", printable(string(p.Node)))
 	fmt.Fprintf(b, "sleep 10\nreboot\n")
 }
 
 // writeProblem tells the machine's screen why it does not boot, and asks again: the cause may be mended any time.
-func (p *Plan) writeProblem(b *strings.Builder) {
+func (p *Plan) writeProblem(b *strings.Builder, problem error) {
 	fmt.Fprintf(b, "echo wulfmesh: this machine cannot boot yet (revision %d)\n", p.Revision)
-	fmt.Fprintf(b, "echo   why: %s\n", printable(p.Problem.Error()))
-	if fix := fault.Fix(p.Problem); fix != "" {
+	fmt.Fprintf(b, "echo   why: %s\n", printable(problem.Error()))
+	if fix := fault.Fix(problem); fix != "" {
 		fmt.Fprintf(b, "echo   fix: %s\n", printable(fix))
 	}
-	relay := "${next-server}"
-	if len(p.Relays) > 0 {
-		relay = p.Relays[0].Boot()
+	script := "script" // from wherever this one came
+	if len(p.Relays) > 0 && plain(string(p.BootHardware)) {
+		script = "http://" + p.Relays[0].Boot() + "/boot/" + string(p.BootHardware) + "/script"
 	}
-	fmt.Fprintf(b, "sleep 15\nchain --replace http://%s/boot/%s/script || reboot\n", relay, p.BootHardware)
+	fmt.Fprintf(b, "sleep 15\nchain --replace %s || reboot\n", script)
 }
 
-// printable keeps what iPXE would take for a variable, a continuation or a second command out of an echo.
+// maxPrinted bounds what is said on a machine's screen, a few lines of it.
+const maxPrinted = 400
+
+// printable keeps what iPXE would take for a variable, a comment, a continuation or a second command out of an echo.
 func printable(s string) string {
+	s = strings.NewReplacer("||", "or", "&&", "and", ";", ",").Replace(s)
 	return strings.Map(func(r rune) rune {
 		switch {
-		case r == '$', r == '\\', r == '`':
+		case r == '$', r == '\\', r == '`', r == '#':
 			return '_'
 		case r < ' ' || r > '~':
 			return '?'
 		}
 		return r
-	}, strings.ReplaceAll(strings.ReplaceAll(s, "||", "or"), "&&", "and"))
+	}, s[:min(len(s), maxPrinted)])
 }
