@@ -1,0 +1,175 @@
+package spool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/relay/spool"
+)
+
+// controllers are what the spool sends to.
+type controllers struct {
+	mu    sync.Mutex
+	names []string
+	away  map[string]bool
+	got   map[string][]boot.Event
+}
+
+func (c *controllers) list() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.names...)
+}
+
+func (c *controllers) send(_ context.Context, name string, b api.EventBatch) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.away[name] {
+		return errors.New("away")
+	}
+	if len(b.Events) > api.MaxEventBatch {
+		return fmt.Errorf("%d events in a batch", len(b.Events))
+	}
+	c.got[name] = append(c.got[name], b.Events...)
+	return nil
+}
+
+func (c *controllers) set(name string, away bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.away[name] = away
+}
+
+func (c *controllers) count(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.got[name])
+}
+
+// bubble runs a spool that sends to three controllers.
+func bubble(t *testing.T, story func(t *testing.T, s *spool.Spool, c *controllers)) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &controllers{names: []string{"a", "b", "c"}, away: map[string]bool{}, got: map[string][]boot.Event{}}
+		s := spool.New(spool.Config{Relay: "r1", Controllers: c.list, Send: c.send, Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		story(t, s, c)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestEveryControllerGetsEveryEventOnceAndInOrder(t *testing.T) {
+	bubble(t, func(t *testing.T, s *spool.Spool, c *controllers) {
+		for i := range 2000 {
+			s.Record(boot.Event{Stage: boot.StageDHCP, Message: fmt.Sprint(i)})
+		}
+		time.Sleep(10 * time.Second)
+		for _, name := range c.list() {
+			if n := c.count(name); n != 2000 {
+				t.Fatalf("%s has %d events", name, n)
+			}
+			for i, e := range c.got[name] {
+				if e.Message != fmt.Sprint(i) || e.Relay != "r1" || e.Time.IsZero() {
+					t.Fatalf("event %d at %s is %+v", i, name, e)
+				}
+			}
+		}
+		if n := s.Waiting(); n != 0 {
+			t.Errorf("%d events are kept though all have them", n)
+		}
+	})
+}
+
+func TestAControllerThatWasAwayGetsWhatItMissedAndHoldsNobodyUp(t *testing.T) {
+	bubble(t, func(t *testing.T, s *spool.Spool, c *controllers) {
+		c.set("b", true)
+		for range 100 {
+			s.Record(boot.Event{Stage: boot.StageDHCP})
+			time.Sleep(30 * time.Second)
+		}
+		if c.count("a") != 100 || c.count("b") != 0 {
+			t.Errorf("a has %d, b has %d", c.count("a"), c.count("b"))
+		}
+		c.set("b", false)
+		time.Sleep(time.Minute)
+		if c.count("b") != 100 {
+			t.Errorf("b has %d after it came back", c.count("b"))
+		}
+	})
+}
+
+func TestAFullSpoolDropsTheOldestAndSaysSo(t *testing.T) {
+	bubble(t, func(t *testing.T, s *spool.Spool, c *controllers) {
+		s.Record(boot.Event{Stage: boot.StageDHCP})
+		time.Sleep(10 * time.Second)
+		for _, name := range c.list() {
+			c.set(name, true)
+		}
+		for range 60_000 {
+			s.Record(boot.Event{Stage: boot.StageDHCP})
+		}
+		if n := s.Waiting(); n != 50_000 {
+			t.Errorf("%d events are kept", n)
+		}
+		c.set("a", false)
+		time.Sleep(5 * time.Minute)
+		if n := c.count("a"); n != 50_002 || !strings.Contains(c.got["a"][1].Message, "dropped 10000") {
+			t.Errorf("a has %d events, the second says %q", n, c.got["a"][1].Message)
+		}
+	})
+}
+
+func TestOnlyTheLastHeartBeatOfABootIsKept(t *testing.T) {
+	bubble(t, func(t *testing.T, s *spool.Spool, c *controllers) {
+		for _, name := range c.list() {
+			c.set(name, true)
+		}
+		synctest.Wait()
+		for i := range 500 {
+			s.Record(boot.Event{Stage: boot.StageAlive, Boot: "b1"})
+			s.Record(boot.Event{Stage: boot.StageAlive, Boot: "b2"})
+			if i == 250 {
+				time.Sleep(time.Hour)
+			}
+		}
+		if n := s.Waiting(); n > 4 {
+			t.Errorf("%d heart-beats of two boots are kept", n)
+		}
+		last := time.Now()
+		c.set("a", false)
+		time.Sleep(time.Minute)
+		if n := c.count("a"); n > 4 || !c.got["a"][n-1].Time.Equal(last.UTC()) {
+			t.Errorf("a has %+v", c.got["a"])
+		}
+	})
+}
+
+func TestControllersComeAndGo(t *testing.T) {
+	bubble(t, func(t *testing.T, s *spool.Spool, c *controllers) {
+		c.set("c", true)
+		time.Sleep(time.Second)
+		s.Record(boot.Event{Stage: boot.StageDHCP})
+		c.mu.Lock()
+		c.names = []string{"a", "b", "d"}
+		c.mu.Unlock()
+		time.Sleep(time.Minute)
+		s.Record(boot.Event{Stage: boot.StageDHCP})
+		time.Sleep(time.Minute)
+		if c.count("a") != 2 || c.count("d") < 1 || s.Waiting() != 0 {
+			t.Errorf("a has %d, d has %d, %d are kept for one that is gone", c.count("a"), c.count("d"), s.Waiting())
+		}
+	})
+}
