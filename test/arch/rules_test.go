@@ -24,6 +24,7 @@ var floors = map[string]int{
 	"controller/web":       6,
 	"relay/dhcpd":          6,
 	"relay/httpd":          6,
+	"relay/radvd":          6, // so that iPXE need not wait for a router
 	"relay/tftpd":          6,
 
 	"cmd/wulf-agent/params":  6, // what the agent is told when it starts
