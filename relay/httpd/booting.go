@@ -1,0 +1,73 @@
+package httpd
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+)
+
+// Bounds of what is remembered of machines that fetch their kernel now.
+const (
+	maxBooting  = 10_000
+	bootingTime = 15 * time.Minute
+)
+
+// booting remembers which address has been given a script for which boot, so that its fetch of the kernel can be told
+// to be a stage of that boot: the paths of chunks name no node, so that they are the same for all.
+type booting struct {
+	mu     sync.Mutex
+	byAddr map[netip.Addr]*begun
+}
+
+type begun struct {
+	event   boot.Event
+	waiting map[chunk.ID]bool // what it must have fetched for the stage to be reached
+	at      time.Time
+	bytes   int64
+}
+
+func newBooting() *booting { return &booting{byAddr: map[netip.Addr]*begun{}} }
+
+// begin notes a script.
+func (b *booting) begin(addr netip.Addr, p *boot.Plan, id string) {
+	n := &begun{at: time.Now(), waiting: map[chunk.ID]bool{p.Kernel.Kernel.ID: true, p.Kernel.StageOne.ID: true}}
+	if p.Method == catalog.MethodOneStage {
+		n.waiting[p.Manifest.ID] = true
+	}
+	n.event = boot.Event{Stage: boot.StageKernel, Node: p.Node, Hardware: p.BootHardware, Boot: id, Revision: p.Revision, Image: p.Image, Manifest: p.Manifest.ID}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.byAddr) >= maxBooting {
+		for a, old := range b.byAddr {
+			if time.Since(old.at) > bootingTime {
+				delete(b.byAddr, a)
+			}
+		}
+	}
+	if len(b.byAddr) < maxBooting {
+		b.byAddr[addr] = n
+	}
+}
+
+// fetched notes that something was sent as a whole, and returns the event if all of it has been by now.
+func (b *booting) fetched(addr netip.Addr, id chunk.ID, size int64) (boot.Event, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := b.byAddr[addr]
+	if n == nil || !n.waiting[id] {
+		return boot.Event{}, false
+	}
+	delete(n.waiting, id)
+	n.bytes += size
+	if len(n.waiting) > 0 {
+		return boot.Event{}, false
+	}
+	delete(b.byAddr, addr)
+	e := n.event
+	e.Bytes, e.Took, e.Address = n.bytes, time.Since(n.at), addr.String()
+	return e, true
+}

@@ -1,0 +1,176 @@
+// Package httpd is a relay's HTTP: plain for firmware and boot loaders, which speak nothing else, and HTTPS for
+// agents and other relays.
+//
+// Plain HTTP serves only what anybody may have: scripts, kernels, stage ones, images, boot programs; and for a
+// one-stage boot, against its ticket, the node's overlays. Everything else is on the HTTPS listener: sessions,
+// overlays and events for nodes that hold a ticket or a session, chunks for relays that show a certificate.
+package httpd
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+	"github.com/wulfmesh/wulfmesh/relay/cache"
+	"github.com/wulfmesh/wulfmesh/relay/feed"
+)
+
+// Feed is what the server asks of the declared state: relay/feed.
+type Feed interface {
+	Catalog() *catalog.Catalog
+	Plan(boot.Request) (boot.Plan, error)
+	Admitted() error // why this relay may serve nothing, or nil
+	Secrets() *feed.Secrets
+}
+
+// Chunks is what the server asks of the relay's chunks: relay/cache.
+type Chunks interface {
+	Open(ctx context.Context, ref chunk.Ref, req cache.Request) (chunkstore.File, error)
+	ReadAll(ctx context.Context, ref chunk.Ref, limit int64) ([]byte, error)
+	Public(ctx context.Context, id chunk.ID) (chunk.Ref, error)
+	Manifest(ctx context.Context, id chunk.ID) (*chunk.Manifest, error)
+	Size(id chunk.ID) (int64, bool)
+}
+
+// Config is what a Server needs; all of it is required, but for Loader.
+type Config struct {
+	Name   catalog.RelayName
+	Feed   Feed
+	Chunks Chunks
+	Record func(boot.Event)
+	Live   func() []catalog.RelayName               // relays that are alive
+	Loader func(name string) (body []byte, ok bool) // boot programs; nil: none
+	Log    *slog.Logger
+}
+
+// Times. Firmware may need minutes for an image, and while it takes what it is sent it is not cut off: see progress.
+const (
+	headerTime = 10 * time.Second
+	idleTime   = 60 * time.Second
+	drainTime  = 5 * time.Second
+)
+
+// Server serves both listeners.
+type Server struct {
+	cfg      Config
+	slots    chan struct{}
+	booting  *booting
+	claims   *claims
+	overlays *overlays
+}
+
+// New makes a server; Run starts it.
+func New(cfg Config) *Server {
+	return &Server{cfg: cfg, slots: make(chan struct{}, maxTransfers), booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg)}
+}
+
+// Run serves until ctx ends: firmware on plain, agents and relays on mesh, whose connections are TLS by
+// pki.ServerTLS with relays and anonymous peers admitted. It closes both.
+func (s *Server) Run(ctx context.Context, plain, mesh net.Listener) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range []struct {
+		net.Listener
+		http.Handler
+	}{{plain, s.plain()}, {mesh, s.mesh()}} {
+		srv := &http.Server{
+			Handler: l.Handler, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime + bodyTime, IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
+			ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+		}
+		g.Go(func() error {
+			if err := srv.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+		g.Go(func() error {
+			<-ctx.Done()
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+			defer cancel()
+			if srv.Shutdown(drain) != nil {
+				srv.Close() // somebody is still being sent an image; another relay will go on
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (s *Server) plain() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET "+api.PathScript, s.guard(s.script))
+	m.HandleFunc("GET "+api.PathBootOverlay, s.guard(s.bootOverlay))
+	m.HandleFunc("GET "+api.PathNodeChunk, s.guard(s.firmwareChunk))
+	m.HandleFunc("GET "+api.PathFile, s.guard(s.file))
+	m.HandleFunc("GET "+api.PathLoader, s.guard(s.loader))
+	m.HandleFunc("GET /healthz", s.guard(func(w http.ResponseWriter, _ *http.Request) error {
+		_, err := w.Write([]byte("ok\n"))
+		return err
+	}))
+	return m
+}
+
+func (s *Server) mesh() http.Handler {
+	m := http.NewServeMux()
+	m.HandleFunc("GET "+api.PathNodeChunk, s.guard(s.nodeChunk))
+	m.HandleFunc("GET "+api.PathFile, s.guard(s.file))
+	m.HandleFunc("POST "+api.PathSessions, s.guard(s.session))
+	m.HandleFunc("GET "+api.PathNodeOverlay, s.guard(s.withSession(s.nodeOverlay)))
+	m.HandleFunc("POST "+api.PathNodeEvents, s.guard(s.withSession(s.events)))
+	m.HandleFunc("GET "+api.PathMeshChunk, s.guard(s.relaysOnly(s.meshChunk)))
+	return m
+}
+
+// guard answers nobody while this relay is not admitted, names the relay and the revision in every answer, and
+// turns a handler's error into one.
+func (s *Server) guard(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(api.HeaderRelay, string(s.cfg.Name))
+		if err := s.cfg.Feed.Admitted(); err != nil {
+			api.WriteError(w, err)
+			return
+		}
+		w.Header().Set(api.HeaderRevision, revision(s.cfg.Feed.Catalog().Revision))
+		if err := h(w, r); err != nil {
+			s.cfg.Log.Debug("request is refused", "path", r.URL.Path, "peer", r.RemoteAddr, "err", err)
+			api.WriteError(w, err)
+		}
+	}
+}
+
+// relaysOnly lets only admitted relays through.
+func (s *Server) relaysOnly(h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if r.TLS == nil {
+			return errNoCertificate
+		}
+		id, err := pki.PeerIdentity(*r.TLS)
+		if err != nil {
+			return err
+		}
+		if _, ok := s.cfg.Feed.Catalog().Relay(catalog.RelayName(id.Name)); !ok || id.Role != pki.Relay {
+			return errNoCertificate
+		}
+		return h(w, r)
+	}
+}
+
+// remote is the address of the peer.
+func remote(r *http.Request) netip.Addr {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}

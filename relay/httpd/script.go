@@ -1,0 +1,112 @@
+package httpd
+
+import (
+	"bytes"
+	"crypto/rand"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+var errNoCertificate = fault.New(fault.Denied, "only relays of this cluster may ask for this")
+
+func revision(r catalog.Revision) string { return strconv.FormatUint(uint64(r), 10) }
+
+// plan answers for the machine with the hardware address in the path, at the network that its address lies in.
+func (s *Server) plan(r *http.Request) (boot.Plan, error) {
+	hw, err := catalog.ParseHardwareAddr(r.PathValue("hw"))
+	if err != nil {
+		return boot.Plan{}, err
+	}
+	req := boot.Request{Hardware: hw, Firmware: boot.FirmwareIPXE, Relay: s.cfg.Name, Live: s.cfg.Live()}
+	c := s.cfg.Feed.Catalog()
+	if n, ok := c.NetworkOf(remote(r)); ok {
+		if self, known := c.Relay(s.cfg.Name); known && serves(self, n.Name) {
+			req.Network = n.Name
+		}
+	}
+	return s.cfg.Feed.Plan(req)
+}
+
+func serves(r *catalog.Relay, n catalog.NetworkName) bool {
+	for _, name := range r.Networks {
+		if name == n {
+			return true
+		}
+	}
+	return false
+}
+
+// script hands out a machine's script. For a node that can boot this begins a boot: it gets a name and a ticket.
+func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
+	p, err := s.plan(r)
+	if err != nil {
+		return err
+	}
+	e := boot.Event{Stage: boot.StageScript, Node: p.Node, Hardware: p.BootHardware, Revision: p.Revision, Firmware: boot.FirmwareIPXE, Address: remote(r).String()}
+	var begun boot.Session
+	if p.Problem != nil {
+		e.Error = p.Problem.Error()
+	} else {
+		begun.Boot = strings.ToLower(rand.Text())[:16]
+		if begun.Ticket, err = s.ticket(&p, begun.Boot); err != nil {
+			return err
+		}
+		e.Boot, e.Image, e.Manifest = begun.Boot, p.Image, p.Manifest.ID
+		s.booting.begin(remote(r), &p, begun.Boot)
+	}
+	var b bytes.Buffer
+	if err := p.WriteScript(&b, begun); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Cache-Control", "no-store") // the ticket in it is for one boot
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
+	if _, err := w.Write(b.Bytes()); err == nil {
+		s.cfg.Record(e)
+	}
+	return nil
+}
+
+// ticket seals a ticket with the key of the node's network.
+func (s *Server) ticket(p *boot.Plan, id string) (string, error) {
+	if p.Network == nil {
+		return "", fault.New(fault.Invalid, "node %s is in no network", p.Node)
+	}
+	key, ok := s.cfg.Feed.Secrets().Tickets[p.Network.Name]
+	if !ok {
+		return "", fault.New(fault.Unavailable, "relay %s has no keys of network %s yet", s.cfg.Name, p.Network.Name).WithFix("they come with the first contact to a controller")
+	}
+	hw, err := net.ParseMAC(string(p.BootHardware))
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, err, "hardware address")
+	}
+	return key.SealTicket(pki.Ticket{
+		Node: string(p.Node), Hardware: hw, Boot: id, Revision: uint64(p.Revision), Relay: string(s.cfg.Name),
+		Expires: time.Now().Add(pki.TicketLife), Nonce: pki.NewNonce(),
+	})
+}
+
+// loader serves a boot program to UEFI firmware that speaks HTTP itself.
+func (s *Server) loader(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	if s.cfg.Loader == nil {
+		return fault.New(fault.NotFound, "this relay has no boot programs")
+	}
+	body, ok := s.cfg.Loader(name)
+	if !ok {
+		return fault.New(fault.NotFound, "no boot program is called %.80q", name)
+	}
+	// The firmware of EDK2 goes by this type, and by the name's ending where it is missing.
+	w.Header().Set("Content-Type", "application/efi")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+	s.cfg.Record(boot.Event{Stage: boot.StageLoader, Bytes: int64(len(body)), Address: remote(r).String(), Message: name})
+	return nil
+}
