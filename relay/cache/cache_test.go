@@ -1,0 +1,429 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+func TestHundredReadersCostOneFetch(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		ref, r := w.put(1, 120_000), w.relays["r1"]
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() { r.mustRead(ref, Request{Strict: i%2 == 0}) })
+		}
+		wg.Wait()
+		if n := w.sentTotal(); n != 1 {
+			t.Errorf("%d fetches for 100 readers", n)
+		}
+		if s := r.cache.Status(); s.FromController != 1 || s.Served != 100 || s.Chunks != 1 || s.Bytes != ref.Size {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// The reader that does the fetch goes away: the others still get their chunk.
+func TestReadersSurviveTheFirstOneLeaving(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		ref, r := w.put(1, 120_000), w.relays["r1"]
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := r.cache.Open(ctx, ref, Request{}); err == nil {
+				t.Error("a reader that left got its chunk")
+			}
+		})
+		time.Sleep(time.Millisecond)
+		for range 10 {
+			wg.Go(func() { r.mustRead(ref, Request{}) })
+		}
+		time.Sleep(time.Millisecond)
+		cancel()
+		wg.Wait()
+		if n := w.sentTotal(); n > 2 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
+func TestControllersSendEachChunkAboutOnce(t *testing.T) {
+	inWorld(t, 8, func(w *world) {
+		for _, r := range w.relays {
+			r.run()
+		}
+		_, refs := w.image("debian", 1, 16)
+		time.Sleep(10 * time.Second)
+		for name, r := range w.relays {
+			if s := r.cache.Status(); s.Missing != 0 || s.Chunks != len(refs) {
+				t.Errorf("%s has %+v of %d chunks; %q", name, s, len(refs), r.cache.Problems())
+			}
+		}
+		if n := w.sentTotal(); n != len(refs) {
+			t.Errorf("the controller sent %d chunks for %d", n, len(refs))
+		}
+	})
+}
+
+func TestFlippedBytesAreNeverServed(t *testing.T) {
+	for _, strict := range []bool{false, true} {
+		t.Run(fmt.Sprintf("strict %v", strict), func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				ref, r := w.put(1, 120_000), w.relays["r1"]
+				r.mustRead(ref, Request{Strict: strict})
+				r.flip(ref)
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() { r.mustRead(ref, Request{Strict: strict}) }) // reads what is right, or fails the test
+				}
+				wg.Wait()
+				s := r.cache.Status()
+				if n := w.sentTotal(); s.Corrupt != 1 || n != 2 || s.Chunks != 1 {
+					t.Errorf("status %+v, sent %d", s, n)
+				}
+				if p := strings.Join(r.cache.Problems(), "\n"); !strings.Contains(p, "was damaged (on disk)") {
+					t.Errorf("problems %q", p)
+				}
+				if _, err := os.Stat(filepath.Join(r.dir, "damaged", ref.ID.String())); err != nil {
+					t.Errorf("the damaged chunk was not put aside: %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestDamageFoundAfterARestart(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		ref, r := w.put(1, 120_000), w.relays["r1"]
+		r.mustRead(ref, Request{})
+		r.flip(ref)
+		r.stop()
+		r.open(Config{})
+		r.mustRead(ref, Request{})
+		if s := r.cache.Status(); s.Corrupt != 1 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+// A disk that changes bytes by itself leaves the file's times as they are. What cannot verify is protected at once,
+// what can within the time after which chunks are verified again.
+func TestDamageBelowTheFileSystem(t *testing.T) {
+	for name, c := range map[string]struct {
+		req  Request
+		wait time.Duration
+	}{"strict": {Request{Strict: true}, 0}, "later": {Request{}, recheck}} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				ref, r := w.put(1, 120_000), w.relays["r1"]
+				r.mustRead(ref, Request{})
+				r.flip(ref)
+				f, err := os.Open(r.cache.store.Path(ref.ID))
+				if err != nil {
+					t.Fatal(err)
+				}
+				id, err := identify(f)
+				f.Close()
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.cache.index.judge(ref.ID, id, time.Now()) // as if the file were the one that was verified
+				time.Sleep(c.wait)
+				r.mustRead(ref, c.req)
+				if s := r.cache.Status(); s.Corrupt != 1 {
+					t.Errorf("status %+v", s)
+				}
+			})
+		})
+	}
+}
+
+func TestScrubFindsDamageThatNobodyAsksFor(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		_, refs := w.image("debian", 1, 5)
+		r.run()
+		time.Sleep(time.Minute)
+		r.flip(refs[3])
+		time.Sleep(25 * time.Hour)
+		if s := r.cache.Status(); s.Corrupt != 1 || s.Missing != 0 {
+			t.Errorf("status %+v", s)
+		}
+		r.mustRead(refs[3], Request{})
+	})
+}
+
+func TestDamagedChunkOfAParentIsRefusedAndTheNextAsked(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		ref := w.put(1, 120_000)
+		root, leaf := w.rootAndLeaf(ref)
+		w.mangle = func(_, _ string, b []byte, rw http.ResponseWriter) bool {
+			b[len(b)/2] ^= 1
+			return false
+		}
+		leaf.mustRead(ref, Request{})
+		s := leaf.cache.Status()
+		if s.Corrupt != 1 || s.FromController != 1 || s.FromRelays != 0 {
+			t.Errorf("status %+v", s)
+		}
+		if p := strings.Join(leaf.cache.Problems(), "\n"); !strings.Contains(p, "sent by relay "+root.name) {
+			t.Errorf("problems %q", p)
+		}
+	})
+}
+
+func TestParentThatFailsInTheMiddleIsLeft(t *testing.T) {
+	for name, mangle := range map[string]func(w *world, root string, rw http.ResponseWriter, b []byte){
+		"breaks off": func(w *world, _ string, rw http.ResponseWriter, b []byte) {
+			rw.Write(b[:len(b)/2])
+			rw.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		},
+		"says less": func(_ *world, _ string, rw http.ResponseWriter, b []byte) {
+			rw.Header().Set("Content-Length", "10")
+			rw.Write(b[:10])
+		},
+		"falls silent": func(w *world, root string, rw http.ResponseWriter, b []byte) {
+			rw.Write(b[:len(b)/2])
+			rw.(http.Flusher).Flush()
+			w.net.Stall(root)
+			panic(http.ErrAbortHandler)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 2, func(w *world) {
+				ref, again := w.put(1, 120_000), chunk.Ref{}
+				root, leaf := w.rootAndLeaf(ref)
+				for seed := uint64(2); again.Size == 0; seed++ {
+					if r := w.put(seed, 1000); func() bool { a, _ := w.rootAndLeaf(r); return a == root }() {
+						again = r
+					}
+				}
+				w.mangle = func(_, _ string, b []byte, rw http.ResponseWriter) bool { mangle(w, root.name, rw, b); return true }
+				began := time.Now()
+				leaf.mustRead(ref, Request{})
+				if s, took := leaf.cache.Status(), time.Since(began); s.FromController != 1 || took > toBegin+2*toGoOn {
+					t.Errorf("status %+v after %v", s, took)
+				}
+				began = time.Now()
+				leaf.mustRead(again, Request{}) // does not wait for it once more
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("the next chunk took %v", took)
+				}
+				w.net.Heal()
+			})
+		})
+	}
+}
+
+func TestRelaysServeEachOtherWithoutControllers(t *testing.T) {
+	inWorld(t, 3, func(w *world) {
+		ref := w.put(1, 120_000)
+		root, leaf := w.rootAndLeaf(ref)
+		peers := leaf.peers
+		leaf.peers = func() []Peer { return nil } // it was alone when it fetched
+		leaf.mustRead(ref, Request{})
+		leaf.peers = peers
+		w.net.Cut("c1")
+		root.mustRead(ref, Request{}) // the root, which asks nobody but controllers, finds it below
+		if s := root.cache.Status(); s.FromRelays != 1 {
+			t.Errorf("status %+v", s)
+		}
+		if err := root.read(w.put(2, 1000), Request{}); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("a chunk that nobody has: %v", err)
+		}
+	})
+}
+
+func TestUnknownChunkIsNotFound(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		if err := w.relays["r1"].read(chunk.RefOf([]byte("nowhere")), Request{}); !errors.Is(err, fault.NotFound) {
+			t.Errorf("a chunk that nobody has: %v", err)
+		}
+	})
+}
+
+func TestFullDiskServesWithoutKeeping(t *testing.T) {
+	for name, failure := range map[string]error{"full": fault.New(fault.Full, "no space left"), "broken": errors.New("input/output error")} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				var h hook
+				r := w.relays["r1"]
+				r.stop()
+				r.open(Config{Disk: h.fs()})
+				h.set(failure)
+				ref := w.put(1, 120_000)
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() { r.mustRead(ref, Request{Strict: true}) })
+				}
+				wg.Wait()
+				if n := w.sentTotal(); n != 1 {
+					t.Errorf("%d fetches for readers at once", n)
+				}
+				if p := strings.Join(r.cache.Problems(), "\n"); !strings.Contains(p, "without being kept") {
+					t.Errorf("problems %q", p)
+				}
+				if !r.cache.memory.TryAcquire(maxMemory) {
+					t.Error("memory is not given back")
+				} else {
+					r.cache.memory.Release(maxMemory)
+				}
+				h.set(nil)
+				r.mustRead(ref, Request{})
+				if s, p := r.cache.Status(), r.cache.Problems(); s.Chunks != 1 || len(p) > 0 {
+					t.Errorf("status %+v, problems %q", s, p)
+				}
+			})
+		})
+	}
+}
+
+func TestBudgetEvictsWhatWasAskedForLongestAgoAndNothingNeeded(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		r.stop()
+		r.open(Config{Budget: 300_000})
+		_, refs := w.image("debian", 1, 3)
+		w.apply(catalog.AddNodes{Nodes: []catalog.Node{{Name: "n1", Settings: catalog.Settings{Image: new("debian")}}}})
+		r.run()
+		time.Sleep(time.Minute)
+		if s := r.cache.Status(); s.Missing != 0 {
+			t.Fatalf("status %+v", s)
+		}
+		a, b, c := w.put(100, 60_000), w.put(101, 60_000), w.put(102, 60_000)
+		for _, ref := range []chunk.Ref{a, b, a, c} { // a is used again before c needs room
+			r.mustRead(ref, Request{})
+			time.Sleep(time.Second)
+		}
+		if r.cache.Has(b.ID) || !r.cache.Has(a.ID) || !r.cache.Has(c.ID) {
+			t.Errorf("a %v b %v c %v; want b gone", r.cache.Has(a.ID), r.cache.Has(b.ID), r.cache.Has(c.ID))
+		}
+		for _, ref := range refs {
+			if !r.cache.Has(ref.ID) {
+				t.Errorf("chunk %s, which a node needs, was evicted", ref.ID.Short())
+			}
+		}
+		if s := r.cache.Status(); s.Bytes > 300_000 {
+			t.Errorf("%d bytes are over the budget", s.Bytes)
+		}
+	})
+}
+
+func TestOnlyWhatImagesNeedIsPublic(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		manifest, refs := w.image("debian", 1, 3)
+		overlay := w.put(50, 1000)
+		w.apply(catalog.PutOverlay{Overlay: catalog.Overlay{Name: "secretive", Content: overlay}})
+		for _, ref := range refs {
+			if got, err := r.cache.Public(context.Background(), ref.ID); err != nil || got != ref {
+				t.Errorf("chunk %s: %v, %v", ref.ID.Short(), got, err)
+			}
+		}
+		for name, id := range map[string]chunk.ID{"an overlay": overlay.ID, "a stranger": w.put(60, 1000).ID} {
+			if _, err := r.cache.Public(context.Background(), id); !errors.Is(err, fault.NotFound) {
+				t.Errorf("%s is public: %v", name, err)
+			}
+		}
+		if m, err := r.cache.Manifest(context.Background(), manifest.ID); err != nil || len(m.Segments) != 3 {
+			t.Errorf("manifest %v, %v", m, err)
+		}
+	})
+}
+
+func TestManifestThatTheClusterDidNotSignIsNotUsed(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		own := w.key
+		w.key = make([]byte, len(own))
+		copy(w.key, own)
+		w.key[3] ^= 1
+		manifest, refs := w.image("debian", 1, 3)
+		r := w.relays["r1"]
+		if _, err := r.cache.Manifest(context.Background(), manifest.ID); !errors.Is(err, fault.Corrupt) {
+			t.Errorf("a foreign manifest: %v", err)
+		}
+		if _, err := r.cache.Public(context.Background(), manifest.ID); err == nil {
+			t.Error("a foreign manifest is public")
+		}
+		if _, err := r.cache.Public(context.Background(), refs[0].ID); err == nil {
+			t.Error("a segment of a foreign manifest is public")
+		}
+	})
+}
+
+func TestPlaceInTheTree(t *testing.T) {
+	var names []Peer
+	for i := range 40 {
+		names = append(names, Peer{Name: catalog.RelayName(fmt.Sprintf("r%d", i))})
+	}
+	id := chunk.Of([]byte("x"))
+	order := rendezvous(id, names, func(p Peer) string { return string(p.Name) })
+	rankOf := map[catalog.RelayName]int{}
+	for i, p := range order {
+		rankOf[p.Name] = i
+	}
+	children := map[catalog.RelayName]int{}
+	for _, self := range names {
+		var others []Peer
+		for _, p := range names {
+			if p != self {
+				others = append(others, p)
+			}
+		}
+		p := placeIn(id, self, others)
+		r := rankOf[self.Name]
+		if (r == 0) != (len(p.above) == 0) || len(p.above)+len(p.others) != len(others) {
+			t.Fatalf("rank %d: %d above, %d others", r, len(p.above), len(p.others))
+		}
+		if r > 0 {
+			if got, want := rankOf[p.above[0].Name], (r-1)/fanOut; got != want {
+				t.Errorf("rank %d asks rank %d, want %d", r, got, want)
+			}
+			children[p.above[0].Name]++
+		}
+		for i, a := range p.above {
+			if rankOf[a.Name] >= r || i > 0 && rankOf[a.Name] >= rankOf[p.above[i-1].Name] {
+				t.Errorf("rank %d asks downwards: %v", r, p.above)
+			}
+		}
+	}
+	for name, n := range children {
+		if n > fanOut {
+			t.Errorf("%s has %d children", name, n)
+		}
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	dir := b.TempDir()
+	c, err := New(Config{Dir: dir})
+	if err != nil {
+		b.Fatal(err)
+	}
+	body := make([]byte, 16<<20)
+	ref := chunk.RefOf(body)
+	if err := c.store.Put(b.Context(), ref, strings.NewReader(string(body))); err != nil {
+		b.Fatal(err)
+	}
+	c.index.add(ref)
+	b.SetBytes(ref.Size)
+	for b.Loop() {
+		f, err := c.Open(b.Context(), ref, Request{Strict: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		f.Close()
+	}
+}

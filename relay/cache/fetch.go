@@ -1,0 +1,271 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// flight is a chunk being fetched. Whoever wants it meanwhile waits for it, so that a hundred readers cost one
+// fetch. The reader that came first does the work; if it goes away, another begins anew.
+type flight struct {
+	users int // those who wait for it, and the one who does the work; guarded by Cache.mu
+
+	done chan struct{} // closed when the following are set
+	body *held         // the chunk, where the disk did not take it; it stays until all users have seen it
+	err  error
+	left bool // the one who did the work went away
+}
+
+// Patience with an upstream: how long its answer may take to begin, more for a large chunk, which it has to have whole
+// before it sends, and how long it may then send nothing.
+const (
+	toBegin   = 8 * time.Second
+	leastRate = 4 << 20 // bytes a second that an upstream's own fetch is expected to reach
+	toGoOn    = 5 * time.Second
+	maxOthers = 8 // relays asked for what they have on disk, when nobody else has a chunk
+)
+
+// How long an upstream that failed is asked last.
+const (
+	avoidFailed  = 15 * time.Second
+	avoidCorrupt = time.Minute
+)
+
+// obtain gets a chunk that is not here. It returns nil when the chunk is on disk now, and the chunk itself where no
+// disk would take it.
+//
+// Relays never wait for each other in a circle: one asks only relays that stand before it in the chunk's rendezvous
+// order, and that order is the same in every relay's view of the mesh, however the views differ.
+func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, hops int) (chunkstore.File, error) {
+	if hops >= api.MaxHops {
+		return nil, fault.New(fault.Unavailable, "relay %s does not have chunk %s", c.cfg.Name, ref.ID.Short())
+	}
+	for {
+		c.mu.Lock()
+		f, running := c.flights[ref.ID]
+		if !running {
+			f = &flight{users: 1, done: make(chan struct{})}
+			c.flights[ref.ID] = f
+			c.mu.Unlock()
+			return c.lead(ctx, f, ref, hops)
+		}
+		f.users++
+		c.mu.Unlock()
+		file, err := c.await(ctx, f, ref)
+		if err != nil || !f.left {
+			return file, err
+		}
+	}
+}
+
+// lead does the work of a flight.
+func (c *Cache) lead(ctx context.Context, f *flight, ref chunk.Ref, hops int) (chunkstore.File, error) {
+	f.body, f.err = c.fetch(ctx, ref, hops)
+	f.left = f.err != nil && ctx.Err() != nil
+	c.mu.Lock()
+	delete(c.flights, ref.ID)
+	c.mu.Unlock()
+	close(f.done)
+	defer c.leave(f)
+	return f.body.open(), f.err
+}
+
+// await waits for a flight to end. When nobody did the work, it returns nothing.
+func (c *Cache) await(ctx context.Context, f *flight, ref chunk.Ref) (chunkstore.File, error) {
+	defer c.leave(f)
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "waiting for chunk %s", ref.ID.Short())
+	}
+	if f.left {
+		return nil, nil
+	}
+	return f.body.open(), f.err
+}
+
+// leave gives up a flight's chunk once all who waited for it have theirs.
+func (c *Cache) leave(f *flight) {
+	c.mu.Lock()
+	f.users--
+	last := f.users == 0
+	c.mu.Unlock()
+	if last && f.body != nil {
+		f.body.release()
+	}
+}
+
+// upstream is where a chunk may come from.
+type upstream struct {
+	name       string // for people
+	controller bool
+	get        func(ctx context.Context) (io.ReadCloser, error)
+}
+
+// fetch asks one upstream after the other: those above in the tree, the controllers, and at last any relay that may
+// have the chunk by chance. Those that failed a moment ago come last.
+func (c *Cache) fetch(ctx context.Context, ref chunk.Ref, hops int) (*held, error) {
+	p := placeIn(ref.ID, Peer{Name: c.cfg.Name}, c.cfg.Peers())
+	var all []upstream
+	for _, peer := range p.above {
+		all = append(all, c.fromRelay(peer, ref, hops+1))
+	}
+	for _, e := range rendezvous(ref.ID, c.cfg.Endpoints(), func(e string) string { return e }) {
+		all = append(all, c.fromController(e, ref))
+	}
+	for _, peer := range p.others[:min(len(p.others), maxOthers)] {
+		all = append(all, c.fromRelay(peer, ref, api.MaxHops))
+	}
+	all = c.failedLast(all)
+
+	err := error(fault.New(fault.Unavailable, "nobody is known who could have chunk %s", ref.ID.Short()))
+	controllers, lacking := 0, 0
+	for _, u := range all {
+		var body *held
+		body, err = c.from(ctx, u, ref)
+		switch {
+		case err == nil:
+			if u.controller {
+				c.count.controllers.Add(1)
+			} else {
+				c.count.relays.Add(1)
+			}
+			return body, nil
+		case ctx.Err() != nil, errors.Is(err, fault.Full):
+			return nil, err
+		}
+		if u.controller {
+			controllers++
+		}
+		if u.controller && errors.Is(err, fault.NotFound) {
+			lacking++
+		}
+		c.cfg.Log.Debug("a chunk was not to be had", "relay", c.cfg.Name, "chunk", ref.ID.Short(), "from", u.name, "err", err)
+	}
+	if controllers > 0 && lacking == controllers {
+		return nil, fault.Wrap(fault.NotFound, err, "chunk %s", ref.ID.Short())
+	}
+	return nil, fault.Wrap(fault.Unavailable, err, "chunk %s cannot be fetched; at last", ref.ID.Short())
+}
+
+func (c *Cache) fromRelay(p Peer, ref chunk.Ref, hops int) upstream {
+	return upstream{name: "relay " + string(p.Name), get: func(ctx context.Context) (io.ReadCloser, error) {
+		h := http.Header{}
+		h.Set(api.HeaderSize, strconv.FormatInt(ref.Size, 10))
+		h.Set(api.HeaderHops, strconv.Itoa(hops))
+		a, err := c.cfg.Relays.DoAt(ctx, p.Mesh, api.Request{Method: http.MethodGet, Path: "/v1/mesh/chunks/" + ref.ID.String(), Header: h})
+		if err != nil {
+			return nil, err
+		}
+		return a.Body, nil
+	}}
+}
+
+func (c *Cache) fromController(endpoint string, ref chunk.Ref) upstream {
+	return upstream{name: "controller " + endpoint, controller: true, get: func(ctx context.Context) (io.ReadCloser, error) {
+		a, err := c.cfg.Controllers.DoAt(ctx, endpoint, api.Request{Method: http.MethodGet, Path: "/v1/chunks/" + ref.ID.String()})
+		if err != nil {
+			return nil, err
+		}
+		return a.Body, nil
+	}}
+}
+
+// failedLast puts the upstreams that failed a moment ago behind the others.
+func (c *Cache) failedLast(all []upstream) []upstream {
+	now := time.Now()
+	var good, bad []upstream
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range all {
+		if c.avoid[u.name].After(now) {
+			bad = append(bad, u)
+		} else {
+			good = append(good, u)
+		}
+	}
+	return append(good, bad...)
+}
+
+func (c *Cache) failed(u upstream, err error) {
+	d := avoidFailed
+	switch fault.KindOf(err) {
+	case fault.NotFound, fault.Full: // it is well, and does not have it; we are not, and cannot keep it
+		return
+	case fault.Corrupt:
+		d = avoidCorrupt
+	}
+	if _, refused := errors.AsType[answered](err); refused {
+		return // it is well, and said no
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.avoid) > 1024 {
+		clear(c.avoid)
+	}
+	c.avoid[u.name] = time.Now().Add(d)
+}
+
+// answered is the error that an upstream itself gave.
+type answered struct{ error }
+
+func (a answered) Unwrap() error { return a.error }
+
+// from fetches a chunk from one upstream and keeps it. The upstream is given up when it takes too long to begin or
+// to go on.
+func (c *Cache) from(ctx context.Context, u upstream, ref chunk.Ref) (body *held, err error) {
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			c.failed(u, err)
+		}
+	}()
+	patience := toBegin + time.Duration(float64(ref.Size)/leastRate*float64(time.Second))
+	attempt, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(patience, func() { cancel(fault.New(fault.Timeout, "%s sends nothing", u.name)) })
+	defer watchdog.Stop()
+	r, err := u.get(attempt)
+	if err != nil {
+		if cause := context.Cause(attempt); cause != nil {
+			return nil, cause
+		}
+		if f, ok := errors.AsType[*fault.Error](err); ok && f.Err == nil { // an answer; a failure on the way has a cause
+			return nil, answered{err}
+		}
+		return nil, err
+	}
+	defer r.Close()
+	watchdog.Stop()
+	body, err = c.keep(attempt, ref, &watched{r, watchdog})
+	switch {
+	case err == nil:
+		return body, nil
+	case context.Cause(attempt) != nil:
+		return nil, context.Cause(attempt)
+	case errors.Is(err, fault.Corrupt):
+		c.report(ref.ID, "sent by "+u.name)
+	}
+	return nil, fmt.Errorf("%s: %w", u.name, err)
+}
+
+// watched has the watchdog wait for bytes, while they are waited for: a slow disk is not the upstream's fault.
+type watched struct {
+	r        io.Reader
+	watchdog *time.Timer
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	w.watchdog.Reset(toGoOn)
+	defer w.watchdog.Stop()
+	return w.r.Read(p)
+}

@@ -1,0 +1,178 @@
+package cache
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// keep reads a chunk, verifies it, and puts it on disk; what no disk takes it returns, if it is not too large for
+// that. A large chunk, or one too many at a time, goes to disk as it comes.
+func (c *Cache) keep(ctx context.Context, ref chunk.Ref, r io.Reader) (*held, error) {
+	if ref.Size > maxInMemory || !c.memory.TryAcquire(ref.Size) {
+		source := &counted{r: r}
+		err := c.put(ctx, ref, source)
+		if err != nil && source.err == nil && !errors.Is(err, fault.Corrupt) { // it came well, and is too large to be held
+			err = fault.Wrap(fault.Full, err, "chunk %s cannot be kept here", ref.ID.Short())
+			c.unkept(err)
+		}
+		return nil, err
+	}
+	h := &held{b: make([]byte, ref.Size), refs: 1, free: func() { c.memory.Release(ref.Size) }}
+	v := chunk.NewVerifier(ref)
+	n, err := io.ReadFull(io.TeeReader(r, v), h.b)
+	if err = wrongLength(r, v, n, ref, err); err != nil {
+		h.release()
+		return nil, err
+	}
+	err = c.put(ctx, ref, bytes.NewReader(h.b))
+	c.unkept(err)
+	if err != nil { // a relay whose disk is full or broken still serves
+		return h, nil
+	}
+	h.release()
+	return nil, nil
+}
+
+// unkept notes why the last chunk could not be kept, or that it could.
+func (c *Cache) unkept(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if (c.full == nil) != (err == nil) {
+		c.cfg.Log.Warn("whether chunks can be kept on disk has changed", "relay", c.cfg.Name, "err", err)
+	}
+	c.full = err
+}
+
+// wrongLength tells a chunk that breaks off, which another upstream has whole, from one whose bytes are wrong.
+func wrongLength(r io.Reader, v *chunk.Verifier, n int, ref chunk.Ref, err error) error {
+	if err != nil && ref.Size > 0 {
+		return fault.Wrap(fault.Unavailable, err, "chunk %s breaks off after %d of %d bytes", ref.ID.Short(), n, ref.Size)
+	}
+	if n, _ := r.Read(make([]byte, 1)); n > 0 {
+		return fault.New(fault.Corrupt, "chunk %s is longer than its %d bytes", ref.ID.Short(), ref.Size)
+	}
+	return v.Verify()
+}
+
+// put writes a chunk to disk, making room for it.
+func (c *Cache) put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
+	if err := c.makeRoom(ctx, ref, false); err != nil {
+		return err
+	}
+	read := &counted{r: r}
+	if err := c.store.Put(ctx, ref, read); err != nil {
+		return err
+	}
+	c.index.add(ref)
+	f, err := c.store.Open(ctx, ref.ID)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if file, ok := f.Content().(*os.File); ok && read.n == ref.Size { // it was verified as it was written; was it written?
+		if id, err := identify(file); err == nil {
+			c.index.judge(ref.ID, id, time.Now())
+		}
+	}
+	return nil
+}
+
+// counted knows how much was read, and what went wrong with it.
+type counted struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if c.n += int64(n); err != nil && err != io.EOF {
+		c.err = err
+	}
+	return n, err
+}
+
+// makeRoom removes the chunks that were asked for longest ago, and that no node boots from, until there is room for
+// one more; fault.Full if that is not enough. What nodes boot from may exceed the budget, but not the disk. What is
+// fetched ahead, for images that only have a tag, does not push out its like: or they would take turns for ever.
+func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
+	for {
+		_, bytes := c.index.total()
+		free, _, err := c.store.Free()
+		if err != nil {
+			return err
+		}
+		over := c.cfg.Budget > 0 && bytes+ref.Size > c.cfg.Budget
+		if !over && free >= ref.Size+reserve {
+			return nil
+		}
+		needs := c.needs.Load()
+		spare := ahead && !needs.pinned(ref.ID)
+		victim, ok := c.index.oldest(func(id chunk.ID) bool {
+			k := needs.known[id]
+			return id != ref.ID && !k.pin && !(spare && k.want)
+		})
+		switch {
+		case ok:
+			c.index.remove(victim.ID)
+			if err := c.store.Delete(ctx, victim.ID); err != nil {
+				return err
+			}
+		case free < ref.Size+reserve:
+			return fault.New(fault.Full, "the chunk cache's disk is full: %d bytes are free, and all chunks are needed", free).WithFix("give the relay a larger disk, or take images away that no node uses")
+		case needs.pinned(ref.ID):
+			return nil
+		default:
+			return fault.New(fault.Full, "the chunk cache's budget of %d bytes is spent on what nodes need", c.cfg.Budget).WithFix("raise the relay's cache budget")
+		}
+	}
+}
+
+// held is a chunk in memory, until everybody has closed it.
+type held struct {
+	b    []byte
+	free func()
+
+	mu   sync.Mutex
+	refs int
+}
+
+// open returns a reader; none if there is nothing in memory. The caller knows of somebody who holds it still.
+func (h *held) open() chunkstore.File {
+	if h == nil {
+		return nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refs++
+	return &heldFile{Reader: bytes.NewReader(h.b), h: h}
+}
+
+func (h *held) release() {
+	h.mu.Lock()
+	h.refs--
+	last := h.refs == 0
+	h.mu.Unlock()
+	if last {
+		h.free()
+	}
+}
+
+// heldFile is a chunkstore.File.
+type heldFile struct {
+	*bytes.Reader
+	h    *held
+	once sync.Once
+}
+
+func (f *heldFile) Close() error           { f.once.Do(f.h.release); return nil }
+func (f *heldFile) Content() io.ReadSeeker { return f.Reader }

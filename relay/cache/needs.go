@@ -1,0 +1,238 @@
+package cache
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// needs is what the catalog's images and overlays need, as far as it is known: the segments of a version are known
+// once its manifest was read. It is immutable.
+type needs struct {
+	of      *catalog.Catalog
+	read    int64                   // manifests that had been read when it was made
+	known   map[chunk.ID]known      // every chunk that may be asked for
+	wanted  []chunk.Ref             // what should be here, the most needed first
+	unread  []chunk.Ref             // manifests of versions that nodes or tags name, not read yet
+	version map[chunk.ID]*chunk.Ref // every version of every image, by its manifest's ID
+}
+
+// known is what is known of a chunk that the catalog names.
+type known struct {
+	size   int64
+	public bool // nodes may have it without saying who they are
+	pin    bool // nodes boot from it now: it stays, whatever the budget
+	want   bool // it should be here
+}
+
+func (n *needs) pinned(id chunk.ID) bool { return n.known[id].pin }
+
+const (
+	maxManifests = 512             // kept in memory
+	searchEvery  = 2 * time.Second // all manifests are looked through for an unknown chunk so often at most
+)
+
+// present returns the needs of the catalog that is served now.
+func (c *Cache) present() *needs {
+	now, read := c.cfg.Catalog(), c.read.Load()
+	if n := c.needs.Load(); n.of == now && n.read == read {
+		return n
+	}
+	c.needsLock.Lock()
+	defer c.needsLock.Unlock()
+	if n := c.needs.Load(); n.of == now && n.read == read {
+		return n
+	}
+	n := c.derive(now)
+	c.needs.Store(n)
+	return n
+}
+
+// derive works out what a catalog needs. Versions that nodes and profiles name come before those that only a tag
+// names, and are pinned; others are served if somebody asks.
+func (c *Cache) derive(cat *catalog.Catalog) *needs {
+	n := &needs{of: cat, known: map[chunk.ID]known{}, version: map[chunk.ID]*chunk.Ref{}}
+	add := func(ref chunk.Ref, public, pin, want bool) {
+		old := n.known[ref.ID]
+		n.known[ref.ID] = known{ref.Size, old.public || public, old.pin || pin, old.want || want}
+		if want && !old.want {
+			n.wanted = append(n.wanted, ref)
+		}
+	}
+	for o := range cat.Overlays() {
+		add(o.Content, false, true, true)
+	}
+	used := usedVersions(cat)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n.read = c.read.Load()
+	for _, pass := range []struct{ pin, want bool }{{true, true}, {false, true}, {false, false}} {
+		for img := range cat.Images() {
+			for _, v := range slices.Backward(img.Versions) {
+				pin, tagged := used[v.Manifest.ID], hasTag(img, v.Manifest.ID)
+				if pin != pass.pin || (pin || tagged) != pass.want {
+					continue
+				}
+				n.version[v.Manifest.ID] = &v.Manifest
+				add(v.Manifest, true, pass.pin, pass.want)
+				for _, k := range v.Kernels {
+					add(k.Kernel, true, pass.pin, pass.want)
+					add(k.StageOne, true, pass.pin, pass.want)
+				}
+				m, ok := c.manifests[v.Manifest.ID]
+				switch {
+				case ok:
+					for _, s := range m.Segments {
+						add(s.Ref, true, pass.pin, pass.want)
+					}
+					if !m.Extras.ID.IsZero() {
+						add(m.Extras, true, pass.pin, pass.want)
+					}
+					if !m.Index.ID.IsZero() { // no node asks for it at boot
+						add(m.Index, true, false, false)
+					}
+				case pass.want:
+					n.unread = append(n.unread, v.Manifest)
+				}
+			}
+		}
+	}
+	return n
+}
+
+func hasTag(img *catalog.Image, id chunk.ID) bool {
+	for _, t := range img.Tags {
+		if t == id {
+			return true
+		}
+	}
+	return false
+}
+
+// usedVersions are those that a node or a profile names.
+func usedVersions(cat *catalog.Catalog) map[chunk.ID]bool {
+	names := map[string]bool{}
+	for p := range cat.Profiles() {
+		if p.Settings.Image != nil {
+			names[*p.Settings.Image] = true
+		}
+	}
+	for n := range cat.Nodes() {
+		if n.Settings.Image != nil {
+			names[*n.Settings.Image] = true
+		}
+	}
+	used := map[chunk.ID]bool{}
+	for name := range names {
+		if _, v, ok := cat.ImageVersion(name); ok {
+			used[v.Manifest.ID] = true
+		}
+	}
+	return used
+}
+
+// Public returns the reference of a chunk that anybody may have: the manifests, kernels, stage ones and segments of
+// the catalog's images. Any other is fault.NotFound; fault.Unavailable, if it cannot be told now because a manifest
+// is missing.
+func (c *Cache) Public(ctx context.Context, id chunk.ID) (chunk.Ref, error) {
+	n := c.present()
+	if _, ok := n.version[id]; ok {
+		// A manifest that the cluster did not sign is not handed out, even to those who would see it for themselves.
+		if _, err := c.Manifest(ctx, id); err != nil {
+			return chunk.Ref{}, err
+		}
+	}
+	k, ok := n.known[id]
+	if !ok {
+		if err := c.readAllManifests(ctx); err != nil {
+			return chunk.Ref{}, err
+		}
+		k, ok = c.present().known[id]
+	}
+	if !ok || !k.public {
+		return chunk.Ref{}, fault.New(fault.NotFound, "no image of the catalog has the chunk %s", id.Short())
+	}
+	return chunk.Ref{ID: id, Size: k.size}, nil
+}
+
+// Size returns the size of a chunk that the catalog names or that is on disk.
+func (c *Cache) Size(id chunk.ID) (int64, bool) {
+	if k, ok := c.present().known[id]; ok {
+		return k.size, true
+	}
+	return c.index.size(id)
+}
+
+// Manifest returns the manifest of a version that the catalog has, verified with the cluster's keys. It fetches it
+// if need be; it is fault.NotFound if the catalog has no such version.
+func (c *Cache) Manifest(ctx context.Context, id chunk.ID) (*chunk.Manifest, error) {
+	n := c.present()
+	ref, ok := n.version[id]
+	if !ok {
+		return nil, fault.New(fault.NotFound, "no image of the catalog has the version %s", id.Short())
+	}
+	c.mu.Lock()
+	m, ok := c.manifests[id]
+	c.mu.Unlock()
+	if ok {
+		return m, nil
+	}
+	b, err := c.ReadAll(ctx, *ref, chunk.MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]ed25519.PublicKey, 0, len(n.of.Cluster.ManifestKeys))
+	for _, k := range n.of.Cluster.ManifestKeys {
+		keys = append(keys, k)
+	}
+	if m, err = chunk.Open(b, keys); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.manifests) >= maxManifests {
+		for old := range c.manifests {
+			if _, ok := n.version[old]; !ok || len(c.manifests) >= maxManifests {
+				delete(c.manifests, old)
+			}
+		}
+	}
+	c.manifests[id] = m
+	c.read.Add(1)
+	return m, nil
+}
+
+// readAllManifests reads the manifests of all versions, so that every chunk of the catalog's images is known.
+func (c *Cache) readAllManifests(ctx context.Context) error {
+	c.mu.Lock()
+	soon := time.Since(c.searched) < searchEvery
+	if !soon {
+		c.searched = time.Now()
+	}
+	c.mu.Unlock()
+	var missing []error
+	for id := range c.present().version {
+		c.mu.Lock()
+		_, ok := c.manifests[id]
+		c.mu.Unlock()
+		if ok {
+			continue
+		}
+		if soon {
+			return fault.New(fault.Unavailable, "not all image manifests are here yet")
+		}
+		if _, err := c.Manifest(ctx, id); err != nil && !errors.Is(err, fault.Corrupt) {
+			missing = append(missing, err)
+		}
+	}
+	if len(missing) > 0 {
+		return fault.Wrap(fault.Unavailable, missing[0], "not all image manifests can be read")
+	}
+	return nil
+}

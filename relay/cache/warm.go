@@ -1,0 +1,180 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// Timings and bounds of fetching what nobody has asked for yet.
+const (
+	warmParallel = 8
+	warmRetry    = 5 * time.Second // after something could not be fetched
+	warmEvery    = 5 * time.Minute // in any case
+	warmSettle   = 100 * time.Millisecond
+)
+
+// warm fetches what the catalog needs, as soon as it is published: nodes that boot should find it here.
+func (c *Cache) warm(ctx context.Context) {
+	if !pause(ctx, c.cfg.Settle) {
+		return
+	}
+	for ctx.Err() == nil {
+		changed := c.cfg.Changed()
+		err := c.warmOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		c.mu.Lock()
+		c.unfetched = err
+		c.mu.Unlock()
+		wait := warmEvery
+		if err != nil {
+			wait = warmRetry
+			c.cfg.Log.Debug("not all that nodes may need is here", "relay", c.cfg.Name, "err", err)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-changed:
+			pause(ctx, warmSettle)
+		case <-c.poke:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// warmOnce reads the manifests that are wanted and fetches the chunks that are missing. What does not fit is left to
+// be fetched when it is asked for.
+func (c *Cache) warmOnce(ctx context.Context) error {
+	var first failure
+	var g errgroup.Group
+	g.SetLimit(warmParallel)
+	for _, ref := range c.present().unread {
+		g.Go(func() error {
+			_, err := c.Manifest(ctx, ref.ID)
+			first.note(err)
+			return nil
+		})
+	}
+	g.Wait()
+	var full failure
+	for _, ref := range c.missing() {
+		if ctx.Err() != nil || full.err() != nil {
+			break
+		}
+		g.Go(func() error {
+			err := c.fetchAhead(ctx, ref)
+			if errors.Is(err, fault.Full) {
+				full.note(err)
+			} else {
+				first.note(err)
+			}
+			return nil
+		})
+	}
+	g.Wait()
+	if err := full.err(); err != nil {
+		c.unkept(err)
+	}
+	return first.err()
+}
+
+// fetchAhead fetches a chunk to disk, or not at all.
+func (c *Cache) fetchAhead(ctx context.Context, ref chunk.Ref) error {
+	if c.index.has(ref.ID) {
+		return nil
+	}
+	if err := c.makeRoom(ctx, ref, true); err != nil {
+		return err
+	}
+	f, err := c.obtain(ctx, ref, 0)
+	if f != nil {
+		f.Close()
+		return fault.New(fault.Full, "chunk %s does not fit on the disk", ref.ID.Short())
+	}
+	return err
+}
+
+// missing lists the wanted chunks that are not on disk.
+func (c *Cache) missing() []chunk.Ref {
+	n := c.present()
+	var refs []chunk.Ref
+	for _, ref := range n.wanted {
+		if !c.index.has(ref.ID) {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
+
+// failure keeps the first of many errors.
+type failure struct {
+	once  sync.Mutex
+	first error
+}
+
+func (f *failure) note(err error) {
+	f.once.Lock()
+	defer f.once.Unlock()
+	if f.first == nil {
+		f.first = err
+	}
+}
+
+func (f *failure) err() error {
+	f.once.Lock()
+	defer f.once.Unlock()
+	return f.first
+}
+
+// Status counts what the cache holds and did since the start. Missing is about the catalog that is served now; a
+// manifest that was not read yet stands for all of its chunks and counts as one.
+func (c *Cache) Status() api.CacheStatus {
+	chunks, bytes := c.index.total()
+	n := c.present()
+	missing := 0
+	for _, ref := range n.wanted {
+		if !c.index.has(ref.ID) {
+			missing++
+		}
+	}
+	for _, ref := range n.unread {
+		if c.index.has(ref.ID) { // or it is counted already
+			missing++
+		}
+	}
+	return api.CacheStatus{
+		Chunks: chunks, Bytes: bytes, Missing: missing,
+		FromController: c.count.controllers.Load(), FromRelays: c.count.relays.Load(), Served: c.count.served.Load(), Corrupt: c.count.corrupt.Load(),
+	}
+}
+
+// Problems are what a person should know, one line each.
+func (c *Cache) Problems() []string {
+	var lines []string
+	missing := len(c.missing())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, d := range c.damage {
+		if time.Since(d.at) < damageTold {
+			lines = append(lines, fmt.Sprintf("chunk %s was damaged (%s) at %s and is fetched again", d.id.Short(), d.where, d.at.UTC().Format(time.RFC3339)))
+		}
+	}
+	if c.full != nil {
+		lines = append(lines, "chunks are served without being kept: "+c.full.Error())
+	}
+	if missing > 0 && c.unfetched != nil {
+		lines = append(lines, fmt.Sprintf("%d chunks that nodes may need are not here: %v", missing, c.unfetched))
+	}
+	return lines
+}
