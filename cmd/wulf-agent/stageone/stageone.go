@@ -108,10 +108,29 @@ func (b *booter) state() *session.State {
 // oneStage finds the whole root around it: the kernel has unpacked the image, stage one and the overlays into it.
 // The network is left to the node's own init, so the service claims the boot and reports.
 func (b *booter) oneStage() error {
+	state := b.state()
+	root, err := os.OpenRoot("/")
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, kind := range []string{"system", "runtime"} {
+		archive, err := os.ReadFile("/" + api.OneStageOverlay + kind + ".tar")
+		if err != nil {
+			return fault.Wrap(fault.NotFound, err, "the %s overlays are missing", kind).WithFix("boot through a wulfmesh relay's script")
+		}
+		paths, err := files.Apply(root, bytes.NewReader(archive))
+		if err != nil {
+			return err
+		}
+		if kind == "runtime" {
+			state.Runtime = paths
+		}
+	}
 	if err := installAgent("/"); err != nil {
 		return err
 	}
-	if err := session.Save("/", b.state()); err != nil {
+	if err := session.Save("/", state); err != nil {
 		return err
 	}
 	for _, leftover := range []string{"/init", home} {
@@ -119,6 +138,7 @@ func (b *booter) oneStage() error {
 			b.log.Info("left behind", "path", leftover, "err", err)
 		}
 	}
+	b.log.Info("starting " + b.params.Init)
 	return become(b.params.Init, nil)
 }
 
@@ -213,7 +233,9 @@ func (b *booter) image(ctx context.Context) error {
 		return err
 	}
 	b.log.Info("unpacking the image", "segments", len(m.Segments), "MiB", m.Size()>>20)
-	lost := func(path, attribute string) { b.log.Info("the root cannot hold an attribute", "path", path, "attribute", attribute) }
+	lost := func(path, attribute string) {
+		b.log.Info("the root cannot hold an attribute", "path", path, "attribute", attribute)
+	}
 	if err := unpack(ctx, b.mesh, m, newRoot, lost); err != nil {
 		return err
 	}

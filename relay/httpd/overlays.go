@@ -1,0 +1,222 @@
+package httpd
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+	"github.com/wulfmesh/wulfmesh/pkg/segment"
+)
+
+// Bounds of rendering.
+const (
+	renderTime = 20 * time.Second
+	maxBundles = 256 // parsed overlays kept
+)
+
+// overlays renders nodes' overlays. It keeps what all nodes of one revision share: parsed overlays, which their
+// digest names for ever, and the list of all nodes.
+type overlays struct {
+	cfg Config
+
+	mu      sync.Mutex
+	bundles map[chunk.ID]*overlay.Bundle
+	hosts   func() []overlay.Host
+	of      catalog.Revision // that hosts was made for
+}
+
+func newOverlays(cfg Config) *overlays {
+	return &overlays{cfg: cfg, bundles: map[chunk.ID]*overlay.Bundle{}}
+}
+
+// bundle returns an overlay's content.
+func (o *overlays) bundle(ctx context.Context, ref chunk.Ref) (*overlay.Bundle, error) {
+	o.mu.Lock()
+	b := o.bundles[ref.ID]
+	o.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	raw, err := o.cfg.Chunks.ReadAll(ctx, ref, overlay.MaxBundle)
+	if err != nil {
+		return nil, err
+	}
+	if b, err = overlay.Decode(raw); err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.bundles) >= maxBundles {
+		clear(o.bundles)
+	}
+	o.bundles[ref.ID] = b
+	return b, nil
+}
+
+func (o *overlays) allHosts(c *catalog.Catalog) func() []overlay.Host {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.hosts == nil || o.of != c.Revision {
+		o.hosts, o.of = overlay.Hosts(c), c.Revision
+	}
+	return o.hosts
+}
+
+// render makes a node's files of one kind. The second result tells whether secrets were asked for that this relay may
+// not hold.
+func (o *overlays) render(ctx context.Context, node catalog.NodeName, kind string) ([]overlay.Rendered, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, renderTime)
+	defer cancel()
+	c := o.cfg.Feed.Catalog()
+	r, err := c.Resolve(node)
+	if err != nil {
+		return nil, false, err
+	}
+	names := r.Settings.Overlays.System
+	if kind == kindRuntime {
+		names = r.Settings.Overlays.Runtime
+	}
+	var bundles []*overlay.Bundle
+	for _, name := range names {
+		declared, ok := c.Overlay(catalog.OverlayName(name))
+		if !ok {
+			return nil, false, fault.New(fault.NotFound, "overlay %s of node %s does not exist", name, node)
+		}
+		b, err := o.bundle(ctx, declared.Content)
+		if err != nil {
+			return nil, false, fault.Wrap(fault.KindOf(err), err, "overlay %s", name)
+		}
+		bundles = append(bundles, b)
+	}
+	secrets, err := o.secrets(r)
+	if err != nil {
+		return nil, false, err
+	}
+	data := overlay.NewData(c, r, o.allHosts(c), secrets)
+	files, err := overlay.Render(ctx, bundles, data)
+	return files, data.Withheld(), err
+}
+
+// secrets are the node's, if its network's policy lets this relay hold them.
+func (o *overlays) secrets(r *catalog.Resolved) (overlay.Secrets, error) {
+	if r.Primary == nil || r.Primary.Network == nil {
+		return overlay.Secrets{}, nil
+	}
+	key, ok := o.cfg.Feed.Secrets().Networks[r.Primary.Network.Name]
+	if !ok {
+		return overlay.Secrets{}, nil
+	}
+	k, err := key.SSHHostKey(string(r.Node.Name), pki.SSHEd25519)
+	if err != nil {
+		return overlay.Secrets{}, err
+	}
+	return overlay.Secrets{SSHHostKeys: []overlay.HostKey{{Type: pki.SSHEd25519, Private: string(k.Private.Reveal()), Public: strings.TrimSpace(k.Public)}}}, nil
+}
+
+// The kinds of overlays.
+const (
+	kindSystem  = "system"
+	kindRuntime = "runtime"
+)
+
+// nodeOverlay serves a node its own overlays of a kind, as a tar.
+func (s *Server) nodeOverlay(w http.ResponseWriter, r *http.Request) error {
+	node, kind := catalog.NodeName(r.PathValue("node")), r.PathValue("kind")
+	h := held(r)
+	if node != catalog.NodeName(h.Node) {
+		return fault.New(fault.Denied, "node %s may not have the overlays of %.80q", h.Node, node)
+	}
+	if kind != kindSystem && kind != kindRuntime {
+		return fault.New(fault.NotFound, "overlays are of the kind system or runtime, not %.80q", kind)
+	}
+	files, withheld, err := s.overlays.render(r.Context(), node, kind)
+	if err != nil {
+		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Error: err.Error()})
+		return err
+	}
+	if withheld && kind == kindSystem {
+		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Message: "its secrets are not held by relay " + string(s.cfg.Name) + ": it boots without"})
+	}
+	var b bytes.Buffer
+	if err := overlay.WriteTar(&b, files); err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "private, no-cache")
+	tag := sha256.Sum256(b.Bytes())
+	w.Header().Set("ETag", `"`+hex.EncodeToString(tag[:])+`"`)
+	w.Header().Set("Content-Type", "application/x-tar")
+	allow(w, int64(b.Len()))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b.Bytes()))
+	return nil
+}
+
+// bootOverlay serves the overlays of both kinds to the boot loader of a one-stage boot, which puts them after the
+// image. Plain HTTP is all that it speaks; the ticket is good for this once.
+func (s *Server) bootOverlay(w http.ResponseWriter, r *http.Request) error {
+	t, _, err := s.openTicket(r.URL.Query().Get("ticket"))
+	if err != nil {
+		return err
+	}
+	if hw, err := catalog.ParseHardwareAddr(r.PathValue("hw")); err != nil || hw != hardware(t) {
+		return fault.New(fault.Denied, "the ticket is another machine's")
+	}
+	// iPXE asks for a size first (HEAD), and again when a relay breaks off: within one boot, by one address, that is the
+	// same use.
+	if !s.claims.take(t, "overlay", remote(r).String()) {
+		return fault.New(fault.Denied, "the overlays of boot %s were fetched already", t.Boot)
+	}
+	var b bytes.Buffer
+	if err := s.overlays.archive(r.Context(), &b, catalog.NodeName(t.Node)); err != nil {
+		return err
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
+	allow(w, int64(b.Len()))
+	w.Write(b.Bytes()) // a reader that is gone asks again
+	return nil
+}
+
+// archive writes a node's overlays as a cpio archive that the kernel unpacks. The files in it are tars, which the agent
+// applies before it starts the node's init: a kernel that unpacks makes no missing directories, and would replace a
+// symbolic link to a directory, as /lib is one, by a directory.
+func (o *overlays) archive(ctx context.Context, out io.Writer, node catalog.NodeName) error {
+	w := segment.NewWriter(out)
+	if err := w.WriteEntry(&segment.Entry{Path: path.Dir(api.OneStageOverlay), Type: segment.Dir, Mode: 0o755}, nil); err != nil {
+		return err
+	}
+	for _, kind := range []string{kindSystem, kindRuntime} {
+		files, _, err := o.render(ctx, node, kind)
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		if err := overlay.WriteTar(&b, files); err != nil {
+			return err
+		}
+		e := segment.Entry{Path: api.OneStageOverlay + kind + ".tar", Type: segment.File, Mode: 0o600, Size: int64(b.Len())}
+		if err := w.WriteEntry(&e, &b); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+func contextWith(r *http.Request, h holder) context.Context {
+	return context.WithValue(r.Context(), holderKey{}, h)
+}

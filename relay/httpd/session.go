@@ -1,0 +1,215 @@
+package httpd
+
+import (
+	"cmp"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+// heartbeat is how often an agent reports and looks for changes.
+const heartbeat = 30 * time.Second
+
+// session turns a ticket, or a session that is to be prolonged, into a session.
+func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
+	var q api.SessionRequest
+	if err := api.ReadJSON(w, r, &q); err != nil {
+		return err
+	}
+	if q.Ticket == "" {
+		return s.withSession(func(w http.ResponseWriter, r *http.Request) error {
+			h := held(r)
+			return s.grant(w, r, h.key, catalog.NodeName(h.Node), h.Boot)
+		})(w, r)
+	}
+	t, key, err := s.openTicket(q.Ticket)
+	if err != nil {
+		return err
+	}
+	if !s.claims.take(t, "session", q.Claim) {
+		// Somebody else has claimed this boot: the node, or one that pretends to be it. Nobody can tell which from here.
+		err := fault.New(fault.Denied, "the boot %s of node %s has been claimed already", t.Boot, t.Node).WithFix("restart the node; if it comes again, look for a second machine with its hardware address")
+		s.cfg.Record(boot.Event{Stage: boot.StageKernel, Node: catalog.NodeName(t.Node), Hardware: hardware(t), Boot: t.Boot, Address: remote(r).String(), Error: err.Error()})
+		return err
+	}
+	return s.grant(w, r, key, catalog.NodeName(t.Node), t.Boot)
+}
+
+func hardware(t pki.Ticket) catalog.HardwareAddr { return catalog.HardwareAddr(t.Hardware.String()) }
+
+// openTicket verifies a ticket by the keys of the networks that this relay serves, and that its node still declares
+// the hardware address that it was made out for.
+func (s *Server) openTicket(text string) (pki.Ticket, pki.NetworkKey, error) {
+	last := fault.New(fault.Unavailable, "relay %s has no keys of its networks yet", s.cfg.Name)
+	for _, key := range s.cfg.Feed.Secrets().Tickets {
+		t, err := key.OpenTicket(text, time.Now())
+		if err != nil {
+			last = fault.Wrap(fault.KindOf(err), err, "boot ticket")
+			continue
+		}
+		n, ok := s.cfg.Feed.Catalog().NodeByHardware(hardware(t))
+		if !ok || n.Name != catalog.NodeName(t.Node) {
+			return t, key, fault.New(fault.Denied, "hardware address %s is no longer that of node %s", hardware(t), t.Node)
+		}
+		return t, key, nil
+	}
+	return pki.Ticket{}, pki.NetworkKey{}, last
+}
+
+// grant answers with a session.
+func (s *Server) grant(w http.ResponseWriter, r *http.Request, key pki.NetworkKey, node catalog.NodeName, id string) error {
+	p, err := s.planOf(node)
+	if err != nil {
+		return err
+	}
+	out := api.Session{Node: node, Expires: time.Now().Add(pki.SessionLife).UTC(), Interval: heartbeat}
+	if out.Token, err = key.SealSession(pki.Session{Node: string(node), Boot: id, Expires: out.Expires}); err != nil {
+		return err
+	}
+	for _, relay := range p.Relays {
+		out.Relays = append(out.Relays, relay.Mesh())
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	api.WriteJSON(w, out)
+	return nil
+}
+
+// planOf is the plan of a node by its name.
+func (s *Server) planOf(node catalog.NodeName) (boot.Plan, error) {
+	c := s.cfg.Feed.Catalog()
+	r, err := c.Resolve(node)
+	if err != nil {
+		return boot.Plan{}, err
+	}
+	if r.Primary == nil || r.Primary.Hardware == "" {
+		return boot.Plan{}, fault.New(fault.Invalid, "node %s has no hardware address", node)
+	}
+	return s.cfg.Feed.Plan(boot.Request{Hardware: r.Primary.Hardware, Relay: s.cfg.Name, Live: s.cfg.Live()})
+}
+
+// holder is who holds the session of a request.
+type holder struct {
+	pki.Session
+	key pki.NetworkKey
+}
+
+type holderKey struct{}
+
+func held(r *http.Request) holder {
+	h, _ := r.Context().Value(holderKey{}).(holder)
+	return h
+}
+
+// withSession lets through who shows a session; held tells the handler whose it is.
+func (s *Server) withSession(h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		text, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if !ok {
+			return fault.New(fault.Denied, "this is only for a node with a session")
+		}
+		last := fault.New(fault.Unavailable, "relay %s has no keys of its networks yet", s.cfg.Name)
+		for _, key := range s.cfg.Feed.Secrets().Tickets {
+			held, err := key.OpenSession(text, time.Now())
+			if err != nil {
+				last = fault.Wrap(fault.KindOf(err), err, "session")
+				continue
+			}
+			if _, ok := s.cfg.Feed.Catalog().Node(catalog.NodeName(held.Node)); !ok {
+				return fault.New(fault.Denied, "node %s is no longer declared", held.Node)
+			}
+			return h(w, r.WithContext(contextWith(r, holder{held, key})))
+		}
+		return last
+	}
+}
+
+// events takes what a node says of its own boot. Whose it is the session says, not the events.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
+	var batch api.EventBatch
+	if err := api.ReadJSON(w, r, &batch); err != nil {
+		return err
+	}
+	if len(batch.Events) > api.MaxEventBatch {
+		return fault.New(fault.Invalid, "%d events are more than %d", len(batch.Events), api.MaxEventBatch)
+	}
+	h := held(r)
+	node, _ := s.cfg.Feed.Catalog().Resolve(catalog.NodeName(h.Node))
+	now := time.Now().UTC()
+	for _, e := range batch.Events {
+		if e.Stage.Index() < boot.StageStageOne.Index() && e.Stage != boot.StageFailed && e.Stage != boot.StageAlive {
+			return fault.New(fault.Invalid, "%q is no stage that a node tells of", e.Stage)
+		}
+		e.Node, e.Boot = catalog.NodeName(h.Node), h.Boot
+		if node != nil && node.Primary != nil {
+			e.Hardware = cmp.Or(node.Primary.Hardware, e.Hardware)
+		}
+		// Its clock may be years off. How far apart its events are is right all the same, but one relay's clock is what
+		// the stages before were told by.
+		if skew := now.Sub(e.Time); skew > catalog.ClockSkew || skew < -catalog.ClockSkew {
+			e.Time = now
+		}
+		e.Address = remote(r).String()
+		clip(&e.Message, boot.MaxEventText)
+		clip(&e.Error, boot.MaxEventText)
+		clip(&e.Console, boot.MaxEventConsole)
+		clip(&e.Image, boot.MaxEventText)
+		s.cfg.Record(e)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func clip(s *string, n int) {
+	if len(*s) > n {
+		*s = (*s)[:n]
+	}
+}
+
+// claims remembers which tickets have been used, for what and by whom, until they expire. It is this relay's own
+// memory: a ticket used at one relay could be used once more at another, within its ten minutes.
+type claims struct {
+	mu      sync.Mutex
+	by      map[claimKey]claim
+	cleaned time.Time
+}
+
+type claimKey struct {
+	nonce pki.Nonce
+	use   string
+}
+
+type claim struct {
+	claim   string
+	expires time.Time
+}
+
+func newClaims() *claims { return &claims{by: map[claimKey]claim{}} }
+
+// take uses a ticket, and reports false if somebody else has. The same claim may be repeated; an empty one may not.
+// What is remembered is bounded by what the relay hands out: only sealed tickets come so far, each ten minutes old at most.
+func (c *claims) take(t pki.Ticket, use, by string) bool {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now.Sub(c.cleaned) > time.Minute {
+		c.cleaned = now
+		for k, old := range c.by {
+			if now.After(old.expires.Add(catalog.ClockSkew)) {
+				delete(c.by, k)
+			}
+		}
+	}
+	k := claimKey{t.Nonce, use}
+	if old, ok := c.by[k]; ok {
+		return by != "" && len(by) <= api.MaxClaim && old.claim == by
+	}
+	c.by[k] = claim{by, t.Expires}
+	return true
+}
