@@ -70,7 +70,7 @@ var table = []route{
 }
 
 // routes makes the handler out of the table.
-func (s *Server) routes() http.Handler {
+func (s *Server) routes(table []route) http.Handler {
 	mux := http.NewServeMux()
 	for _, rt := range table {
 		if rt.allow == 0 || rt.serve == nil {

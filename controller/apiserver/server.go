@@ -89,7 +89,7 @@ func New(cfg Config) *Server {
 		localUID: ownUID(),
 	}
 	s.feed.state = cfg.State
-	s.handler = s.routes()
+	s.handler = s.routes(table)
 	return s
 }
 

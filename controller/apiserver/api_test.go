@@ -1,0 +1,292 @@
+package apiserver
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+func (b *bench) change(q api.ChangeRequest) (api.ChangeResult, error) {
+	b.t.Helper()
+	w := b.local(0, "POST", api.PathChanges, encode(b.t, q))
+	var out api.ChangeResult
+	if err := problemOf(b.t, w); err != nil {
+		return out, err
+	}
+	return out, unmarshal(w.Body.Bytes(), &out)
+}
+
+func (b *bench) nodeAdd(name catalog.NodeName) api.ChangeRequest {
+	return api.ChangeRequest{Kind: "node.add", Change: encode(b.t, addNode(name))}
+}
+
+func TestChangesHappenOnceOrNotAtAll(t *testing.T) {
+	b := newBench(t)
+	q := b.nodeAdd("n1")
+	q.DryRun = true
+	if _, err := b.change(q); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := b.cfg.State.Current().Node("n1"); ok {
+		t.Fatal("a dry run made a node")
+	}
+	q.DryRun, q.Request = false, "once"
+	first, err := b.change(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := b.change(q); err != nil || again != first {
+		t.Errorf("the same request again: %+v, %v, want %+v", again, err, first)
+	}
+	q.Request = "twice"
+	if _, err := b.change(q); !errors.Is(err, fault.Conflict) {
+		t.Errorf("the same node in another request: %v", err)
+	}
+	q.DryRun = true
+	if _, err := b.change(q); !errors.Is(err, fault.Conflict) {
+		t.Errorf("a dry run of it: %v", err)
+	}
+	q = b.nodeAdd("n2")
+	q.If = first.Revision
+	next, err := b.change(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q = b.nodeAdd("n3")
+	q.If = first.Revision
+	if _, err := b.change(q); !errors.Is(err, fault.Conflict) || next.Revision <= first.Revision {
+		t.Errorf("a change that expects a revision which has passed: %v", err)
+	}
+}
+
+func TestChangesThatBelongToSomethingLargerAreRefused(t *testing.T) {
+	b := newBench(t)
+	for kind := range notDirect {
+		w := b.local(0, "POST", api.PathChanges, []byte(`{"request":"x","kind":"`+kind+`","change":{}}`))
+		if err := problemOf(t, w); !errors.Is(err, fault.Denied) {
+			t.Errorf("%s by itself: %v", kind, err)
+		}
+	}
+	for what, body := range map[string]string{
+		"unknown kind":  `{"kind":"node.explode","change":{}}`,
+		"unknown field": `{"kind":"node.add","change":{"nodez":[]}}`,
+		"unknown outer": `{"kind":"node.add","change":{},"root":true}`,
+		"no JSON":       `kind=node.add`,
+		"long request":  `{"request":"` + strings.Repeat("x", 200) + `","kind":"node.delete","change":{"nodes":["n1"]}}`,
+	} {
+		if err := problemOf(t, b.local(0, "POST", api.PathChanges, []byte(body))); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := problemOf(t, b.local(0, "POST", api.PathTokens, bytes.Repeat([]byte(" "), small+1))); !errors.Is(err, fault.Invalid) {
+		t.Errorf("too long a body: %v", err)
+	}
+}
+
+func TestAControllerPassesOnWhoAsked(t *testing.T) {
+	b := newBench(t)
+	as := func(cert *x509.Certificate, by string) string {
+		r := httptest.NewRequest("POST", api.PathChanges, bytes.NewReader(encode(t, b.nodeAdd("n"+catalog.NodeName(by)))))
+		r.Header.Set(api.HeaderBy, "operator/"+by)
+		r.TLS = withPeer(cert)
+		c, err := b.identify(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.by
+	}
+	if got := as(b.c1, "alice"); got != "operator/alice" {
+		t.Errorf("passed on by a controller: %q", got)
+	}
+	if got := as(b.certificate(pki.Identity{Role: pki.Operator, Name: "mallory"}), "alice"); got != "operator/mallory" {
+		t.Errorf("claimed by an operator: %q", got)
+	}
+}
+
+func TestChunksAreServedCountedAndTakenFromControllersOnly(t *testing.T) {
+	b := newBench(t)
+	r1 := b.admitRelay("r1", "10.1.0.1", "rack")
+	body := bytes.Repeat([]byte("chunk"), 1000)
+	path := api.ChunkPath(chunk.Of(body))
+	if err := problemOf(t, b.ask(r1, "GET", path, nil)); !errors.Is(err, fault.NotFound) {
+		t.Errorf("a chunk that is not here: %v", err)
+	}
+	if err := problemOf(t, b.askRaw(withPeer(b.c1), "PUT", path, append(body, 'x'))); !errors.Is(err, fault.Corrupt) {
+		t.Errorf("wrong bytes: %v", err)
+	}
+	if err := problemOf(t, b.askRaw(withPeer(b.c1), "PUT", path, body)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		w := b.ask(r1, "GET", path, nil)
+		if w.Code != http.StatusOK || !bytes.Equal(w.Body.Bytes(), body) || w.Header().Get("Etag") == "" {
+			t.Errorf("GET: %d, %d bytes", w.Code, w.Body.Len())
+		}
+	}
+	if w := b.ask(b.c1, "GET", path, nil); w.Code != http.StatusOK { // not counted: it is no relay
+		t.Errorf("GET by a controller: %d", w.Code)
+	}
+	if w := b.ask(b.c1, "HEAD", path, nil); w.Code != http.StatusOK || w.Body.Len() != 0 {
+		t.Errorf("HEAD: %d, %d bytes", w.Code, w.Body.Len())
+	}
+	w := b.ask(r1, "GET", api.PathStatus, nil)
+	var st api.ControllerStatus
+	if err := unmarshal(w.Body.Bytes(), &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.ChunksOut != 2 || st.BytesOut != int64(2*len(body)) || b.ChunksServed()[chunk.Of(body).String()] != 2 {
+		t.Errorf("counted %d chunks, %d bytes, %v", st.ChunksOut, st.BytesOut, b.ChunksServed())
+	}
+	if err := problemOf(t, b.ask(r1, "GET", "/v1/chunks/xyz", nil)); !errors.Is(err, fault.Invalid) {
+		t.Errorf("a bad ID: %v", err)
+	}
+}
+
+func TestEventsBecomeBoots(t *testing.T) {
+	b := newBench(t)
+	r1 := b.admitRelay("r1", "10.1.0.1", "rack")
+	b.must(addNode("n1"))
+	batch := api.EventBatch{Events: []boot.Event{{Time: time.Now(), Node: "n1", Hardware: "52:54:00:00:00:01", Stage: boot.StageDHCP, Relay: "somebody-else"}}}
+	if err := problemOf(t, b.ask(r1, "POST", api.PathEvents, batch)); err != nil {
+		t.Fatal(err)
+	}
+	var list api.List[api.Boot]
+	if err := unmarshal(b.local(0, "GET", api.PathBoots+"?node=n1", nil).Body.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Items) != 1 || len(list.Items[0].Events) != 1 || list.Items[0].Events[0].Relay != "r1" {
+		t.Errorf("boots %+v", list.Items)
+	}
+	batch.Events = make([]boot.Event, api.MaxEventBatch+1)
+	if err := problemOf(t, b.ask(r1, "POST", api.PathEvents, batch)); !errors.Is(err, fault.Invalid) {
+		t.Errorf("too many events: %v", err)
+	}
+	var node api.NodeView
+	if err := unmarshal(b.local(0, "GET", "/v1/nodes/n1", nil).Body.Bytes(), &node); err != nil || node.Boot == nil || node.Effective == nil || node.Blame == nil {
+		t.Errorf("node %+v, %v", node, err)
+	}
+	if err := problemOf(t, b.local(0, "GET", "/v1/nodes/nope", nil)); !errors.Is(err, fault.NotFound) {
+		t.Errorf("a node that is not there: %v", err)
+	}
+}
+
+func TestNodesShowTheirHostKeysWhereSecretsAreHeld(t *testing.T) {
+	b := newBench(t)
+	for _, q := range []string{
+		`{"nodes":[{"name":"n1","settings":{"nets":{"default":{"hardware":"52:54:00:00:00:01","address":"10.1.0.10"}}}}]}`,
+		`{"nodes":[{"name":"n2","settings":{"nets":{"default":{"hardware":"52:54:00:00:00:02","address":"10.2.0.10"}}}}]}`,
+	} {
+		if _, err := b.change(api.ChangeRequest{Kind: "node.add", Change: []byte(q)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var list api.List[api.NodeView]
+	if err := unmarshal(b.local(0, "GET", api.PathNodes+"?full=true", nil).Body.Bytes(), &list); err != nil {
+		t.Fatal(err)
+	}
+	if len(list.Items) != 2 || !strings.HasPrefix(list.Items[0].HostKey, "ssh-ed25519 ") || list.Items[1].HostKey != "" {
+		t.Errorf("host keys of %d nodes: %q, %q", len(list.Items), list.Items[0].HostKey, list.Items[1].HostKey)
+	}
+	if list.Revision != b.cfg.State.Current().Revision {
+		t.Errorf("revision %d", list.Revision)
+	}
+	var short api.List[api.NodeView]
+	if err := unmarshal(b.local(0, "GET", api.PathNodes+"?consistency=stale", nil).Body.Bytes(), &short); err != nil || short.Items[0].HostKey != "" {
+		t.Errorf("a short list: %+v, %v", short.Items[0], err)
+	}
+	if err := problemOf(t, b.local(0, "GET", api.PathNodes+"?consistency=perfect", nil)); !errors.Is(err, fault.Invalid) {
+		t.Errorf("an unknown consistency: %v", err)
+	}
+}
+
+func TestOverlaysAreCheckedBeforeTheyAreTaken(t *testing.T) {
+	b := newBench(t)
+	bundle, err := overlay.NewBundle([]overlay.File{{Path: "etc/motd", Type: overlay.TypeFile, Mode: 0o644, Content: []byte("hi")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := bundle.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := problemOf(t, b.local(0, "PUT", "/v1/overlays/motd", raw)); err != nil {
+		t.Fatal(err)
+	}
+	if w := b.local(0, "GET", "/v1/overlays/motd", nil); !bytes.Equal(w.Body.Bytes(), raw) {
+		t.Errorf("it reads %d, %q", w.Code, w.Body)
+	}
+	for what, body := range map[string]string{
+		"not an overlay": "hello", "a path outside": `{"format":1,"files":[{"path":"../x","type":"file"}]}`,
+		"a bad template": `{"format":1,"files":[{"path":"x","type":"file","template":true,"content":"e3s="}]}`,
+	} {
+		if err := problemOf(t, b.local(0, "PUT", "/v1/overlays/bad", []byte(body))); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, ok := b.cfg.State.Current().Overlay("bad"); ok {
+		t.Error("something bad is in the catalog")
+	}
+}
+
+func TestAnImageIsImportedByOneAtATime(t *testing.T) {
+	b := newBench(t)
+	if err := b.imports.begin("rocky"); err != nil {
+		t.Fatal(err)
+	}
+	if err := problemOf(t, b.local(0, "POST", "/v1/images/rocky", []byte("x"))); !errors.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "rocky") {
+		t.Errorf("a second import: %v", err)
+	}
+	b.imports.end("rocky")
+	w := b.local(0, "POST", "/v1/images/rocky", []byte(strings.Repeat("no tar ", 300)))
+	var last api.ImportProgress
+	for line := range strings.Lines(w.Body.String()) {
+		if err := unmarshal([]byte(line), &last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last.Error == nil || last.Error.Kind != fault.Invalid || last.Version != nil {
+		t.Errorf("what is no tar: %+v", last)
+	}
+	if _, ok := b.cfg.State.Current().Image("rocky"); ok {
+		t.Error("a failed import left an image")
+	}
+	for _, path := range []string{"/v1/images/-rocky", "/v1/images/rocky?tag=-x"} {
+		if err := problemOf(t, b.local(0, "POST", path, nil)); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+func TestBootsAreWatchedUntilTheServerStops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		done := make(chan *httptest.ResponseRecorder)
+		go func() { done <- b.local(0, "GET", api.PathBoots+"?watch=true&node=n1", nil) }()
+		synctest.Wait()
+		b.cfg.Journal.Record([]boot.Event{
+			{Time: time.Now(), Node: "n1", Hardware: "52:54:00:00:00:01", Stage: boot.StageDHCP},
+			{Time: time.Now(), Node: "n2", Hardware: "52:54:00:00:00:02", Stage: boot.StageDHCP},
+		})
+		synctest.Wait()
+		close(b.draining)
+		w := <-done
+		if lines := strings.Count(w.Body.String(), "\n"); lines != 1 || !strings.Contains(w.Body.String(), `"n1"`) {
+			t.Errorf("watched %q", w.Body)
+		}
+		b.inFlight.Wait()
+	})
+}
