@@ -1,0 +1,93 @@
+package dhcpd
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+)
+
+// nowhere takes everything.
+type nowhere struct{ net.PacketConn }
+
+func (nowhere) WriteTo(b []byte, _ net.Addr) (int, error) { return len(b), nil }
+func (nowhere) SendFrame(net.HardwareAddr, netip.AddrPort, netip.AddrPort, []byte) error {
+	return nil
+}
+
+type nobody struct{}
+
+func (nobody) Record(boot.Event) {}
+
+// A whole DISCOVER, OFFER, REQUEST, ACK of a known PXE machine, in process: decoding, plan, answer, encoding.
+func BenchmarkDORA(b *testing.B) {
+	const nodes = 2000
+	k := newCluster(b, time.Now())
+	var add catalog.AddNodes
+	k.do(time.Now(), catalog.AddNetwork{Network: catalog.Network{Name: "big", Prefix: netip.MustParsePrefix("10.64.0.0/16")}})
+	for i := range nodes {
+		add.Nodes = append(add.Nodes, catalog.Node{Name: catalog.NodeName(fmt.Sprintf("b%05d", i)), Settings: catalog.Settings{Image: new("debian"),
+			Nets: map[string]catalog.NetDev{"default": {Hardware: new(catalog.HardwareAddr(fmt.Sprintf("02:00:00:00:%02x:%02x", i>>8, i&255))), Address: new(netip.AddrFrom4([4]byte{10, 64, byte(i >> 8), byte(i)}))}}}})
+	}
+	add.Nodes = add.Nodes[1:]
+	k.do(time.Now(), add, catalog.SetRelay{Name: "r1", Networks: &[]catalog.NetworkName{"rack1", "big"}})
+	cfg := k.config("r1", &journal{}, nil)
+	cfg.Recorder = nobody{}
+	s := New(cfg)
+	r1, _ := k.c.Relay("r1")
+	type pair struct{ discover, request []byte }
+	var pairs []pair
+	for i := 1; i < nodes; i++ {
+		hw, at := fmt.Sprintf("02:00:00:00:%02x:%02x", i>>8, i&255), fmt.Sprintf("10.64.%d.%d", i>>8, i&255)
+		pairs = append(pairs, pair{message(discover, hw, pxe(classPXE, 7)).ToBytes(), message(request, hw, pxe(classPXE, 7), serverID(r1.Addresses[0].String()), requested(at)).ToBytes()})
+	}
+	l := &Link{Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.64.255.1")}, Conn: nowhere{}, Raw: nowhere{}}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		p := pairs[i%len(pairs)]
+		for _, packet := range [][]byte{p.discover, p.request} {
+			d := s.pool.get(l, false)
+			d.n = copy(d.buf[:], packet)
+			s.safely(d)
+			d.free()
+		}
+	}
+	b.StopTimer()
+	if st := s.Stats(); st.Offers != uint64(b.N) || st.Acks != uint64(b.N) {
+		b.Fatalf("%d rounds gave %+v", b.N, st)
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "DORA/s")
+}
+
+// The same without the plan: what is DHCP's own.
+func BenchmarkAnswer(b *testing.B) {
+	k := newCluster(b, time.Now())
+	n, _ := k.c.Network("rack1")
+	plan, err := planner{k, nil}.Plan(boot.Request{Hardware: hwKnown, Firmware: boot.FirmwareEFI64, Network: "rack1", Relay: "r1"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	packet := message(discover, hwKnown, pxe(classPXE, 7)).ToBytes()
+	b.ReportAllocs()
+	for range b.N {
+		q, err := parse(packet)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sit := &situation{q: q, net: n, plan: plan, me: plan.Relays[0], loader: true}
+		answer(sit, verdict{kind: 2, addr: plan.Address.Addr(), term: NodeLease}).ToBytes()
+	}
+}
+
+func BenchmarkPeekAtRubbish(b *testing.B) {
+	packet := message(discover, hwKnown, pxe(classPXE, 7)).ToBytes()
+	packet[1] = 6
+	for range b.N {
+		peek(packet)
+	}
+}

@@ -1,0 +1,157 @@
+package dhcpd
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/relay/lease"
+)
+
+// verdict is what is to be said to a machine; the zero verdict is silence.
+type verdict struct {
+	kind    dhcpv4.MessageType // 0: nothing
+	addr    netip.Addr         // invalid: none
+	term    time.Duration      // of the lease; 0: none
+	reason  string             // of a NAK
+	trouble string             // what a person should know of it, "" for nothing
+	again   bool               // the lease is not on disk yet
+}
+
+func nak(format string, args ...any) verdict {
+	return verdict{kind: dhcpv4.MessageTypeNak, reason: fmt.Sprintf(format, args...)}
+}
+
+// decide is the server's part of RFC 2131 §4.3.
+func (s *Server) decide(sit *situation) verdict {
+	if sit.net.DHCP == catalog.DHCPProxy {
+		return decideProxy(sit)
+	}
+	if sit.pxe {
+		return verdict{} // port 4011 is for networks in which another server gives the addresses
+	}
+	switch sit.q.kind {
+	case dhcpv4.MessageTypeDiscover:
+		return s.discover(sit)
+	case dhcpv4.MessageTypeRequest:
+		return s.request(sit)
+	case dhcpv4.MessageTypeDecline:
+		return s.decline(sit)
+	case dhcpv4.MessageTypeRelease:
+		if sit.isMe(sit.q.server) && !sit.declared().IsValid() {
+			s.cfg.Leases.Release(sit.net.Name, sit.q.hw, sit.q.ciaddr)
+		}
+		return verdict{}
+	case dhcpv4.MessageTypeInform:
+		if !sit.net.Prefix.Contains(sit.q.ciaddr) {
+			return verdict{}
+		}
+		return verdict{kind: dhcpv4.MessageTypeAck} // no address and no lease: the client has configured itself (§4.3.5)
+	}
+	return verdict{}
+}
+
+// discover answers DHCPDISCOVER.
+func (s *Server) discover(sit *situation) verdict {
+	if a := sit.declared(); a.IsValid() {
+		return verdict{kind: dhcpv4.MessageTypeOffer, addr: a, term: NodeLease}
+	}
+	if !sit.net.Pool.First.IsValid() {
+		return verdict{trouble: fmt.Sprintf("it gets no address: %s, and network %s has no pool for unknown machines", unknown(sit), sit.net.Name)}
+	}
+	a, err := s.cfg.Leases.Offer(sit.net.Name, sit.q.hw, sit.q.requested)
+	switch {
+	case errors.Is(err, fault.Full):
+		return verdict{trouble: "it gets no address: " + err.Error()}
+	case err != nil:
+		return verdict{} // another relay's turn
+	}
+	return verdict{kind: dhcpv4.MessageTypeOffer, addr: a, term: lease.Lease}
+}
+
+// unknown says why a machine has no declared address here.
+func unknown(sit *situation) string {
+	if sit.plan.Problem != nil {
+		return sit.plan.Problem.Error()
+	}
+	return fmt.Sprintf("node %s has no address in network %s", sit.plan.Node, sit.net.Name)
+}
+
+// request answers DHCPREQUEST, whose meaning is in which fields are set (RFC 2131 §4.3.2).
+func (s *Server) request(sit *situation) verdict {
+	q := sit.q
+	want := q.requested // SELECTING, INIT-REBOOT
+	if !want.IsValid() {
+		want = q.ciaddr // RENEWING, REBINDING; and clients in the wild that select like that
+	}
+	switch {
+	case q.server.IsValid() && !sit.isMe(q.server):
+		s.cfg.Leases.Forget(sit.net.Name, q.hw)
+		return verdict{}
+	case !want.IsValid():
+		return verdict{}
+	case !sit.net.Prefix.Contains(want):
+		return nak("%s is not in network %s", want, sit.net.Name)
+	}
+	if a := sit.declared(); a.IsValid() {
+		if a != want {
+			return nak("%s is not the address of %s", want, sit.plan.Node)
+		}
+		return verdict{kind: dhcpv4.MessageTypeAck, addr: a, term: NodeLease}
+	}
+	switch err := s.confirm(sit, want); {
+	case err == nil:
+		return verdict{kind: dhcpv4.MessageTypeAck, addr: want, term: lease.Lease}
+	case errors.Is(err, fault.Unavailable):
+		return verdict{again: true}
+	case errors.Is(err, fault.Conflict):
+		return nak("%s", err)
+	}
+	return verdict{} // somebody else's to say
+}
+
+// confirm asks the book, but not in a network without a pool: there all unknown machines are left in peace.
+func (s *Server) confirm(sit *situation, want netip.Addr) error {
+	if !sit.net.Pool.First.IsValid() {
+		return fault.New(fault.NotFound, "network %s has no pool", sit.net.Name)
+	}
+	return s.cfg.Leases.Confirm(sit.net.Name, sit.q.hw, want)
+}
+
+// decline answers DHCPDECLINE with silence (§4.3.3), but not in the journal: somebody uses an address that is not his.
+func (s *Server) decline(sit *situation) verdict {
+	at := sit.q.requested
+	switch {
+	case !sit.isMe(sit.q.server) || !at.IsValid():
+		return verdict{}
+	case at == sit.declared():
+		return verdict{trouble: fmt.Sprintf("its address %s is used by another machine already", at)}
+	case s.cfg.Leases.Decline(sit.net.Name, sit.q.hw, at):
+		return verdict{trouble: fmt.Sprintf("address %s of the pool is used by another machine; it is left out for a while", at)}
+	}
+	return verdict{}
+}
+
+// decideProxy is the part of a server that only says what to boot (PXE 2.1 §2.2): it offers no address, and speaks
+// only to firmware.
+func decideProxy(sit *situation) verdict {
+	if sit.q.firmware == boot.FirmwareNone || bootFile(sit) == "" {
+		return verdict{}
+	}
+	if sit.pxe && !sit.net.Prefix.Contains(sit.from.Addr()) {
+		return verdict{} // the answer would go there
+	}
+	switch {
+	case sit.q.kind == dhcpv4.MessageTypeDiscover && !sit.pxe:
+		return verdict{kind: dhcpv4.MessageTypeOffer}
+	case sit.q.kind == dhcpv4.MessageTypeRequest && sit.pxe, sit.q.kind == dhcpv4.MessageTypeInform && sit.pxe:
+		return verdict{kind: dhcpv4.MessageTypeAck}
+	}
+	return verdict{}
+}

@@ -1,0 +1,165 @@
+// Package dhcpd answers DHCPv4 for the networks that a relay serves: addresses, and what to boot.
+//
+// A packet goes through: peek (is it one for us; queue.go), parse (what does it ask; query.go), classify (what kind of
+// firmware asks; classify.go), the Planner (what is the answer for this machine), decide (RFC 2131's state machine;
+// decide.go), answer (a pure function to the bytes of the reply; answer.go), and the right destination (send.go).
+// Known machines get their declared address from any relay alike; the others one from the relay's lease.Book.
+//
+// Several relays serve one segment: the one that the plan ranks first answers at once, the others hold back and step
+// in where it does not (patience.go). Servers that are no relays of the cluster are noticed and told (stranger.go).
+//
+// Whatever comes from the network may be hostile: packets wait in a bounded queue that drops the oldest, a fixed
+// number of workers handles them, and one that cannot be understood is counted and never answered.
+package dhcpd
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/relay/lease"
+)
+
+// How long things last.
+const (
+	// NodeLease is the term of a declared address. It is long: the address is the node's for ever, and a node must
+	// outlive every relay of its network being away for a day.
+	NodeLease = 24 * time.Hour
+	// Patience is for how long each relay waits for those before it in a machine's order.
+	Patience = 400 * time.Millisecond
+	// unsaved is after how long a lease is looked at again that was not on disk yet.
+	unsaved = 15 * time.Millisecond
+)
+
+// Planner answers what a machine is to be told. Plan is called by several goroutines at once and must not block; an
+// error means that this relay has nothing to say to the machine. It fills in who is alive.
+type Planner interface {
+	Plan(boot.Request) (boot.Plan, error)
+}
+
+// Recorder takes boot events. Record is called by several goroutines at once and must not block.
+type Recorder interface {
+	Record(boot.Event)
+}
+
+// Scope is what a relay serves.
+type Scope struct {
+	Addresses []netip.Addr       // the relay's own, as declared
+	Networks  []*catalog.Network // that it serves
+}
+
+// ScopeOf is what the catalog says that a relay serves.
+func ScopeOf(c *catalog.Catalog, relay catalog.RelayName) Scope {
+	r, ok := c.Relay(relay)
+	if !ok {
+		return Scope{}
+	}
+	s := Scope{Addresses: r.Addresses}
+	for _, name := range r.Networks {
+		if n, ok := c.Network(name); ok {
+			s.Networks = append(s.Networks, n)
+		}
+	}
+	return s
+}
+
+// Config is what a Server needs.
+type Config struct {
+	Relay     catalog.RelayName
+	Planner   Planner
+	Leases    *lease.Book
+	Scope     func() Scope           // what the relay serves now; called for every packet
+	HasLoader func(name string) bool // whether the relay has the boot program; nil: all of them
+	Recorder  Recorder
+	Links     []Link // where to listen; none: on the interfaces of this computer that reach a served network
+	Log       *slog.Logger
+}
+
+// Server is a DHCP server. Make one with New.
+type Server struct {
+	cfg       Config
+	pool      pool
+	queue     *queue
+	patience  patience
+	strangers strangers
+	served    recent[netip.Addr, machine]           // who has which address
+	told      recent[catalog.HardwareAddr, telling] // what was recorded of whom
+	trouble   trouble
+	counters  counters
+}
+
+// New returns a server that does nothing before Run.
+func New(cfg Config) *Server {
+	if cfg.HasLoader == nil {
+		cfg.HasLoader = func(string) bool { return true }
+	}
+	s := &Server{cfg: cfg, queue: newQueue(queueLen)}
+	s.patience.expired = func(p *datagram) { s.push(p) }
+	return s
+}
+
+// Run serves until ctx ends; it closes the links. It fails at once, with fault.Conflict, where another program holds
+// the DHCP port of an interface that the relay serves.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var workers, readers sync.WaitGroup
+	for range max(2, runtime.GOMAXPROCS(0)) {
+		workers.Go(s.work)
+	}
+	var err error
+	if len(s.cfg.Links) > 0 {
+		for _, l := range s.cfg.Links {
+			readers.Go(func() { s.listen(ctx, &l) })
+		}
+		<-ctx.Done()
+	} else {
+		err = s.watch(ctx)
+	}
+	cancel()
+	readers.Wait()
+	s.patience.stop()
+	s.queue.close()
+	workers.Wait()
+	return err
+}
+
+// work handles packets until the queue is closed.
+func (s *Server) work() {
+	for {
+		p, ok := s.queue.pop()
+		if !ok {
+			return
+		}
+		s.safely(p)
+		p.free()
+	}
+}
+
+// safely handles a packet. No packet may end the process, whatever the codec makes of it: it has panicked on malformed
+// ones before (insomniacslk/dhcp #454, #583).
+func (s *Server) safely(p *datagram) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.counters.panics.Add(1)
+			s.cfg.Log.Error("a DHCP packet could not be handled", "relay", s.cfg.Relay, "err", r)
+		}
+	}()
+	s.handle(p)
+}
+
+// Machine tells which machine was given the address lately; node is "" for one that no node claims.
+func (s *Server) Machine(a netip.Addr) (node catalog.NodeName, hw catalog.HardwareAddr, ok bool) {
+	m, ok := s.served.get(a)
+	return m.node, m.hw, ok
+}
+
+// Problems says what a person should know, one line each.
+func (s *Server) Problems() []string {
+	return append(s.trouble.lines(), s.strangers.lines(time.Now())...)
+}

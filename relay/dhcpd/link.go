@@ -1,0 +1,157 @@
+package dhcpd
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/net/ipv4"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+)
+
+// Ports of DHCP (RFC 2131 §4.1) and of PXE's own requests (PXE 2.1 §2.2.3).
+const (
+	serverPort = 67
+	clientPort = 68
+	pxePort    = 4011
+)
+
+// Link is a network interface on which machines, or their relay agents, are heard.
+type Link struct {
+	Name  string       // of the interface, for messages
+	Addrs []netip.Addr // the relay's addresses on it, by which its networks are found
+
+	// Conn is bound to port 67 of the interface. It sends to 255.255.255.255 there.
+	Conn net.PacketConn
+	// PXE, if there is one, is bound to port 4011: where PXE ROMs ask for more in networks of mode proxy.
+	PXE net.PacketConn
+	// Snoop, if there is one, hears what other servers answer on the interface (packets to port 68).
+	Snoop net.PacketConn
+	// Raw, if there is one, reaches machines that have no address yet. Without it they are answered by broadcast.
+	Raw FrameSender
+}
+
+// FrameSender sends a UDP datagram in a frame of its own to a hardware address, without asking who has the IP address.
+type FrameSender interface {
+	SendFrame(to net.HardwareAddr, src, dst netip.AddrPort, payload []byte) error
+}
+
+// networks lists those of the scope that are reached on the link and have DHCP, those that hold the first of near
+// that is valid first: a machine that says what address it has means the network of that address.
+func (l *Link) networks(sc Scope, near ...netip.Addr) []*catalog.Network {
+	var nets []*catalog.Network
+	for _, n := range sc.Networks {
+		if n.DHCP != catalog.DHCPOff && slices.ContainsFunc(l.Addrs, n.Prefix.Contains) {
+			nets = append(nets, n)
+		}
+	}
+	if i := slices.IndexFunc(near, netip.Addr.IsValid); i >= 0 && len(nets) > 1 {
+		slices.SortStableFunc(nets, func(a, b *catalog.Network) int {
+			switch {
+			case a.Prefix.Contains(near[i]) == b.Prefix.Contains(near[i]):
+				return 0
+			case a.Prefix.Contains(near[i]):
+				return -1
+			}
+			return 1
+		})
+	}
+	return nets
+}
+
+// listen reads from the link until ctx ends, and closes it.
+func (s *Server) listen(ctx context.Context, l *Link) {
+	conns := []net.PacketConn{l.Conn, l.PXE, l.Snoop}
+	stop := context.AfterFunc(ctx, func() {
+		for _, c := range conns {
+			if c != nil {
+				c.Close()
+			}
+		}
+	})
+	defer stop()
+	var readers sync.WaitGroup
+	readers.Go(func() { s.read(ctx, l, l.Conn, false) })
+	if l.PXE != nil {
+		readers.Go(func() { s.read(ctx, l, l.PXE, true) })
+	}
+	if l.Snoop != nil {
+		readers.Go(func() { s.snoop(ctx, l) })
+	}
+	readers.Wait()
+}
+
+// batch is how many packets one system call reads at most: it is what lets one core take a storm.
+const batch = 32
+
+// read queues packets until the connection is closed.
+func (s *Server) read(ctx context.Context, l *Link, conn net.PacketConn, pxe bool) {
+	udp, kernel := conn.(*net.UDPConn)
+	if !kernel {
+		p := s.pool.get(l, pxe)
+		for {
+			n, from, err := conn.ReadFrom(p.buf[:])
+			if err != nil {
+				if !s.retry(ctx, l, err) {
+					return
+				}
+				continue
+			}
+			p.n, p.from = n, addrPort(from)
+			s.arrive(p)
+			p = s.pool.get(l, pxe)
+		}
+	}
+	in := ipv4.NewPacketConn(udp)
+	packets := make([]*datagram, batch)
+	messages := make([]ipv4.Message, batch)
+	for i := range messages {
+		packets[i] = s.pool.get(l, pxe)
+		messages[i].Buffers = [][]byte{packets[i].buf[:]}
+		messages[i].OOB = make([]byte, 64)
+	}
+	for {
+		n, err := in.ReadBatch(messages, 0)
+		if err != nil {
+			if !s.retry(ctx, l, err) {
+				return
+			}
+			continue
+		}
+		for i := range n {
+			p := packets[i]
+			p.n, p.from, p.unicast = messages[i].N, addrPort(messages[i].Addr), toUsAlone(messages[i].OOB[:messages[i].NN])
+			s.arrive(p)
+			packets[i] = s.pool.get(l, pxe)
+			messages[i].Buffers[0] = packets[i].buf[:]
+		}
+	}
+}
+
+// retry tells whether to go on reading after an error, and waits a little: an interface may be down for a while.
+func (s *Server) retry(ctx context.Context, l *Link, err error) bool {
+	if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+		return false
+	}
+	s.cfg.Log.Warn("cannot read DHCP", "relay", s.cfg.Relay, "link", l.Name, "err", err)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(200 * time.Millisecond):
+		return true
+	}
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	u, ok := a.(*net.UDPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := u.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

@@ -1,0 +1,179 @@
+package dhcpd
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+)
+
+const (
+	// strangersLen bounds the strange servers that are remembered.
+	strangersLen = 64
+	// strangerEvery is how often one of them is reported.
+	strangerEvery = time.Minute
+	// strangerFor is for how long it counts as a problem after it was last seen.
+	strangerFor = 10 * time.Minute
+)
+
+// snoop hears what servers answer on the link, until its connection is closed.
+func (s *Server) snoop(ctx context.Context, l *Link) {
+	var buf [maxPacket]byte
+	for {
+		n, _, err := l.Snoop.ReadFrom(buf[:])
+		if err != nil {
+			if !s.retry(ctx, l, err) {
+				return
+			}
+			continue
+		}
+		s.overhear(l, buf[:n])
+	}
+}
+
+// overhear takes the answer of some server to some machine.
+func (s *Server) overhear(l *Link, b []byte) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.counters.panics.Add(1)
+		}
+	}()
+	if len(b) < offOptions || b[offOp] != 2 || b[offHLen] != 6 {
+		return
+	}
+	m, err := dhcpv4.FromBytes(b)
+	if err != nil {
+		return
+	}
+	switch m.MessageType() {
+	case dhcpv4.MessageTypeOffer, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak:
+	default:
+		return
+	}
+	server := optionIP(m, dhcpv4.OptionServerIdentifier)
+	hw := catalog.HardwareAddr(m.ClientHWAddr.String())
+	var strangeIn *catalog.Network
+	for _, n := range l.networks(s.cfg.Scope(), ip(m.YourIPAddr)) {
+		switch s.standing(n, hw, server) {
+		case standingSelf:
+			return
+		case standingRelay:
+			s.patience.serves(hw)
+			return
+		case standingStranger:
+			if strangeIn == nil {
+				strangeIn = n
+			}
+		}
+	}
+	if strangeIn != nil {
+		s.stranger(strangeIn, hw, server)
+	}
+}
+
+// heed takes from a machine's own request whom it has chosen.
+func (s *Server) heed(sit *situation) {
+	server := sit.q.server
+	if sit.q.kind != dhcpv4.MessageTypeRequest || !server.IsValid() || sit.isMe(server) {
+		return
+	}
+	s.patience.serves(sit.q.hw)
+	if !sit.q.giaddr.IsValid() && !isRelay(&sit.plan, server) { // an agent may have every server call itself as it likes
+		s.stranger(sit.net, sit.q.hw, server)
+	}
+}
+
+type standing int
+
+const (
+	standingNone standing = iota
+	standingSelf
+	standingRelay
+	standingStranger
+)
+
+// standing tells what a server is in a network.
+func (s *Server) standing(n *catalog.Network, hw catalog.HardwareAddr, server netip.Addr) standing {
+	plan, err := s.cfg.Planner.Plan(boot.Request{Hardware: hw, Network: n.Name, Relay: s.cfg.Relay})
+	if err != nil || !server.IsValid() {
+		return standingNone
+	}
+	if at := plan.Rank(s.cfg.Relay); at >= 0 && plan.Relays[at].Addr == server {
+		return standingSelf
+	}
+	if isRelay(&plan, server) {
+		return standingRelay
+	}
+	return standingStranger
+}
+
+func isRelay(plan *boot.Plan, server netip.Addr) bool {
+	return slices.ContainsFunc(plan.Relays, func(r boot.Relay) bool { return r.Addr == server })
+}
+
+// stranger tells of a server that is no relay and gives addresses in a network where only relays should.
+func (s *Server) stranger(n *catalog.Network, hw catalog.HardwareAddr, server netip.Addr) {
+	s.counters.strangers.Add(1)
+	if n.DHCP != catalog.DHCPAuthoritative || !s.strangers.see(time.Now(), server, n.Name) {
+		return
+	}
+	text := fmt.Sprintf("DHCP server %s, which is no relay of this cluster, answers in network %s", server, n.Name)
+	s.cfg.Log.Warn("strange DHCP server", "relay", s.cfg.Relay, "hardware", hw, "err", text)
+	s.cfg.Recorder.Record(boot.Event{Time: time.Now(), Hardware: hw, Stage: boot.StageDHCP, Relay: s.cfg.Relay, Error: text})
+}
+
+// strangers are the servers that do not belong here.
+type strangers struct {
+	mu   sync.Mutex
+	seen map[netip.Addr]*sighting
+}
+
+type sighting struct {
+	network      catalog.NetworkName
+	last, report time.Time
+}
+
+// see notes a stranger and tells whether to report it.
+func (t *strangers) see(now time.Time, server netip.Addr, network catalog.NetworkName) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	g := t.seen[server]
+	if g == nil {
+		if t.seen == nil {
+			t.seen = map[netip.Addr]*sighting{}
+		}
+		for other, o := range t.seen {
+			if len(t.seen) >= strangersLen || now.Sub(o.last) > strangerFor {
+				delete(t.seen, other)
+			}
+		}
+		g = &sighting{network: network}
+		t.seen[server] = g
+	}
+	g.last = now
+	if !g.report.IsZero() && now.Sub(g.report) < strangerEvery {
+		return false
+	}
+	g.report = now
+	return true
+}
+
+func (t *strangers) lines(now time.Time) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var lines []string
+	for server, g := range t.seen {
+		if now.Sub(g.last) < strangerFor {
+			lines = append(lines, fmt.Sprintf("DHCP server %s, which is no relay of this cluster, answers in network %s", server, g.network))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
