@@ -23,6 +23,8 @@ const (
 	window = 8 << 20
 	// defaultLevel balances the time of one publication against bytes that every node fetches.
 	defaultLevel = 7
+	// keepBuffer is how large an output buffer may be to be used again for the next segment.
+	keepBuffer = 32 << 20
 	// defaultMemory bounds compressed segments that wait for the sink.
 	defaultMemory = 512 << 20
 )
@@ -282,6 +284,9 @@ func (p *press) compress(level int, size int64, write func(io.Writer) error) ([]
 			return nil, err
 		}
 		p.enc = enc
+	}
+	if p.out.Cap() > keepBuffer {
+		p.out = bytes.Buffer{}
 	}
 	p.out.Reset()
 	p.enc.ResetContentSize(&p.out, size)

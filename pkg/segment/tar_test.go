@@ -186,6 +186,13 @@ func TestBombsAreRefused(t *testing.T) {
 	}
 }
 
+func TestEndlessAttributesAreRefused(t *testing.T) {
+	e := Entry{Path: "a", Type: File, Xattrs: map[string]string{"user.x": strings.Repeat("x", maxXattrs)}}
+	if err := newTree(Limits{}).add(e, new(body)); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), `"a"`) {
+		t.Errorf("got %v, want fault.Invalid that names the file", err)
+	}
+}
+
 func TestLastOfSeveralEntriesWins(t *testing.T) {
 	owned := dir("d", 0o700)
 	owned.Uid = 7

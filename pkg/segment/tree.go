@@ -53,6 +53,13 @@ func (t *tree) add(e Entry, b *body) error {
 		return fault.New(fault.Invalid, "symbolic link %q has a target that no kernel accepts", e.Path)
 	}
 	e.Xattrs = keptXattrs(e.Xattrs)
+	size := 0
+	for name, value := range e.Xattrs {
+		size += len(name) + len(value)
+	}
+	if size > maxXattrs {
+		return fault.New(fault.Invalid, "%q has %d bytes of extended attributes, more than %d", e.Path, size, maxXattrs)
+	}
 	t.nodes[e.Path] = &node{Entry: e, body: b}
 	return nil
 }
