@@ -119,14 +119,14 @@ func (p *push) held() int64 {
 }
 
 func (p *push) toPeer(ctx context.Context, i int, peer *catalog.Controller) error {
-	g, ctx := errgroup.WithContext(ctx)
+	g, pushing := errgroup.WithContext(ctx) // which ends with g, whatever came of it
 	g.SetLimit(pushStreams)
 	for _, ref := range p.refs {
-		if ctx.Err() != nil {
+		if pushing.Err() != nil {
 			break
 		}
 		g.Go(func() error {
-			if err := p.k.send(ctx, peer.API, ref); err != nil {
+			if err := p.k.send(pushing, peer.API, ref); err != nil {
 				return err
 			}
 			p.done[i].Add(1)
