@@ -42,7 +42,8 @@ type Config struct {
 	// which is many times faster but needs the system's network.
 	SinglePort bool
 
-	Loaders *Loaders
+	// Loader returns a boot program by its name: one of boot.Loaders, and nothing else.
+	Loader func(name string) (body []byte, ok bool)
 	// Machine says whose an address is; for others nothing is served.
 	Machine func(netip.Addr) (node catalog.NodeName, hw catalog.HardwareAddr, ok bool)
 	Record  func(boot.Event)
@@ -106,7 +107,7 @@ func (s *Server) read(name string, out io.ReaderFrom) (err error) {
 	}
 	// Firmware asks for what DHCP told it; some put a slash before it, and some have a NUL or 0xff after the name.
 	name = strings.TrimLeft(strings.TrimRight(name, "\x00\xff"), "/")
-	body, ok := s.cfg.Loaders.Loader(name)
+	body, ok := s.cfg.Loader(name)
 	if !ok {
 		s.cfg.Record(boot.Event{Stage: boot.StageDHCP, Node: node, Hardware: hw, Address: addr.String(), Error: fmt.Sprintf("asked by TFTP for %.80q, which is no boot program of this relay", name)})
 		return errors.New("file not found")

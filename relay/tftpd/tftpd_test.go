@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -36,21 +34,15 @@ func (r *recorder) record(e boot.Event) {
 	r.came <- true
 }
 
+func loader(name string) ([]byte, bool) { return program, name == "undionly.kpxe" }
+
 func start(t *testing.T, single, known bool) (addr string, r *recorder) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "undionly.kpxe"), program, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	loaders, missing, err := tftpd.LoadLoaders([]string{filepath.Join(dir, "none"), dir})
-	if err != nil || strings.Join(missing, " ") != "snponly.efi snponly-arm64.efi" {
-		t.Fatalf("missing %q, %v", missing, err)
-	}
 	conn, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r = &recorder{came: make(chan bool, 100)}
-	s := tftpd.New(tftpd.Config{Conn: conn, SinglePort: single, Loaders: loaders, Record: r.record, Log: slog.New(slog.DiscardHandler),
+	s := tftpd.New(tftpd.Config{Conn: conn, SinglePort: single, Loader: loader, Record: r.record, Log: slog.New(slog.DiscardHandler),
 		Machine: func(a netip.Addr) (catalog.NodeName, catalog.HardwareAddr, bool) {
 			return "n1", "52:54:00:00:00:01", known && a == netip.MustParseAddr("127.0.0.1")
 		}})
