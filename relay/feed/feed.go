@@ -6,6 +6,7 @@
 package feed
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"slices"
@@ -20,11 +21,12 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// Config is what a Feed needs. All but Disk, Live and Status are required.
+// Config is what a Feed needs. All but Disk, Key, Live and Status are required.
 type Config struct {
 	Dir       string                     // where the catalog and the secrets are kept
 	Disk      durable.FS                 // the zero value is the machine's own
 	Name      catalog.RelayName          // of this relay
+	Key       []byte                     // pki.KeyHash of its certificate, by which the catalog admits it; nil: the name is enough
 	Cluster   string                     // whose catalog is followed; no other is taken
 	Client    *api.Client                // to the controllers
 	Endpoints func() []string            // of the controllers; asked anew each time
@@ -142,8 +144,12 @@ func (f *Feed) Admitted() error {
 	if c.Revision == 0 {
 		return fault.New(fault.Unavailable, "relay %s has no catalog yet; no controller has answered it", f.cfg.Name)
 	}
-	if _, ok := c.Relay(f.cfg.Name); !ok {
+	self, ok := c.Relay(f.cfg.Name)
+	if !ok {
 		return fault.New(fault.Denied, "relay %s is not admitted", f.cfg.Name).WithFix("let it join: wulf relay token, wulf relay join")
+	}
+	if f.cfg.Key != nil && !bytes.Equal(self.Key, f.cfg.Key) {
+		return fault.New(fault.Denied, "another relay has joined under the name %s", f.cfg.Name).WithFix("let this one join again under another name")
 	}
 	return nil
 }

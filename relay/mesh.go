@@ -1,0 +1,129 @@
+package relay
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/relay/cache"
+	"github.com/wulfmesh/wulfmesh/relay/feed"
+	"github.com/wulfmesh/wulfmesh/relay/gossip"
+)
+
+// mesh is this relay's view of the others. Gossip needs a key, which the first contact with a controller brings; until
+// it runs, nobody is known to be alive, and nobody to be dead.
+type mesh struct {
+	cfg      Config
+	settings Settings
+	feed     *feed.Feed
+	gossip   atomic.Pointer[gossip.Gossip]
+}
+
+// run takes part in the gossip as soon as there is a key.
+func (m *mesh) run(ctx context.Context) error {
+	defer m.cfg.Gossip.Close()
+	defer m.cfg.GossipPackets.Close()
+	for {
+		changed := m.feed.SecretsChanged()
+		if len(m.feed.Secrets().Gossip.Reveal()) > 0 {
+			break
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	g, err := gossip.New(gossip.Config{
+		Name: string(m.settings.Name), Cluster: m.settings.Cluster, Keys: [][]byte{m.feed.Secrets().Gossip.Reveal()},
+		Listener: m.cfg.Gossip, Packets: m.cfg.GossipPackets, Dial: m.cfg.Dial,
+		Advertise: netip.AddrPortFrom(m.settings.Advertise, m.settings.GossipPort),
+		Seeds:     m.seeds, Admitted: m.admitted, Meta: m.meta(), Profile: m.cfg.GossipProfile, Logger: m.cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	m.gossip.Store(g)
+	ctx, cancel := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	telling.Go(func() { m.tell(ctx, g) })
+	defer telling.Wait()
+	defer cancel()
+	return g.Run(ctx)
+}
+
+// tell has gossip say what changes about this relay, and use the key that the controllers give.
+func (m *mesh) tell(ctx context.Context, g *gossip.Gossip) {
+	for {
+		catalogChanged, keysChanged := m.feed.Changed(), m.feed.SecretsChanged()
+		if err := g.Update(m.meta()); err != nil {
+			m.cfg.Log.Error("gossip cannot say what this relay is", "relay", m.settings.Name, "err", err)
+		}
+		if key := m.feed.Secrets().Gossip.Reveal(); len(key) > 0 {
+			if err := g.SetKeys([][]byte{key}); err != nil {
+				m.cfg.Log.Error("the gossip key cannot be used", "relay", m.settings.Name, "err", err)
+			}
+		}
+		select {
+		case <-catalogChanged:
+		case <-keysChanged:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (m *mesh) meta() gossip.Meta {
+	c := m.feed.Catalog()
+	meta := gossip.Meta{
+		Role: "relay", Revision: uint64(c.Revision),
+		Mesh: netip.AddrPortFrom(m.settings.Advertise, m.settings.MeshPort), Boot: netip.AddrPortFrom(m.settings.Addresses[0], m.settings.BootPort),
+	}
+	if r, ok := c.Relay(m.settings.Name); ok {
+		meta.Rack, meta.Zone = r.Rack, r.Zone
+	}
+	return meta
+}
+
+func (m *mesh) seeds() []string {
+	var all []string
+	for r := range m.feed.Catalog().Relays() {
+		all = append(all, r.Gossip)
+	}
+	return all
+}
+
+func (m *mesh) admitted(name string) bool {
+	_, ok := m.feed.Catalog().Relay(catalog.RelayName(name))
+	return ok
+}
+
+// live lists the relays that are alive, this one among them; nil while that is not known.
+func (m *mesh) live() []catalog.RelayName {
+	g := m.gossip.Load()
+	if g == nil {
+		return nil
+	}
+	live := []catalog.RelayName{m.settings.Name}
+	for member := range g.Members() {
+		if name := catalog.RelayName(member.Name); member.State == gossip.Alive && name != m.settings.Name {
+			live = append(live, name)
+		}
+	}
+	return live
+}
+
+// peers lists the relays from which chunks may be fetched. Where they are the catalog says: an address that came by
+// gossip could be anybody's.
+func (m *mesh) peers() []cache.Peer {
+	c := m.feed.Catalog()
+	var peers []cache.Peer
+	for _, name := range m.live() {
+		if r, ok := c.Relay(name); ok && name != m.settings.Name {
+			peers = append(peers, cache.Peer{Name: name, Mesh: r.Mesh})
+		}
+	}
+	return peers
+}
