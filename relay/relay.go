@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,6 +30,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/relay/httpd"
 	"github.com/wulfmesh/wulfmesh/relay/lease"
 	"github.com/wulfmesh/wulfmesh/relay/spool"
+	"github.com/wulfmesh/wulfmesh/relay/tftpd"
 )
 
 // Config is what a relay is given. The sockets are for the ports of its Settings; Run closes them.
@@ -41,6 +43,8 @@ type Config struct {
 	GossipPackets net.PacketConn // see Gossip
 	DHCP          bool           // serve DHCP
 	Links         []dhcpd.Link   // where; none: on the interfaces of this computer that reach a served network
+	TFTP          net.PacketConn // of the port for requests; nil: not served
+	SinglePort    bool           // answer TFTP from TFTP itself: slow, but all that a test's network knows
 	Advertise     bool           // tell machines that there is no IPv6 router, on the interfaces that reach a served network
 
 	Loaders []string     // directories with boot programs, the best first; nil: LoaderDirs
@@ -199,10 +203,44 @@ func (r *Relay) Run(ctx context.Context) error {
 	if r.dhcp != nil {
 		g.Go(func() error { return r.dhcp.Run(ctx) })
 	}
+	if r.cfg.TFTP != nil {
+		g.Go(func() error {
+			return tftpd.New(tftpd.Config{
+				Conn: r.cfg.TFTP, SinglePort: r.cfg.SinglePort, Loader: r.loaders.Loader, Machine: r.machine, Record: r.spool.Record, Log: r.log,
+			}).Run(ctx)
+		})
+	}
 	if r.cfg.Advertise {
 		g.Go(func() error { return r.advertise(ctx) })
 	}
 	return g.Wait()
+}
+
+// machine tells whose an address is: a machine's that was given it here, a node's that declares it, or one's that
+// another relay gave it from the pool of a network that this one serves too.
+func (r *Relay) machine(a netip.Addr) (catalog.NodeName, catalog.HardwareAddr, bool) {
+	if r.dhcp != nil {
+		if node, hw, ok := r.dhcp.Machine(a); ok {
+			return node, hw, true
+		}
+	}
+	c := r.feed.Catalog()
+	if n, ok := c.NodeByAddress(a); ok {
+		for _, d := range n.Settings.Nets {
+			if d.Address != nil && *d.Address == a && d.Hardware != nil {
+				return n.Name, *d.Hardware, true
+			}
+		}
+		return n.Name, "", true
+	}
+	self, ok := c.Relay(r.settings.Name)
+	if !ok {
+		return "", "", false
+	}
+	return "", "", slices.ContainsFunc(self.Networks, func(name catalog.NetworkName) bool {
+		n, ok := c.Network(name)
+		return ok && n.Pool.Contains(a)
+	})
 }
 
 // tls is who may speak to the mesh's listener: relays by certificate, as long as the catalog has them with that key,
