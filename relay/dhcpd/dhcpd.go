@@ -153,10 +153,18 @@ func (s *Server) safely(p *datagram) {
 	s.handle(p)
 }
 
-// Machine tells which machine was given the address lately; node is "" for one that no node claims.
+// Machine tells which machine was given the address lately; node is "" for one that no node claims. In a network of mode
+// proxy another server gives the addresses, so anybody may be there: it is all true, with nothing known.
 func (s *Server) Machine(a netip.Addr) (node catalog.NodeName, hw catalog.HardwareAddr, ok bool) {
-	m, ok := s.served.get(a)
-	return m.node, m.hw, ok
+	if m, ok := s.served.get(a); ok {
+		return m.node, m.hw, true
+	}
+	for _, n := range s.cfg.Scope().Networks {
+		if n.DHCP == catalog.DHCPProxy && n.Prefix.Contains(a) {
+			return "", "", true
+		}
+	}
+	return "", "", false
 }
 
 // Problems says what a person should know, one line each.

@@ -1,0 +1,245 @@
+package tftpd_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/relay/tftpd"
+	"github.com/wulfmesh/wulfmesh/test/memnet"
+)
+
+// bubble runs a server at 10.1.0.250 in virtual time; everybody in 10.1.0.0/24 is known.
+func bubble(t *testing.T, f func(n *memnet.Network, r *recorder, stop func())) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := memnet.New(memnet.Config{})
+		defer n.Close()
+		n.Segment("rack", "10.1.0.0/24")
+		conn, err := n.Host("relay", "10.1.0.250").Join("rack").ListenPacket(":69")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &recorder{came: make(chan bool, 10_000)}
+		rack := netip.MustParsePrefix("10.1.0.0/24")
+		s := tftpd.New(tftpd.Config{Conn: conn, SinglePort: true, Loader: loader, Record: r.record, Log: slog.New(slog.DiscardHandler),
+			Machine: func(a netip.Addr) (catalog.NodeName, catalog.HardwareAddr, bool) {
+				return catalog.NodeName(a.String()), "", rack.Contains(a)
+			}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx) }()
+		stopped := false
+		stop := func() {
+			if !stopped {
+				stopped = true
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		f(n, r, stop)
+		stop()
+	})
+}
+
+// firmware is a client that a test drives packet by packet.
+type firmware struct {
+	t    *testing.T
+	conn net.PacketConn
+	to   net.Addr
+}
+
+func boots(t *testing.T, n *memnet.Network, addr string) *firmware {
+	t.Helper()
+	h := n.Host(addr, addr).Join("rack")
+	conn, err := h.ListenPacket(addr + ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &firmware{t, conn, &net.UDPAddr{IP: net.IPv4(10, 1, 0, 250), Port: 69}}
+}
+
+func (f *firmware) ask(words ...string) {
+	f.t.Helper()
+	f.send(append([]byte{0, 1}, strings.Join(append(words, ""), "\x00")...))
+}
+
+func (f *firmware) acknowledge(block uint16) {
+	f.t.Helper()
+	f.send(binary.BigEndian.AppendUint16([]byte{0, 4}, block))
+}
+
+func (f *firmware) send(b []byte) {
+	f.t.Helper()
+	if _, err := f.conn.WriteTo(b, f.to); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// hear returns the next packet, nil if none comes.
+func (f *firmware) hear(within time.Duration) []byte {
+	f.t.Helper()
+	if err := f.conn.SetReadDeadline(time.Now().Add(within)); err != nil {
+		f.t.Fatal(err)
+	}
+	b := make([]byte, 2000)
+	n, _, err := f.conn.ReadFrom(b)
+	if err != nil {
+		return nil
+	}
+	return b[:n]
+}
+
+// fetch takes the whole program.
+func (f *firmware) fetch(lossy bool) []byte {
+	f.t.Helper()
+	f.ask("undionly.kpxe", "octet", "blksize", "1468", "tsize", "0")
+	var got []byte
+	for next := uint16(0); ; {
+		p := f.hear(20 * time.Second)
+		switch {
+		case p == nil:
+			f.t.Fatalf("%s: nothing after %d bytes", f.conn.LocalAddr(), len(got))
+		case p[1] == 5:
+			f.t.Fatalf("%s: error %q after %d bytes", f.conn.LocalAddr(), p[4:], len(got))
+		case p[1] == 6 && next == 0:
+			if want := fmt.Sprintf("tsize\x00%d\x00", len(program)); !strings.Contains(string(p), want) || !strings.Contains(string(p), "blksize\x001468\x00") {
+				f.t.Fatalf("options %q, want %q and the block size", p, want)
+			}
+		case p[1] == 3 && binary.BigEndian.Uint16(p[2:]) == next+1:
+			next++
+			got = append(got, p[4:]...)
+		}
+		f.acknowledge(next)
+		if next > 0 && p[1] == 3 && len(p) < 4+1468 {
+			return got
+		}
+	}
+}
+
+func TestFirmwareFetchesOverAnyPacketConn(t *testing.T) {
+	bubble(t, func(n *memnet.Network, r *recorder, _ func()) {
+		if got := boots(t, n, "10.1.0.1").fetch(false); !bytes.Equal(got, program) {
+			t.Errorf("%d bytes", len(got))
+		}
+		<-r.came
+		if e := r.events[0]; e.Node != "10.1.0.1" || e.Bytes != int64(len(program)) {
+			t.Errorf("recorded %+v", e)
+		}
+	})
+}
+
+func TestLostPacketsAreSentAgainSoon(t *testing.T) {
+	bubble(t, func(n *memnet.Network, r *recorder, _ func()) {
+		n.SetLoss(0.02)
+		began := time.Now()
+		if got := boots(t, n, "10.1.0.1").fetch(true); !bytes.Equal(got, program) {
+			t.Errorf("%d bytes", len(got))
+		}
+		// 545 blocks of which about 22 need a second try, of 400 ms each.
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("with 2 %% of the packets lost it took %s", took)
+		}
+		n.SetLoss(0)
+	})
+}
+
+func TestASilentClientIsGivenUp(t *testing.T) {
+	bubble(t, func(n *memnet.Network, r *recorder, _ func()) {
+		for name, request := range map[string][]string{
+			"10.1.0.1": {"undionly.kpxe", "octet"},
+			"10.1.0.2": {"undionly.kpxe", "octet", "blksize", "1468", "tsize", "0"},
+		} {
+			f := boots(t, n, name)
+			f.ask(request...)
+			asked, packets, bytes := 2+len(strings.Join(request, "\x00"))+1, 0, 0
+			for p := f.hear(20 * time.Second); p != nil && p[1] != 5; p = f.hear(20 * time.Second) {
+				packets, bytes = packets+1, bytes+len(p)
+			}
+			t.Logf("%d bytes asked, %d packets of together %d bytes sent", asked, packets, bytes)
+			if packets > 7 {
+				t.Errorf("%d packets to a client that acknowledges nothing, want 7 at most", packets)
+			}
+		}
+	})
+}
+
+// A client that asks and asks has so many transfers and no more; another one is served all the while.
+func TestOneClientCannotTakeAllTransfers(t *testing.T) {
+	bubble(t, func(n *memnet.Network, r *recorder, _ func()) {
+		h := n.Host("greedy", "10.1.0.1").Join("rack")
+		busy := 0
+		for range 20 {
+			conn, err := h.ListenPacket("10.1.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := &firmware{t, conn, &net.UDPAddr{IP: net.IPv4(10, 1, 0, 250), Port: 69}}
+			f.ask("undionly.kpxe", "octet")
+			if p := f.hear(100 * time.Millisecond); p != nil && p[1] == 5 {
+				busy++
+			}
+		}
+		if busy != 16 {
+			t.Errorf("%d of 20 requests at once were refused, want 16", busy)
+		}
+		if got := boots(t, n, "10.1.0.2").fetch(false); !bytes.Equal(got, program) {
+			t.Errorf("another client got %d bytes", len(got))
+		}
+	})
+}
+
+// A relay that loses its network, or is switched off, in the middle of transfers, ends all the same.
+func TestTheServerEndsInTheMiddleOfTransfers(t *testing.T) {
+	for name, how := range map[string]func(n *memnet.Network){
+		"stopped":             func(*memnet.Network) {},
+		"the socket was shut": func(n *memnet.Network) { n.Kill("relay") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(n *memnet.Network, r *recorder, stop func()) {
+				silent, lively := boots(t, n, "10.1.0.1"), boots(t, n, "10.1.0.2")
+				silent.ask("undionly.kpxe", "octet")
+				lively.ask("undionly.kpxe", "octet")
+				for block := range uint16(10) {
+					if p := lively.hear(time.Second); p == nil || p[1] != 3 {
+						t.Fatalf("block %d: %q", block+1, p)
+					}
+					lively.acknowledge(block + 1)
+				}
+				how(n)
+				time.Sleep(50 * time.Millisecond)
+				began := time.Now()
+				stop()
+				if took := time.Since(began); took > 8*time.Second {
+					t.Errorf("it took %s to end", took)
+				}
+			})
+		})
+	}
+}
+
+func TestAFloodOfWrongNamesIsTakenDownNotRecorded(t *testing.T) {
+	bubble(t, func(n *memnet.Network, r *recorder, _ func()) {
+		f := boots(t, n, "10.1.0.1")
+		for i := range 50 {
+			f.ask(fmt.Sprintf("pxelinux.cfg/%d", i), "octet")
+			if p := f.hear(time.Second); p == nil || p[1] != 5 {
+				t.Errorf("%q, want an error", p)
+			}
+		}
+		if len(r.events) != 1 || !strings.Contains(r.events[0].Error, "pxelinux.cfg/0") {
+			t.Errorf("%d events, want one", len(r.events))
+		}
+	})
+}
