@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -22,13 +23,16 @@ const (
 	FileSoftdep = "modules.softdep"
 )
 
-// maxLine bounds a line of these files.
-const maxLine = 1 << 20
+// Bounds of these files, some fifty times what the largest kernels need.
+const (
+	maxFile = 64 << 20
+	maxLine = 1 << 20
+)
 
 // Index is what a kernel's modules say of themselves. It is read-only once loaded.
 type Index struct {
 	byName  map[string]*module
-	aliases map[string][]alias // by the part before the first colon, which no device's alias abbreviates
+	aliases map[string][]alias // by bus: see bus
 	order   []string           // paths as modules.dep lists them
 }
 
@@ -65,23 +69,28 @@ func lines(dir fs.FS, name string, take func([]string)) error {
 		return err
 	}
 	defer f.Close()
-	s := bufio.NewScanner(f)
+	in := &io.LimitedReader{R: f, N: maxFile + 1}
+	s := bufio.NewScanner(in)
 	s.Buffer(nil, maxLine)
 	for s.Scan() {
-		if words := strings.Fields(s.Text()); len(words) > 1 && words[0][0] != '#' || len(words) == 1 && strings.HasSuffix(words[0], ":") {
+		if words := strings.Fields(s.Text()); len(words) > 0 && words[0][0] != '#' {
 			take(words)
 		}
 	}
 	if s.Err() != nil {
 		return fault.Wrap(fault.Corrupt, s.Err(), "reading %s", name)
 	}
+	if in.N == 0 {
+		return fault.New(fault.Corrupt, "%s has more than %d bytes", name, maxFile)
+	}
 	return nil
 }
 
-// dep takes "kernel/a.ko: kernel/b.ko kernel/c.ko": what a needs, the first to be loaded named last.
+// dep takes "kernel/a.ko: kernel/b.ko kernel/c.ko": what a needs, the first to be loaded named last. A path that
+// leads out of the directory is no module's.
 func (x *Index) dep(words []string) {
 	p, ok := strings.CutSuffix(words[0], ":")
-	if !ok {
+	if !ok || !fs.ValidPath(p) || x.byName[Name(p)] != nil {
 		return
 	}
 	deps := slices.Clone(words[1:])
@@ -93,15 +102,28 @@ func (x *Index) dep(words []string) {
 // alias takes "alias PATTERN NAME".
 func (x *Index) alias(words []string) {
 	if len(words) == 3 && words[0] == "alias" {
-		bus, _, _ := strings.Cut(words[1], ":")
-		x.aliases[bus] = append(x.aliases[bus], alias{words[1], words[2]})
+		b := bus(words[1])
+		x.aliases[b] = append(x.aliases[b], alias{words[1], words[2]})
 	}
+}
+
+// bus is the two characters that a pattern and all that it matches begin with ("pc", "us", "ac"), so that few
+// patterns need to be tried for a device. It is empty for a pattern that has a wildcard there already, and not
+// longer because "acpi*:VMBUS:*" has one next.
+func bus(alias string) string {
+	if len(alias) < 2 || strings.ContainsAny(alias[:2], `*?[\`) {
+		return ""
+	}
+	return alias[:2]
 }
 
 // softdep takes "softdep NAME pre: a b post: c"; what should follow is not waited for.
 func (x *Index) softdep(words []string) {
+	if len(words) < 2 || words[0] != "softdep" {
+		return
+	}
 	m := x.byName[canonical(words[1])]
-	if words[0] != "softdep" || m == nil {
+	if m == nil {
 		return
 	}
 	pre := false
@@ -128,46 +150,45 @@ func canonical(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
 // ForName returns the files of a module and of what it needs, in the order in which they must be loaded; nothing
 // for a module that there is not.
-func (x *Index) ForName(name string) []string { return x.closure(name, nil, 0) }
-
-func (x *Index) closure(name string, have []string, depth int) []string {
-	m := x.byName[canonical(name)]
-	if m == nil || depth > 16 { // soft dependencies may go in a circle
-		return have
-	}
-	for _, p := range m.pre {
-		have = x.closure(p, have, depth+1)
-	}
-	for _, p := range m.deps {
-		if d := x.byName[Name(p)]; d != nil {
-			for _, soft := range d.pre {
-				have = x.closure(soft, have, depth+1)
-			}
-		}
-		have = add(have, p)
-	}
-	return add(have, m.path)
-}
-
-func add(list []string, p string) []string {
-	if slices.Contains(list, p) {
-		return list
-	}
-	return append(list, p)
+func (x *Index) ForName(name string) []string {
+	l := loading{x: x, seen: make(map[string]bool)}
+	l.need(canonical(name))
+	return l.files
 }
 
 // ForAlias returns the files of all modules that ask for a device's modalias, in the order of loading.
 func (x *Index) ForAlias(modalias string) []string {
-	bus, _, _ := strings.Cut(modalias, ":")
-	var all []string
-	for _, a := range x.aliases[bus] {
-		if ok, err := path.Match(a.pattern, modalias); err == nil && ok {
-			for _, p := range x.ForName(a.name) {
-				all = add(all, p)
+	l := loading{x: x, seen: make(map[string]bool)}
+	for _, key := range slices.Compact([]string{bus(modalias), ""}) {
+		for _, a := range x.aliases[key] {
+			if match(a.pattern, modalias) {
+				l.need(canonical(a.name))
 			}
 		}
 	}
-	return all
+	return l.files
+}
+
+// loading collects files in the order of loading.
+type loading struct {
+	x     *Index
+	seen  map[string]bool // by name: soft dependencies may go in a circle, and then one of them has to be first
+	files []string
+}
+
+func (l *loading) need(name string) {
+	m := l.x.byName[name]
+	if m == nil || l.seen[name] {
+		return
+	}
+	l.seen[name] = true
+	for _, soft := range m.pre {
+		l.need(canonical(soft))
+	}
+	for _, file := range m.deps {
+		l.need(Name(file))
+	}
+	l.files = append(l.files, m.path)
 }
 
 // Files lists all module files, as modules.dep does.
@@ -193,8 +214,8 @@ func (x *Index) Write(keep func(file string) bool, rename func(file string) stri
 			fmt.Fprintf(out[FileSoftdep], "softdep %s pre: %s\n", Name(p), strings.Join(m.pre, " "))
 		}
 	}
-	for _, bus := range sortedBuses(x.aliases) {
-		for _, a := range x.aliases[bus] {
+	for _, b := range slices.Sorted(maps.Keys(x.aliases)) {
+		for _, a := range x.aliases[b] {
 			if kept[canonical(a.name)] {
 				fmt.Fprintf(out[FileAlias], "alias %s %s\n", a.pattern, a.name)
 			}
@@ -206,13 +227,4 @@ func (x *Index) Write(keep func(file string) bool, rename func(file string) stri
 		}
 	}
 	return nil
-}
-
-func sortedBuses(m map[string][]alias) []string {
-	var all []string
-	for bus := range m {
-		all = append(all, bus)
-	}
-	slices.Sort(all)
-	return all
 }

@@ -3,8 +3,10 @@ package modules_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 	"testing"
@@ -27,11 +29,14 @@ kernel/fs/jbd2/jbd2.ko.xz:
 kernel/arch/x86/crypto/crc32c-intel.ko.xz:
 kernel/lib/a.ko:
 kernel/lib/b.ko:
+kernel/drivers/hv/hv_vmbus.ko:
 `
 	alias = `# Aliases extracted from modules themselves.
 alias virtio:d00000001v* virtio_net
 alias pci:v00001AF4d*sv*sd*bc*sc*i* virtio_pci
 alias fs-ext4 ext4
+alias acpi*:VMBUS:* hv_vmbus
+alias *odd a
 alias cpu:type:x86,ven*fam*mod*:feature:*0094* crc32c_intel
 `
 	softdep = `softdep ext4 pre: crc32c-intel
@@ -63,7 +68,10 @@ func TestOrderOfLoading(t *testing.T) {
 		"virtio:d00000002v00001AF4": "",
 		"fs-ext4":                   "crc32c_intel jbd2 ext4",
 		"cpu:type:x86,ven0000fam0006mod0055:feature:,0093,0094,0095": "crc32c_intel",
-		"usb:v1": "",
+		"acpi:VMBUS:PNP0C0A:": "hv_vmbus", // the bus itself may hold a wildcard
+		"acpi:PNP0C0A:":       "",
+		"something odd":       "b a",
+		"usb:v1":              "",
 	} {
 		if got := names(x.ForAlias(alias)); got != want {
 			t.Errorf("%s: %q, want %q", alias, got, want)
@@ -77,6 +85,32 @@ func TestOrderOfLoading(t *testing.T) {
 	}
 	if got := names(x.ForName("a")); got != "b a" && got != "a b" {
 		t.Errorf("soft dependencies in a circle: %q", got)
+	}
+}
+
+func TestSoftDependenciesInCirclesTakeNoTimeThatExplodes(t *testing.T) {
+	var dep, softdep strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&dep, "kernel/m%d.ko:\n", i)
+		fmt.Fprintf(&softdep, "softdep m%d pre:", i)
+		for j := range 200 {
+			fmt.Fprintf(&softdep, " m%d", j)
+		}
+		softdep.WriteByte('\n')
+	}
+	x, err := modules.Load(dir(dep.String(), "", softdep.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := x.ForName("m7"); len(got) != 200 {
+		t.Errorf("got %d files, want each of 200 once", len(got))
+	}
+}
+
+func TestLinesThatSayNothingAreSkipped(t *testing.T) {
+	x, err := modules.Load(dir("kernel/a.ko:\nkernel/b.ko\n\n:\n../c.ko:\n/d.ko:\n", "alias x\nalias\n", "softdep:\nsoftdep\nsoftdep a:\n"))
+	if err != nil || len(x.ForName("a")) != 1 || len(x.Files()) != 1 {
+		t.Errorf("got %v, %v", x, err)
 	}
 }
 
@@ -113,4 +147,27 @@ func FuzzLoad(f *testing.F) {
 			x.Write(func(string) bool { return true }, func(f string) string { return f }, func(string) io.Writer { return io.Discard })
 		}
 	})
+}
+
+func FuzzMatch(f *testing.F) {
+	f.Add("pci:v00001AF4d*sv*sd*bc*sc*i*", "pci:v00001AF4d00001000sv00001AF4sd00000001bc02sc00i00")
+	f.Add("[!a-f]*\\\\[?", "x/y\\[z")
+	f.Fuzz(func(t *testing.T, pattern, name string) {
+		x, err := modules.Load(dir("kernel/m.ko:\n", "alias "+pattern+" m\n", ""))
+		if err != nil {
+			return
+		}
+		got := len(x.ForAlias(name)) > 0
+		// path.Match knows the same patterns, but for slashes, runes of several bytes, and what it calls malformed.
+		if strings.ContainsAny(pattern+name, "/!\\- \t\n\r\v\f#") || !ascii(pattern+name) || pattern == "" {
+			return
+		}
+		if want, err := path.Match(pattern, name); err == nil && got != want {
+			t.Errorf("%q matches %q: got %v, want %v", pattern, name, got, want)
+		}
+	})
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
