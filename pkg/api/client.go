@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync"
@@ -133,7 +134,7 @@ type Request struct {
 // caller closes the body of the answer, whose status is 2xx or 304: any other is returned as the fault it carries.
 // If nobody answers, the error is fault.Unavailable; with Once, where the request may have arrived, fault.Unknown.
 func (c *Client) Do(ctx context.Context, q Request) (*http.Response, error) {
-	var last error
+	var last, unknown error
 	for _, e := range c.order() {
 		r, err := c.DoAt(ctx, e, q)
 		if err == nil {
@@ -142,28 +143,37 @@ func (c *Client) Do(ctx context.Context, q Request) (*http.Response, error) {
 			c.mu.Unlock()
 			return r, nil
 		}
-		if ctx.Err() != nil {
-			return nil, contextFault(ctx, err)
+		switch kind := fault.KindOf(err); {
+		case kind == fault.Unknown:
+			unknown = err // stays so, whatever the others say
+		case ctx.Err() != nil:
+			err = contextFault(ctx, err)
+		case kind != fault.Unavailable && kind != fault.NotLeader:
+			return nil, err
 		}
-		kind := fault.KindOf(err)
-		switch {
-		case kind == fault.Unavailable, kind == fault.NotLeader:
-			last = err
-			continue
-		case kind == fault.Unknown && !q.Once:
-			last = err
-			continue
+		last = err
+		if ctx.Err() != nil || unknown != nil && q.Once {
+			break
 		}
-		return nil, err
 	}
-	if last == nil {
-		return nil, fault.New(fault.Unavailable, "no controller is known").WithFix("name one with --endpoint HOST:PORT")
+	switch {
+	case unknown != nil:
+		return nil, unknown
+	case last == nil:
+		return nil, noEndpoint()
 	}
 	return nil, last
 }
 
-// DoAt sends the request to one endpoint.
+func noEndpoint() error {
+	return fault.New(fault.Unavailable, "no controller is known").WithFix("name one with --endpoint HOST:PORT")
+}
+
+// DoAt sends the request to one endpoint. Where no connection came about, nothing can have happened, and the error
+// is fault.Unavailable; later it is fault.Unknown, except for a GET, which never changes anything.
 func (c *Client) DoAt(ctx context.Context, endpoint string, q Request) (*http.Response, error) {
+	connected := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
 	r, err := http.NewRequestWithContext(ctx, q.Method, base(endpoint)+q.Path, nil)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "endpoint %s", endpoint)
@@ -185,7 +195,11 @@ func (c *Client) DoAt(ctx context.Context, endpoint string, q Request) (*http.Re
 		if errors.Is(err, fault.Denied) { // by the TLS configuration, before anything was sent
 			return nil, fault.Wrap(fault.Denied, err, "%s", endpoint)
 		}
-		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" || q.Method == http.MethodGet {
+		// In TLS 1.3 a client learns only by the first answer that its certificate was refused, by an alert.
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
+			return nil, fault.Wrap(fault.Denied, err, "%s refuses the connection", endpoint).WithFix("the certificate shown is missing there, over or revoked")
+		}
+		if !connected || q.Method == http.MethodGet {
 			return nil, fault.Wrap(fault.Unavailable, err, "%s does not answer", endpoint)
 		}
 		return nil, fault.Wrap(fault.Unknown, err, "%s did not answer; the request may have been carried out", endpoint)
@@ -212,7 +226,7 @@ func (c *Client) Get(ctx context.Context, path string, out any) error {
 		return err
 	}
 	defer a.Body.Close()
-	return decode(a.Body, out)
+	return decode(a.Body, fault.Unavailable, out)
 }
 
 // Post sends in as JSON and reads the answer into out, which may be nil. It is sent once at most: see Request.Once.
@@ -270,12 +284,13 @@ func answer(a *http.Response, out any) error {
 		_, _ = io.CopyN(io.Discard, a.Body, 64<<10) // a body that was read leaves a connection that can be used again
 		return nil
 	}
-	return decode(a.Body, out)
+	return decode(a.Body, fault.Unknown, out) // what was asked for has happened, but not what came of it
 }
 
-func decode(r io.Reader, out any) error {
+// decode reads JSON; an answer without its end is the kind of fault said.
+func decode(r io.Reader, broken fault.Kind, out any) error {
 	if err := json.NewDecoder(io.LimitReader(r, MaxAnswer)).Decode(out); err != nil {
-		return fault.Wrap(fault.Unavailable, err, "the answer broke off")
+		return fault.Wrap(broken, err, "the answer broke off")
 	}
 	return nil
 }
@@ -302,8 +317,10 @@ func (c *Client) Change(ctx context.Context, change catalog.Change, opt ChangeOp
 		switch fault.KindOf(err) {
 		case "":
 			return out.Revision, nil
-		case fault.Unknown, fault.Timeout:
+		case fault.Unknown:
 			unknown = true
+		case fault.Timeout:
+			unknown = unknown || ctx.Err() == nil // a controller's own; ours comes before anything was sent
 		case fault.Unavailable, fault.NotLeader:
 		default:
 			return 0, err

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -42,7 +43,7 @@ func (c *Client) catalog(ctx context.Context, since catalog.Revision, wait time.
 	switch t := a.Header.Get("Content-Type"); t {
 	case TypeDelta:
 		d := new(Delta)
-		if err := decode(a.Body, d); err != nil {
+		if err := decode(a.Body, fault.Unavailable, d); err != nil {
 			return News{}, err
 		}
 		return News{Delta: d}, nil
@@ -76,11 +77,20 @@ func Follow(c *catalog.Catalog, d *Delta) (*catalog.Catalog, error) {
 // ChunkPath is PathChunk of one chunk.
 func ChunkPath(id chunk.ID) string { return "/v1/chunks/" + id.String() }
 
-// Chunk opens a chunk at whichever endpoint has it. The bytes are not verified yet.
+// Chunk opens a chunk at whichever endpoint has it: a controller may not have it yet that another one has. It is
+// fault.NotFound if none of those that answer has it. The bytes are not verified yet.
 func (c *Client) Chunk(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) {
-	a, err := c.Do(ctx, Request{Method: http.MethodGet, Path: ChunkPath(ref.ID)})
-	if err != nil {
-		return nil, err
+	err := noEndpoint()
+	for _, e := range c.order() {
+		a, failed := c.DoAt(ctx, e, Request{Method: http.MethodGet, Path: ChunkPath(ref.ID)})
+		switch {
+		case failed == nil:
+			return a.Body, nil
+		case ctx.Err() != nil:
+			return nil, contextFault(ctx, failed)
+		case !errors.Is(err, fault.NotFound):
+			err = failed
+		}
 	}
-	return a.Body, nil
+	return nil, err
 }

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -92,15 +94,20 @@ func WriteJSON(w http.ResponseWriter, v any) {
 	w.Write(append(b, '\n'))
 }
 
-// ReadJSON decodes a request's body, at most MaxRequest bytes, refusing unknown fields with fault.Invalid.
+// ReadJSON decodes a request's body, at most MaxRequest bytes. Unknown fields, and anything behind the value, are
+// fault.Invalid.
 func ReadJSON(w http.ResponseWriter, r *http.Request, v any) error {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, MaxRequest))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return fault.New(fault.Invalid, "the request has more than %d bytes", MaxRequest)
+	err := d.Decode(v)
+	if err == nil {
+		if _, err = d.Token(); err == io.EOF {
+			return nil
 		}
-		return fault.Wrap(fault.Invalid, err, "the request is not what %s takes", r.URL.Path)
+		err = cmp.Or(err, errors.New("something follows the value"))
 	}
-	return nil
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return fault.New(fault.Invalid, "the request has more than %d bytes", MaxRequest)
+	}
+	return fault.Wrap(fault.Invalid, err, "the request is not what %s takes", r.URL.Path)
 }
