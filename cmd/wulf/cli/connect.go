@@ -1,0 +1,191 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/pki"
+)
+
+// defaultSocket is where root finds the controller of the same machine.
+const defaultSocket = "/run/wulf/controller.sock"
+
+// usualTimeout is how long a question or a change may take where nobody says otherwise: an election of a new leader
+// fits in several times.
+const usualTimeout = 30 * time.Second
+
+func (p *program) globalFlags() []cli.Flag {
+	return []cli.Flag{
+		text("endpoint", "ask the controllers at `HOST:PORT`[,…], or unix:PATH (WULF_ENDPOINTS)"),
+		text("credentials", "the `FILE` with the operator's key and certificate, for HOST:PORT (WULF_CREDENTIALS)"),
+		text("socket", "the `PATH` of the controller's socket on this machine (WULF_SOCKET; default "+defaultSocket+")"),
+		duration("timeout", usualTimeout, "give up after `TIME`"),
+	}
+}
+
+// client is a connection to the controllers, and the time that a command may take. Call done at the end.
+type client struct {
+	*api.Client
+	ctx    context.Context
+	cancel context.CancelFunc
+	stale  string // a query for lists that need not be the latest; "" usually
+}
+
+// done lets go of the connections.
+func (c *client) done() {
+	c.cancel()
+	c.Close()
+}
+
+// connect makes a client. It does not speak to anybody yet.
+func (p *program) connect(c *cli.Context) (*client, error) {
+	api, err := p.newClient(c)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.Context, c.Duration("timeout"))
+	out := &client{Client: api, ctx: ctx, cancel: cancel}
+	if c.Bool("stale") {
+		out.stale = "?consistency=stale"
+	}
+	return out, nil
+}
+
+func (p *program) newClient(c *cli.Context) (*api.Client, error) {
+	endpoints, err := p.endpoints(c)
+	if err != nil {
+		return nil, err
+	}
+	cfg := api.ClientConfig{Endpoints: func() []string { return endpoints }}
+	for _, e := range endpoints {
+		if strings.HasPrefix(e, api.UnixScheme) {
+			continue
+		}
+		creds, err := p.operator(c)
+		if err != nil {
+			return nil, err
+		}
+		cfg.TLS = pki.ClientTLS(pki.NewKeeper(creds), []string{api.ALPNHTTP}, pki.Controller)
+		break
+	}
+	return api.NewClient(cfg), nil
+}
+
+// endpoints says whom to ask: --endpoint, or --socket, or what the environment says of either.
+func (p *program) endpoints(c *cli.Context) ([]string, error) {
+	if c.IsSet("endpoint") && c.IsSet("socket") {
+		return nil, fault.New(fault.Invalid, "--endpoint and --socket exclude one another")
+	}
+	list := c.String("endpoint")
+	if !c.IsSet("endpoint") && !c.IsSet("socket") {
+		list = p.env.Getenv("WULF_ENDPOINTS")
+	}
+	if list == "" {
+		return []string{api.UnixScheme + p.socket(c)}, nil
+	}
+	var all []string
+	for e := range strings.SplitSeq(list, ",") {
+		e = strings.TrimSpace(e)
+		if !strings.HasPrefix(e, api.UnixScheme) {
+			if _, _, err := net.SplitHostPort(e); err != nil {
+				return nil, fault.New(fault.Invalid, "%q is not an endpoint", e).WithFix("write HOST:%d or unix:%s", api.PortController, defaultSocket)
+			}
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+func (p *program) socket(c *cli.Context) string {
+	return cmp.Or(c.String("socket"), p.env.Getenv("WULF_SOCKET"), defaultSocket)
+}
+
+// operator loads the credentials with which controllers on other machines are asked.
+func (p *program) operator(c *cli.Context) (*pki.Credentials, error) {
+	path := cmp.Or(c.String("credentials"), p.env.Getenv("WULF_CREDENTIALS"))
+	if path == "" {
+		config := p.env.Getenv("XDG_CONFIG_HOME")
+		if home := p.env.Getenv("HOME"); config == "" && home != "" {
+			config = filepath.Join(home, ".config")
+		}
+		path = filepath.Join(config, "wulf", "credentials")
+	}
+	const fix = "get some on a controller, as root: wulf controller operator NAME"
+	creds, err := pki.LoadCredentials(path)
+	switch {
+	case errors.Is(err, fault.NotFound):
+		return nil, fault.New(fault.Denied, "there are no operator's credentials in %s", path).WithFix("name their file with --credentials, or %s", fix)
+	case err != nil:
+		return nil, fault.Wrap(fault.KindOf(err), err, "the operator's credentials")
+	}
+	if end := creds.Expires(); time.Now().After(end) {
+		return nil, fault.New(fault.Denied, "the credentials in %s expired at %s", path, end.UTC().Format(time.RFC3339)).WithFix("%s", fix)
+	}
+	return creds, nil
+}
+
+// get fetches JSON into out.
+func (c *client) get(path string, out any) error {
+	return unreached(c.Get(c.ctx, path+c.stale, out))
+}
+
+// fetch gets a list.
+func fetch[T any](c *client, path string) (api.List[T], error) {
+	var list api.List[T]
+	err := c.get(path, &list)
+	if list.Items == nil {
+		list.Items = []T{}
+	}
+	return list, err
+}
+
+// reach asks whether anybody is there at all. A change is asked for again and again until the time is over, which is
+// right while leaders change and tedious where there is no controller.
+func (c *client) reach() error {
+	var status api.ControllerStatus
+	return unreached(c.Get(c.ctx, api.PathStatus, &status))
+}
+
+// unreached says what can be done about a controller that does not answer.
+func unreached(err error) error {
+	if fault.KindOf(err) != fault.Unavailable || fault.Fix(err) != "" {
+		return err
+	}
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "dial" {
+		return err
+	}
+	cause := op.Err
+	if sys, ok := errors.AsType[*os.SyscallError](err); ok {
+		cause = sys.Err
+	}
+	if errors.Is(cause, fs.ErrPermission) {
+		return fault.New(fault.Denied, "only root may use the controller's socket").WithFix("use sudo, or name a controller: --endpoint HOST:%d", api.PortController)
+	}
+	out := fault.New(fault.Unavailable, "no controller answers at %s: %v", op.Addr, cause)
+	if op.Net == "unix" {
+		return out.WithFix("start it: systemctl start wulf-controller; or name another: --endpoint HOST:%d", api.PortController)
+	}
+	return out.WithFix("name another: --endpoint HOST:%d", api.PortController)
+}
+
+// decodeJSON reads an answer.
+func decodeJSON(r io.Reader, out any) error {
+	if err := json.NewDecoder(io.LimitReader(r, api.MaxAnswer)).Decode(out); err != nil {
+		return fault.Wrap(fault.Unknown, err, "the controller's answer broke off").WithFix("look before you repeat it")
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+func (p *program) relay() *cli.Command {
+	standFlags := []cli.Flag{
+		text("rack", "the `NAME` of the rack where it stands"),
+		text("zone", "the `NAME` of its zone"),
+		texts("networks", "it serves network `NAME`; several: again, or with commas", "network"),
+	}
+	return noun("relay", "who boots the nodes of a rack, with or without controllers",
+		verb{
+			name: "token", usage: "make a token with which a relay may join",
+			about:    "The token is printed on standard output, and cannot be shown again.",
+			examples: []string{"wulf relay token --networks rack --rack r07", "wulf relay token --name r1 --networks rack --ttl 10m"},
+			flags:    tokenFlags(standFlags...), run: func(c *cli.Context) error { return p.token(c, catalog.TokenRelay) },
+		},
+		p.relayJoinVerb(),
+		p.relayRunVerb(),
+		verb{
+			name: "list", aliases: []string{"ls"}, usage: "list relays, what they serve, and how far they are",
+			examples: []string{"wulf relay list", "wulf relay list -o wide"}, flags: listFlags(), run: p.relayList,
+		},
+		verb{
+			name: "set", usage: "change where a relay stands and what it serves", args: "RELAY", least: 1, most: 1,
+			examples: []string{"wulf relay set r1 --rack r08", "wulf relay set r1 --networks rack,admin"},
+			flags:    changeFlags(standFlags...), run: p.relaySet,
+		},
+		verb{
+			name: "remove", usage: "admit a relay no longer", args: "RELAY", least: 1, most: 1,
+			examples: []string{"wulf relay remove r1"}, flags: changeFlags(), run: p.relayRemove,
+		},
+	)
+}
+
+func relayName(v api.RelayView) string { return string(v.Name) }
+
+func relayStatus(v api.RelayView) api.RelayStatus {
+	if v.Status == nil {
+		return api.RelayStatus{}
+	}
+	return *v.Status
+}
+
+func (p *program) relayList(c *cli.Context) error {
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	list, err := fetch[api.RelayView](cl, api.PathRelays)
+	if err != nil {
+		return err
+	}
+	return printList(p, c, listing[api.RelayView]{
+		list: list,
+		name: relayName,
+		columns: []column[api.RelayView]{
+			{name: "NAME", cell: relayName},
+			{name: "RACK", cell: func(v api.RelayView) string { return or(v.Rack) }},
+			{name: "ZONE", wide: true, cell: func(v api.RelayView) string { return or(v.Zone) }},
+			{name: "NETWORKS", cell: func(v api.RelayView) string { return or(words(v.Networks)) }},
+			{name: "ADDRESSES", cell: func(v api.RelayView) string { return or(ipTexts(v.Addresses)) }},
+			{name: "STATE", cell: func(v api.RelayView) string {
+				if v.Status == nil {
+					return "never"
+				}
+				return aliveText(v.Alive)
+			}},
+			{name: "SEEN", wide: true, cell: func(v api.RelayView) string { return ago(v.Seen) }},
+			{name: "REVISION", cell: func(v api.RelayView) string { return or(revision(relayStatus(v).Revision)) }},
+			{name: "CHUNKS", cell: func(v api.RelayView) string {
+				cache := relayStatus(v).Cache
+				if cache.Missing > 0 {
+					return fmt.Sprintf("%d of %d", cache.Chunks, cache.Chunks+cache.Missing)
+				}
+				return fmt.Sprint(cache.Chunks)
+			}},
+			{name: "CACHE", wide: true, cell: func(v api.RelayView) string { return size(relayStatus(v).Cache.Bytes) }},
+			{name: "SERVED", wide: true, cell: func(v api.RelayView) string { return fmt.Sprint(relayStatus(v).Cache.Served) }},
+			{name: "CORRUPT", wide: true, cell: func(v api.RelayView) string { return fmt.Sprint(relayStatus(v).Cache.Corrupt) }},
+			{name: "VERSION", wide: true, cell: func(v api.RelayView) string { return or(relayStatus(v).Version) }},
+			{name: "PROBLEMS", cell: func(v api.RelayView) string { return strings.Join(relayStatus(v).Problems, "; ") }},
+		},
+	})
+}
+
+func findRelay(cl *client, name string) (api.RelayView, error) {
+	list, err := fetch[api.RelayView](cl, api.PathRelays)
+	if err != nil {
+		return api.RelayView{}, err
+	}
+	found, err := find("relay", list.Items, []string{name}, relayName)
+	if err != nil {
+		return api.RelayView{}, err
+	}
+	return found[0], nil
+}
+
+func (p *program) relaySet(c *cli.Context) error {
+	change := catalog.SetRelay{Rack: said(c, "rack"), Zone: said(c, "zone")}
+	if c.IsSet("networks") {
+		list := []catalog.NetworkName{}
+		for _, n := range names(c, "networks") {
+			list = append(list, catalog.NetworkName(n))
+		}
+		change.Networks = &list
+	}
+	if change == (catalog.SetRelay{}) {
+		return fault.New(fault.Invalid, "nothing is said about what to set").WithFix("see wulf relay set --help")
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	v, err := findRelay(cl, c.Args().First())
+	if err != nil {
+		return err
+	}
+	change.Name = v.Name
+	d := difference{name: string(v.Name)}
+	note := func(what, before, after string) {
+		if before != after {
+			d.lines = append(d.lines, fmt.Sprintf("%s  %s → %s", what, or(before), or(after)))
+		}
+	}
+	if change.Rack != nil {
+		note("rack", v.Rack, *change.Rack)
+	}
+	if change.Zone != nil {
+		note("zone", v.Zone, *change.Zone)
+	}
+	if change.Networks != nil {
+		note("networks", words(v.Networks), words(*change.Networks))
+	}
+	return p.perform(c, cl, mutation{change: change, diff: grouped("relay", []difference{d})})
+}
+
+func (p *program) relayRemove(c *cli.Context) error {
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	v, err := findRelay(cl, c.Args().First())
+	if err != nil {
+		return err
+	}
+	return p.perform(c, cl, mutation{
+		change: catalog.DeleteRelay{Name: v.Name},
+		diff:   []string{"remove relay " + string(v.Name)},
+		ask:    fmt.Sprintf("Admit relay %s no longer? It can come back only with a new token.", v.Name),
+	})
+}
