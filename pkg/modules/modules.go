@@ -86,11 +86,11 @@ func lines(dir fs.FS, name string, take func([]string)) error {
 	return nil
 }
 
-// dep takes "kernel/a.ko: kernel/b.ko kernel/c.ko": what a needs, the first to be loaded named last. A path that
-// leads out of the directory is no module's.
+// dep takes "kernel/a.ko: kernel/b.ko kernel/c.ko": what a needs, the first to be loaded named last. What
+// leads out of the directory, or is not called a module, is none.
 func (x *Index) dep(words []string) {
 	p, ok := strings.CutSuffix(words[0], ":")
-	if !ok || !fs.ValidPath(p) || x.byName[Name(p)] != nil {
+	if !ok || !fs.ValidPath(p) || !strings.Contains(path.Base(p), ".ko") || x.byName[Name(p)] != nil {
 		return
 	}
 	deps := slices.Clone(words[1:])

@@ -70,15 +70,37 @@ func Build(ctx context.Context, src Source, o Options) (*Result, error) {
 	if o.Level == 0 {
 		o.Level = defaultLevel
 	}
-	if o.Level < 1 || o.Level > 19 {
-		return nil, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", o.Level)
-	}
 	b := &builder{src: src, o: o}
 	b.plan = defaultCutting().plan(src.Entries())
 	if err := b.segments(ctx); err != nil {
 		return nil, err
 	}
 	return b.result()
+}
+
+// Pack makes one segment of a whole small tree, in the order of its entries and without one for the root: an
+// initramfs of its own, or to be laid over another one. Equal trees and levels give equal bytes.
+func Pack(ctx context.Context, src Source, level int) ([]byte, error) {
+	entries := src.Entries()
+	all := make([]*Entry, len(entries))
+	for i := range entries {
+		all[i] = &entries[i]
+	}
+	b := &builder{src: src}
+	return new(press).compress(level, archiveSize(all), func(w io.Writer) error {
+		a := NewWriter(w)
+		sums := make(map[int]chunk.ID) // of hard links, whose content is read once
+		for _, e := range all {
+			sum := sums[e.Group]
+			if err := b.entry(ctx, a, e, &sum); err != nil {
+				return err
+			}
+			if e.Group > 0 {
+				sums[e.Group] = sum
+			}
+		}
+		return a.Close()
+	})
 }
 
 type builder struct {
@@ -274,6 +296,9 @@ type press struct {
 // compress returns what write writes, size bytes, as one frame with content size and check sum. The bytes are
 // good until the next call.
 func (p *press) compress(level int, size int64, write func(io.Writer) error) ([]byte, error) {
+	if level < 1 || level > 19 {
+		return nil, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", level)
+	}
 	if p.enc == nil {
 		enc, err := zstd.NewWriter(nil,
 			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),

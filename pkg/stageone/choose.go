@@ -1,34 +1,32 @@
 package stageone
 
 import (
-	"bytes"
-	"compress/gzip"
-	"debug/elf"
+	"bufio"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/modules"
+	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
-
-// maxModule bounds a module once decompressed.
-const maxModule = 128 << 20
 
 // wanted are the modules by which a node reaches its network, its disks and its root, as paths below kernel/ that
 // they begin with. What these need comes along. Left out is what only a full system uses: sound, graphics, wireless.
 var wanted = []string{
 	"drivers/net/ethernet/", "drivers/net/phy/", "drivers/net/mdio/", "drivers/net/pcs/", "drivers/net/virtio_net", "drivers/net/bonding/",
-	"drivers/net/hyperv/", "drivers/net/vmxnet3/", "drivers/net/xen-netfront", "drivers/net/net_failover", "drivers/net/mii", "drivers/net/usb/",
+	"drivers/net/hyperv/", "drivers/net/vmxnet3/", "drivers/net/xen-netfront", "drivers/net/net_failover", "drivers/net/mii",
+	"drivers/net/usb/aqc111", "drivers/net/usb/asix", "drivers/net/usb/ax88179", "drivers/net/usb/cdc_", "drivers/net/usb/lan78xx",
+	"drivers/net/usb/r815", "drivers/net/usb/smsc", "drivers/net/usb/usbnet",
 	"net/8021q/", "net/packet/", "net/core/failover",
 	"drivers/infiniband/core/", "drivers/infiniband/hw/mlx4/", "drivers/infiniband/hw/mlx5/", "drivers/infiniband/hw/hfi1/", "drivers/infiniband/ulp/ipoib/",
-	"drivers/virtio/", "drivers/block/virtio_blk", "drivers/block/loop", "drivers/char/hw_random/virtio-rng", "drivers/hv/", "drivers/xen/",
+	"drivers/virtio/", "drivers/block/virtio_blk", "drivers/block/xen-blkfront", "drivers/block/loop", "drivers/char/hw_random/virtio-rng", "drivers/hv/",
 	"drivers/pci/controller/", "drivers/pci/host/",
-	"drivers/nvme/host/", "drivers/ata/ahci", "drivers/ata/libahci", "drivers/ata/libata", "drivers/ata/ata_piix",
+	"drivers/nvme/host/nvme.ko", "drivers/nvme/host/nvme-core.ko", "drivers/ata/ahci", "drivers/ata/libahci", "drivers/ata/libata", "drivers/ata/ata_piix",
 	"drivers/scsi/sd_mod", "drivers/scsi/scsi_mod", "drivers/scsi/virtio_scsi", "drivers/scsi/megaraid/", "drivers/scsi/mpt3sas/",
 	"drivers/scsi/hpsa", "drivers/scsi/aacraid/", "drivers/scsi/smartpqi/", "drivers/scsi/vmw_pvscsi", "drivers/scsi/hv_storvsc",
 	"drivers/usb/host/xhci", "drivers/usb/host/ehci",
@@ -36,21 +34,14 @@ var wanted = []string{
 	"lib/crc", "lib/libcrc", "crypto/crc32c",
 }
 
-func isWanted(file string, extra []string) bool {
-	// Beside kernel/ there are updates/, extra/ and weak-updates/: a driver that a site installed itself is one that
-	// it needs, so all of these come along.
-	rest, ok := strings.CutPrefix(file, "kernel/")
-	if !ok {
-		return true
-	}
-	return slices.ContainsFunc(wanted, func(w string) bool { return strings.HasPrefix(rest, w) }) || slices.Contains(extra, modules.Name(file))
-}
+// maxForeign bounds the file of a driver that does not come with the kernel: what is larger drives graphics cards.
+const maxForeign = 8 << 20
 
-// choose returns the files of all modules wanted and of what they need, each once, in depmod's order.
-func choose(x *modules.Index, extra []string) map[string]bool {
-	keep := map[string]bool{}
+// choose returns the files of all modules wanted and of what they need.
+func (b *builder) choose(dir fs.FS, x *modules.Index, extra []string) map[string]bool {
+	keep := make(map[string]bool)
 	for _, f := range x.Files() {
-		if !isWanted(f, extra) {
+		if !b.wants(dir, f, extra) {
 			continue
 		}
 		for _, need := range x.ForName(modules.Name(f)) {
@@ -58,6 +49,23 @@ func choose(x *modules.Index, extra []string) map[string]bool {
 		}
 	}
 	return keep
+}
+
+func (b *builder) wants(dir fs.FS, f string, extra []string) bool {
+	if slices.ContainsFunc(extra, func(name string) bool { return modules.Name(name) == modules.Name(f) }) {
+		return true
+	}
+	rest, ok := strings.CutPrefix(f, "kernel/")
+	if ok {
+		return slices.ContainsFunc(wanted, func(w string) bool { return strings.HasPrefix(rest, w) })
+	}
+	// Beside kernel/ there are updates/, extra/ and weak-updates/: a driver that a site installed itself is likely one
+	// that it needs, and its place says nothing of what it drives.
+	if fi, err := fs.Stat(dir, f); err == nil && fi.Size() > maxForeign {
+		b.warn("module " + f + " is left out of stage one: it is larger than a driver that a node boots by")
+		return false
+	}
+	return true
 }
 
 // plainName is the name of a module's file without the suffix of its compression: stage one has no use for it.
@@ -70,59 +78,27 @@ func plainName(file string) string {
 	return file
 }
 
-// plain undoes a module's compression: the whole archive is compressed once more, and better in one piece.
-func plain(file string, b []byte) ([]byte, error) {
-	var r io.Reader = bytes.NewReader(b)
-	var err error
-	switch path.Ext(file) {
-	case ".xz":
-		// The dictionary that the file claims is allocated at once; kernel builds use 1 to 2 MiB.
-		r, err = (xz.ReaderConfig{DictCap: 64 << 10, SingleStream: true}).NewReader(r)
-	case ".zst":
-		var d *zstd.Decoder
-		d, err = zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
-		if err == nil {
-			defer d.Close()
-			r = d
-		}
-	case ".gz":
-		r, err = gzip.NewReader(r)
-	default:
-		return b, nil
-	}
+// readModule reads a module and undoes its compression: the archive is compressed as a whole, and better so.
+func readModule(dir fs.FS, name string) ([]byte, error) {
+	f, err := dir.Open(name)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "module %s cannot be decompressed", file)
-	}
-	out, err := io.ReadAll(io.LimitReader(r, maxModule+1))
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "module %s cannot be decompressed", file)
-	}
-	if len(out) > maxModule {
-		return nil, fault.New(fault.Invalid, "module %s is larger than %d bytes", file, maxModule)
-	}
-	return out, nil
-}
-
-// firmware lists the firmware files that a module says it may load, from its section .modinfo.
-func firmware(module []byte) []string {
-	f, err := elf.NewFile(bytes.NewReader(module))
-	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer f.Close()
-	s := f.Section(".modinfo")
-	if s == nil {
-		return nil
-	}
-	info, err := s.Data()
-	if err != nil {
-		return nil
-	}
-	var all []string
-	for field := range bytes.SplitSeq(info, []byte{0}) {
-		if name, ok := bytes.CutPrefix(field, []byte("firmware=")); ok {
-			all = append(all, string(name))
+	var r io.Reader
+	if path.Ext(name) == ".xz" {
+		// The dictionary that the file asks for is allocated at once, but untouched memory costs nothing, and what
+		// is touched is bounded by what is read. Kernel builds use 1 or 2 MiB.
+		r, err = xz.ReaderConfig{DictCap: 64 << 10}.NewReader(bufio.NewReader(f))
+	} else {
+		var z io.ReadCloser
+		if z, _, err = segment.Decompress(f); err == nil {
+			defer z.Close()
+			r = z
 		}
 	}
-	return all
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "module %s cannot be decompressed", name)
+	}
+	return readAll(r, "module "+name, maxModule)
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -29,39 +30,35 @@ type Kernel struct {
 // A kernel lies where distributions put it: /boot/vmlinuz-VERSION (Debian, SUSE, older Red Hat), or beside its
 // modules as /lib/modules/VERSION/vmlinuz (Fedora, Red Hat since 8); arm64 may call it Image.
 func FindKernels(src segment.Source) ([]Kernel, error) {
-	t := newTree(src)
+	image := segment.FS(src)
 	var all []Kernel
-	seen := map[string]bool{}
 	consider := func(version, modules string, paths ...string) error {
 		for _, p := range paths {
-			e := t.resolve(p)
-			if version == "" || seen[version] || e == nil || e.Type != segment.File || e.Size == 0 {
+			e := file(image, p)
+			if e == nil || e.Size == 0 || slices.ContainsFunc(all, func(k Kernel) bool { return k.Version == version }) {
 				continue
 			}
-			arch, err := t.arch(e)
+			arch, err := kernelArch(src, e)
 			if err != nil {
 				return err
 			}
-			seen[version] = true
 			all = append(all, Kernel{Version: version, Path: e.Path, Arch: arch, Modules: modules})
 		}
 		return nil
 	}
-	for _, e := range t.list("lib/modules") {
-		if e.Type != segment.Dir {
-			continue
-		}
-		v := path.Base(e.Path)
-		if err := consider(v, e.Path, "boot/vmlinuz-"+v, "lib/modules/"+v+"/vmlinuz", "boot/Image-"+v, "boot/vmlinux-"+v, "boot/Image.gz-"+v); err != nil {
-			return nil, err
+	for _, e := range list(image, "lib/modules") {
+		if v := path.Base(e.Path); e.Type == segment.Dir {
+			err := consider(v, e.Path, "boot/vmlinuz-"+v, "lib/modules/"+v+"/vmlinuz", "boot/Image-"+v, "boot/vmlinux-"+v, "boot/Image.gz-"+v)
+			if err != nil {
+				return nil, err
+			}
 		}
 	}
-	for _, e := range t.list("boot") {
-		name := path.Base(e.Path)
+	for _, e := range list(image, "boot") {
 		for _, prefix := range []string{"vmlinuz-", "Image-"} {
 			// Red Hat's rescue kernel is one of the others once more.
-			if v, ok := strings.CutPrefix(name, prefix); ok && !strings.HasPrefix(v, "0-rescue-") {
-				if err := consider(v, "", e.Path); err != nil {
+			if v, ok := strings.CutPrefix(path.Base(e.Path), prefix); ok && v != "" && !strings.HasPrefix(v, "0-rescue-") {
+				if err := consider(v, "", "boot/"+prefix+v); err != nil {
 					return nil, err
 				}
 			}
@@ -75,12 +72,36 @@ func FindKernels(src segment.Source) ([]Kernel, error) {
 	return all, nil
 }
 
-// arch tells for which processors a kernel is, by its header.
-func (t *tree) arch(e *segment.Entry) (string, error) {
+// file finds the regular file to which a path leads inside the image, or nil.
+func file(image fs.FS, p string) *segment.Entry {
+	fi, err := fs.Stat(image, p)
+	if err != nil || !fi.Mode().IsRegular() {
+		return nil
+	}
+	return fi.Sys().(*segment.Entry)
+}
+
+// list returns what is in a directory, as it is there; nothing for none.
+func list(image fs.FS, dir string) []*segment.Entry {
+	entries, err := fs.ReadDir(image, dir)
+	if err != nil {
+		return nil
+	}
+	var all []*segment.Entry
+	for _, d := range entries {
+		if fi, err := d.Info(); err == nil {
+			all = append(all, fi.Sys().(*segment.Entry))
+		}
+	}
+	return all
+}
+
+// kernelArch tells for which processors a kernel is, by its header.
+func kernelArch(src segment.Source, e *segment.Entry) (string, error) {
 	if e.Size > MaxKernel {
 		return "", fault.New(fault.Invalid, "the image's /%s has %d bytes: that is no kernel", e.Path, e.Size)
 	}
-	f, err := t.src.Open(e.Path)
+	f, err := src.Open(e.Path)
 	if err != nil {
 		return "", err
 	}
