@@ -135,7 +135,7 @@ func (c *Controller) assemble() (err error) {
 		return err
 	}
 	keep := c.cfg.Chunks
-	keep.Self, keep.Store, keep.Catalog, keep.Peers, keep.Log = c.settings.Name, c.disk, c.state, c.peers, c.cfg.Log
+	keep.Self, keep.Store, keep.Catalog, keep.Voters, keep.Peers, keep.Log = c.settings.Name, c.disk, c.state, c.voters, c.peers, c.cfg.Log
 	c.chunks = chunks.New(keep)
 	if c.journal, err = journal.New(journal.Config{Dir: at(journalDir), Log: c.cfg.Log}); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/controller/state"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
@@ -90,13 +91,13 @@ func (c *Controller) ship(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		name := catalog.OverlayName(o.Name)
+		if have, ok := c.state.Current().Overlay(name); ok && (!have.Shipped || have.Content == chunk.RefOf(body)) {
+			continue
+		}
 		ref, err := c.chunks.Publish(ctx, body)
 		if err != nil {
 			return err
-		}
-		name := catalog.OverlayName(o.Name)
-		if have, ok := c.state.Current().Overlay(name); ok && (!have.Shipped || have.Content == ref) {
-			continue
 		}
 		put := catalog.PutOverlay{Overlay: catalog.Overlay{Name: name, Content: ref, Files: len(o.Bundle.Files), Shipped: true}}
 		if err := c.propose(ctx, rand.Text(), put); err != nil {

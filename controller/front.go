@@ -16,8 +16,10 @@ import (
 // Bounds of the one listener.
 const (
 	handshakeTime = 10 * time.Second
-	maxHandshakes = 512    // at once; more wait to be accepted
+	maxHandshakes = 1024   // at once; more wait to be accepted
+	maxOfOne      = 64     // of those, from one address; more are closed
 	maxConns      = 20_000 // open at once; more are closed
+	maxNameless   = 512    // of those, by clients without a certificate
 	acceptPause   = 50 * time.Millisecond
 )
 
@@ -27,14 +29,19 @@ type front struct {
 	raw  net.Listener
 	conf *tls.Config
 	slog *slog.Logger
-	open atomic.Int64
+
+	open     atomic.Int64 // connections
+	nameless atomic.Int64 // of those, by clients without a certificate
+
+	mu      sync.Mutex
+	shaking map[string]int // handshakes under way, by address
 
 	log  *handoff
 	http *handoff
 }
 
 func newFront(l net.Listener, conf *tls.Config, log *slog.Logger) *front {
-	return &front{raw: l, conf: conf, slog: log, log: newHandoff(l.Addr()), http: newHandoff(l.Addr())}
+	return &front{raw: l, conf: conf, slog: log, shaking: map[string]int{}, log: newHandoff(l.Addr()), http: newHandoff(l.Addr())}
 }
 
 // run accepts connections until ctx ends, and then ends the handshakes under way.
@@ -76,17 +83,11 @@ func (f *front) run(ctx context.Context) error {
 
 // welcome does the handshake of one connection and hands it on.
 func (f *front) welcome(ctx context.Context, raw net.Conn) {
-	if f.open.Add(1) > maxConns {
-		f.open.Add(-1)
-		raw.Close()
-		return
-	}
-	conn := tls.Server(&counted{Conn: raw, open: &f.open}, f.conf)
-	shake, cancel := context.WithTimeout(ctx, handshakeTime)
-	defer cancel()
-	if err := conn.HandshakeContext(shake); err != nil {
+	under := &counted{Conn: raw}
+	conn := tls.Server(under, f.conf)
+	if err := f.shake(ctx, conn, under); err != nil {
 		f.slog.Debug("a connection was refused", "from", raw.RemoteAddr().String(), "err", err)
-		conn.NetConn().Close()
+		under.Close()
 		return
 	}
 	to := f.http
@@ -96,16 +97,79 @@ func (f *front) welcome(ctx context.Context, raw net.Conn) {
 	to.give(ctx, conn)
 }
 
-// counted is a connection that counts among the open ones until it is closed.
+// shake does a handshake, unless there are too many connections already, of all or of such.
+func (f *front) shake(ctx context.Context, conn *tls.Conn, under *counted) error {
+	if !under.countIn(&f.open, maxConns) {
+		return errors.New("too many connections")
+	}
+	leave, ok := f.enter(under.RemoteAddr())
+	if !ok {
+		return errors.New("too many handshakes with this address")
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	if len(conn.ConnectionState().PeerCertificates) == 0 && !under.countIn(&f.nameless, maxNameless) {
+		return errors.New("too many connections by clients without a certificate")
+	}
+	return nil
+}
+
+// enter counts the handshakes with an address, so that one client alone cannot keep all others waiting.
+func (f *front) enter(addr net.Addr) (leave func(), ok bool) {
+	host, _, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		host = addr.String()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.shaking[host] >= maxOfOne {
+		return nil, false
+	}
+	f.shaking[host]++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.shaking[host]--; f.shaking[host] == 0 {
+			delete(f.shaking, host)
+		}
+	}, true
+}
+
+// counted is a connection that counts among others until it is closed.
 type counted struct {
 	net.Conn
-	once sync.Once
-	open *atomic.Int64
+	mu     sync.Mutex
+	among  []*atomic.Int64
+	closed bool
+}
+
+// countIn counts the connection, unless there are too many of its sort.
+func (c *counted) countIn(n *atomic.Int64, most int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return false
+	}
+	if n.Add(1) > most {
+		n.Add(-1)
+		return false
+	}
+	c.among = append(c.among, n)
+	return true
 }
 
 // Close closes the connection.
 func (c *counted) Close() error {
-	c.once.Do(func() { c.open.Add(-1) })
+	c.mu.Lock()
+	for _, n := range c.among {
+		n.Add(-1)
+	}
+	c.among, c.closed = nil, true
+	c.mu.Unlock()
 	return c.Conn.Close()
 }
 

@@ -40,6 +40,16 @@ func (c *Controller) mayJoin(m replication.Member) error {
 	return nil
 }
 
+// voters are the controllers that have a vote in the log, as far as this one knows.
+func (c *Controller) voters() (all []catalog.ControllerName) {
+	for _, m := range c.node.Status().Members {
+		if m.Voter {
+			all = append(all, catalog.ControllerName(m.ID))
+		}
+	}
+	return all
+}
+
 // ordered is the log as the state uses it: a follower asks the leader, over the API, what it must have seen.
 type ordered struct {
 	node  *replication.Node

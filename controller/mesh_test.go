@@ -289,6 +289,7 @@ func TestARelayTakesEachChunkOnceFromAnyController(t *testing.T) {
 		if err != nil || chunk.Of(b) != ref.ID {
 			t.Errorf("%d bytes, %v", len(b), err)
 		}
+		synctest.Wait() // it is counted after it was sent
 		if n := late.ChunksServed()[ref.ID.String()]; n != 1 {
 			t.Errorf("counted %d times", n)
 		}

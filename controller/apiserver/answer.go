@@ -154,7 +154,7 @@ func (l *lines) write(v any) error {
 func (s *Server) untilDrained(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := make(chan struct{})
-	s.inFlight.Go(func() {
+	go s.inFlight.run(func() {
 		select {
 		case <-s.draining:
 			cancel()

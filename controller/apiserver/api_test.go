@@ -287,6 +287,6 @@ func TestBootsAreWatchedUntilTheServerStops(t *testing.T) {
 		if lines := strings.Count(w.Body.String(), "\n"); lines != 1 || !strings.Contains(w.Body.String(), `"n1"`) {
 			t.Errorf("watched %q", w.Body)
 		}
-		b.inFlight.Wait()
+		b.inFlight.wait()
 	})
 }

@@ -78,9 +78,17 @@ func proposal(q api.ChangeRequest, by caller) (state.Proposal, error) {
 	}, nil
 }
 
-// propose submits a change that this controller makes for a caller.
+// propose submits a change that this controller makes for a caller. Hours of work may hang on it, so it settles an
+// unknown outcome, and waits for a leader longer than a person would.
 func (s *Server) propose(ctx context.Context, change catalog.Change, by string) (catalog.Revision, error) {
-	return s.submit(ctx, state.Proposal{Change: change, By: by, Request: rand.Text(), At: time.Now()})
+	p := state.Proposal{Change: change, By: by, Request: rand.Text(), At: time.Now()}
+	giveUp := time.Now().Add(5 * patience)
+	for {
+		rev, err := s.submit(ctx, p)
+		if !errors.Is(err, fault.Unknown) || time.Now().After(giveUp) || ctx.Err() != nil {
+			return rev, err
+		}
+	}
 }
 
 // submit brings a proposal to the leader, wherever that is, and waits a short while for one to be there. The answers

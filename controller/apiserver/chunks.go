@@ -93,10 +93,13 @@ func (s *Server) openChunk(r *http.Request, store chunkstore.Store, id chunk.ID)
 		return f, err
 	}
 	ref := chunk.Ref{ID: id, Size: size}
-	done := s.fetching.DoChan(id.String(), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), streamTime)
+	done := s.fetching.DoChan(id.String(), func() (_ any, err error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), streamTime) // others may wait when this caller has left
 		defer cancel()
-		return nil, s.cfg.Chunks.Obtain(ctx, ref)
+		ctx, stop := s.untilDrained(ctx)
+		defer stop()
+		s.inFlight.run(func() { err = s.cfg.Chunks.Obtain(ctx, ref) })
+		return nil, err
 	})
 	select {
 	case <-done:

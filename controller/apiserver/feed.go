@@ -75,6 +75,9 @@ func (s *Server) getCatalog(w http.ResponseWriter, r *http.Request, _ caller) er
 	if err != nil {
 		return err
 	}
+	if err := s.mayFeed(r); err != nil {
+		return err
+	}
 	if since == 0 {
 		return s.sendCatalog(w, 0)
 	}
@@ -97,6 +100,18 @@ func (s *Server) getCatalog(w http.ResponseWriter, r *http.Request, _ caller) er
 		return s.sendCatalog(w, since+1)
 	}
 	return sendFeed(w, api.TypeDelta, to, encode)
+}
+
+// maxFeedAge is how long a controller feeds others after it last heard the leader.
+const maxFeedAge = 30 * time.Second
+
+// mayFeed refuses to feed followers from a controller that is cut off, or was removed and does not know it: they
+// should go to another one. Where there is no better, they may ask for what is stale.
+func (s *Server) mayFeed(r *http.Request) error {
+	if age := s.age(); age > maxFeedAge && r.URL.Query().Get("consistency") != "stale" {
+		return fault.New(fault.Unavailable, "this controller has not heard of a leader for %s", min(age, maxAge).Round(time.Second))
+	}
+	return nil
 }
 
 // awaitNews waits until the catalog is newer than since, for as long as asked and allowed.

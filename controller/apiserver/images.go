@@ -93,7 +93,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, by caller, do fu
 		err    error
 	}
 	done := make(chan end, 1)
-	s.inFlight.Go(func() {
+	go s.inFlight.run(func() {
 		result, err := do(ctx, p.report)
 		done <- end{result, err}
 	})

@@ -32,7 +32,9 @@ func (s *Server) getStatus(w http.ResponseWriter, _ *http.Request, _ caller) err
 func (s *Server) getControllers(w http.ResponseWriter, r *http.Request, by caller) error {
 	if st := s.cfg.Log.Status(); r.URL.Query().Get("consistency") != "stale" && st.Role != replication.Leader && !forwarded(r, by) {
 		var list api.List[api.ControllerView]
-		if err := s.askLeader(r.Context(), http.MethodGet, api.PathControllers, by.by, nil, &list); err == nil {
+		ctx, cancel := context.WithTimeout(r.Context(), patience)
+		defer cancel()
+		if err := s.askLeader(ctx, http.MethodGet, api.PathControllers, by.by, nil, &list); err == nil {
 			api.WriteJSON(w, list)
 			return nil
 		}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
-	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 )
@@ -35,10 +34,6 @@ func (s *Server) getOverlay(w http.ResponseWriter, r *http.Request, _ caller) er
 		return err
 	}
 	defer f.Close()
-	return sendFile(w, r, f)
-}
-
-func sendFile(w http.ResponseWriter, r *http.Request, f chunkstore.File) error {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, "", time.Time{}, f.Content())
 	return nil

@@ -32,9 +32,17 @@ type relaySeen struct {
 	at     time.Time
 }
 
-func (r *relays) put(st api.RelayStatus, at time.Time) {
+// put takes a report. At the first one of a relay, those are forgotten that the catalog does not know any more.
+func (r *relays) put(st api.RelayStatus, at time.Time, c *catalog.Catalog) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if _, known := r.seen[st.Name]; !known {
+		for name := range r.seen {
+			if _, ok := c.Relay(name); !ok {
+				delete(r.seen, name)
+			}
+		}
+	}
 	r.seen[st.Name] = relaySeen{st, at}
 }
 
@@ -43,17 +51,6 @@ func (r *relays) get(name catalog.RelayName) (relaySeen, bool) {
 	defer r.mu.Unlock()
 	s, ok := r.seen[name]
 	return s, ok
-}
-
-// keep forgets the relays that the catalog does not know.
-func (r *relays) keep(c *catalog.Catalog) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for name := range r.seen {
-		if _, ok := c.Relay(name); !ok {
-			delete(r.seen, name)
-		}
-	}
 }
 
 // postRelayStatus takes a relay's report about itself, and about nobody else.
@@ -68,8 +65,7 @@ func (s *Server) postRelayStatus(w http.ResponseWriter, r *http.Request, by call
 	st.Name = by.relayName()
 	st.Members = st.Members[:min(len(st.Members), maxRelayMembers)]
 	st.Problems = st.Problems[:min(len(st.Problems), maxRelayProblems)]
-	s.relays.put(st, time.Now())
-	s.relays.keep(s.cfg.State.Current())
+	s.relays.put(st, time.Now(), s.cfg.State.Current())
 	w.WriteHeader(http.StatusNoContent)
 	return nil
 }

@@ -89,40 +89,42 @@ func (s *Server) routes(table []route) http.Handler {
 // guard lets only those through to a route who may use it, and bounds what they may send and how long it takes.
 func (s *Server) guard(rt route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s.inFlight.Add(1)
-		defer s.inFlight.Done()
-		a := &answer{ResponseWriter: w}
-		defer s.recovered(a, r)
-		ctx, done := bound(rt, w, r)
-		defer done()
-		r = r.WithContext(ctx)
-		if rt.body == unbounded {
-			_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1.1 would read all of the body before an answer
-		} else {
-			r.Body = http.MaxBytesReader(a, r.Body, rt.body)
-		}
-		by, err := s.identify(r)
-		if err == nil && by.role&rt.allow == 0 {
-			err = deny(by, r)
-		}
-		if err == nil {
-			err = s.admit(ctx, by)
-		}
-		if err == nil {
-			err = rt.serve(s, a, r, by)
-		}
-		if err == nil {
-			return
-		}
-		s.fail(a, r, by, err)
-		if rt.body != unbounded {
-			return
-		}
-		// The client may still be sending, and would lose the answer if the connection just ended (RFC 9112 §9.6).
-		_ = http.NewResponseController(w).Flush()
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, lingerBytes))
+		s.inFlight.run(func() { s.handle(rt, w, r) })
 	}
+}
+
+func (s *Server) handle(rt route, w http.ResponseWriter, r *http.Request) {
+	a := &answer{ResponseWriter: w}
+	defer s.recovered(a, r)
+	ctx, done := bound(rt, w, r)
+	defer done()
+	r = r.WithContext(ctx)
+	if rt.body == unbounded {
+		_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/1.1 would read all of the body before an answer
+	} else {
+		r.Body = http.MaxBytesReader(a, r.Body, rt.body)
+	}
+	by, err := s.identify(r)
+	if err == nil && by.role&rt.allow == 0 {
+		err = deny(by, r)
+	}
+	if err == nil {
+		err = s.admit(ctx, by)
+	}
+	if err == nil {
+		err = rt.serve(s, a, r, by)
+	}
+	if err == nil {
+		return
+	}
+	s.fail(a, r, by, err)
+	if rt.body != unbounded {
+		return
+	}
+	// The client may still be sending, and would lose the answer if the connection just ended (RFC 9112 §9.6).
+	_ = http.NewResponseController(w).Flush()
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(lingerTime))
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, lingerBytes))
 }
 
 // How long, and for how much, a client is listened to after its request was refused.
@@ -160,6 +162,7 @@ func (s *Server) fail(a *answer, r *http.Request, by caller, err error) {
 	if a.begun {
 		panic(http.ErrAbortHandler)
 	}
+	_ = http.NewResponseController(a).SetWriteDeadline(time.Now().Add(headerTime)) // however long the failure took
 	h := a.Header()
 	for _, name := range []string{"Content-Length", "Etag", "Cache-Control", "Last-Modified"} {
 		h.Del(name)

@@ -72,9 +72,9 @@ type Server struct {
 	fetching singleflight.Group
 
 	drainOnce sync.Once
-	draining  chan struct{}  // closed when requests that wait for news should end
-	inFlight  sync.WaitGroup // requests being answered
-	localUID  int            // besides root, who may use the socket: the user that this process runs as
+	draining  chan struct{} // closed when requests that wait for news should end
+	inFlight  flights
+	localUID  int // besides root, who may use the socket: the user that this process runs as
 }
 
 // New makes a Server. It starts nothing.
@@ -134,7 +134,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := <-done; err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
-	s.inFlight.Wait()
+	s.inFlight.wait()
 	return nil
 }
 

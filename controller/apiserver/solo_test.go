@@ -91,7 +91,8 @@ func newBench(t testing.TB) *bench {
 	})
 	t.Cleanup(peers.Close)
 	mem := chunkstore.NewMem()
-	keeper := chunks.New(chunks.Config{Self: "c1", Store: mem, Catalog: log.state, Peers: peers, Log: quiet})
+	keeper := chunks.New(chunks.Config{Self: "c1", Store: mem, Catalog: log.state, Peers: peers, Log: quiet,
+		Voters: func() []catalog.ControllerName { return []catalog.ControllerName{"c1"} }})
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)

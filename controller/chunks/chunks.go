@@ -34,12 +34,13 @@ type Config struct {
 	Self    catalog.ControllerName
 	Store   chunkstore.Store // on this controller
 	Catalog Catalog
-	Peers   *api.Client // with this controller's certificate; its own list of endpoints is not used
+	Voters  func() []catalog.ControllerName // the controllers of whom a majority must hold what the log refers to
+	Peers   *api.Client                     // with this controller's certificate; its own list of endpoints is not used
 	Log     *slog.Logger
 
 	Grace   time.Duration // how long a chunk stays that nothing refers to; usually 24 h
 	Scrub   int64         // bytes a second that are read to look for damage; usually 4 MiB, negative: none
-	Reserve int64         // bytes of the file system left to the log: with less, no chunk is taken; usually 512 MiB
+	Reserve int64         // bytes of the file system left to the log: with less, no chunk is taken; 0: an eighth, at most 1.5 GiB
 }
 
 // Keeper keeps the chunks of one controller. Its methods may be called by any number of goroutines.
@@ -60,7 +61,6 @@ type Keeper struct {
 func New(cfg Config) *Keeper {
 	cfg.Grace = cmp.Or(cfg.Grace, 24*time.Hour)
 	cfg.Scrub = cmp.Or(cfg.Scrub, 4<<20)
-	cfg.Reserve = cmp.Or(cfg.Reserve, 512<<20)
 	return &Keeper{
 		cfg:       cfg,
 		store:     &guard{Store: cfg.Store, grace: cfg.Grace, reserve: cfg.Reserve, used: map[chunk.ID]time.Time{}, going: map[chunk.ID]chan struct{}{}},
@@ -98,6 +98,9 @@ func (k *Keeper) Problems() []string {
 	}
 	if n := k.damaged.Load(); n > 0 {
 		lines = append(lines, fmt.Sprintf("%d chunks were found damaged on disk since the start and put aside; the disk may be failing", n))
+	}
+	if err := k.store.room(0); err != nil {
+		lines = append(lines, err.Error()+": no more chunks are taken")
 	}
 	return lines
 }

@@ -66,6 +66,12 @@ func newRoom(t *testing.T, n int, cfg Config) *room {
 		})
 		t.Cleanup(client.Close)
 		c := cfg
+		c.Voters = func() (all []catalog.ControllerName) {
+			for _, p := range r.ctls {
+				all = append(all, catalog.ControllerName(p.name))
+			}
+			return all
+		}
 		c.Self, c.Store, c.Catalog, c.Peers, c.Log = catalog.ControllerName(p.name), p.store, r.state, client, slog.New(slog.DiscardHandler)
 		p.Keeper = New(c)
 		r.ctls = append(r.ctls, p)

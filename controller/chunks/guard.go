@@ -16,7 +16,7 @@ import (
 type guard struct {
 	chunkstore.Store
 	grace   time.Duration
-	reserve int64
+	reserve int64 // 0: reserveOf
 
 	mu    sync.Mutex
 	used  map[chunk.ID]time.Time     // last use, or when it was first found that nothing refers to it
@@ -33,17 +33,45 @@ func (g *guard) Put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
 	if err := g.use(ctx, ref.ID); err != nil {
 		return err
 	}
-	if f, ok := g.Store.(freer); ok {
-		free, _, err := f.Free()
-		if err != nil {
-			return err
-		}
-		if free-ref.Size < g.reserve {
-			return fault.New(fault.Full, "the chunk store has %d MiB left, and %d MiB stay reserved", free>>20, g.reserve>>20).
-				WithFix("delete images that are not needed, or give the data directory a larger disk")
-		}
+	err := g.room(ref.Size)
+	if err == nil {
+		err = g.Store.Put(ctx, ref, r)
 	}
-	return g.Store.Put(ctx, ref, r)
+	if err != nil {
+		g.unuse(ref.ID)
+	}
+	return err
+}
+
+// room tells whether so many bytes more may be stored: nil, or fault.Full.
+func (g *guard) room(size int64) error {
+	f, ok := g.Store.(freer)
+	if !ok {
+		return nil
+	}
+	free, percent, err := f.Free()
+	if err != nil {
+		return err
+	}
+	reserve := g.reserve
+	if reserve == 0 {
+		reserve = reserveOf(free, percent)
+	}
+	if free-size < reserve {
+		return fault.New(fault.Full, "the chunk store has %d MiB left, and %d MiB of its disk stay reserved", free>>20, reserve>>20).
+			WithFix("delete images that are not needed, or give the data directory a larger disk")
+	}
+	return nil
+}
+
+// reserveOf is what chunks leave free: more than that with which the log on the same disk stops taking entries, which
+// is a tenth of it and at most 1 GiB (replication.Config.MinFree).
+func reserveOf(free int64, percent float64) int64 {
+	if percent <= 0 {
+		return 0
+	}
+	total := float64(free) * 100 / percent
+	return int64(min(total/8, 3<<29))
 }
 
 // Stat tells the size of a chunk to somebody who will rely on it.
@@ -51,7 +79,19 @@ func (g *guard) Stat(ctx context.Context, id chunk.ID) (int64, error) {
 	if err := g.use(ctx, id); err != nil {
 		return 0, err
 	}
-	return g.Store.Stat(ctx, id)
+	n, err := g.Store.Stat(ctx, id)
+	if err != nil {
+		g.unuse(id)
+	}
+	return n, err
+}
+
+// unuse forgets a use of what is not here. Should somebody else be storing it at this moment, it is noticed, and its
+// time begins, when it is first found that nothing refers to it.
+func (g *guard) unuse(id chunk.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.used, id)
 }
 
 // use keeps a chunk from being collected. It waits for a collection of the chunk that has begun.

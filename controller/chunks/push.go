@@ -35,10 +35,13 @@ func (k *Keeper) Push(ctx context.Context, refs []chunk.Ref, progress func(done,
 			return err
 		}
 	}
-	peers := k.peers()
-	p := push{k: k, refs: refs, need: (len(peers) + 1) / 2, done: make([]atomic.Int64, len(peers))}
-	if p.need == 0 {
+	peers, have, voters := k.electorate()
+	p := push{k: k, refs: refs, need: voters/2 + 1 - have, done: make([]atomic.Int64, len(peers))}
+	if p.need <= 0 {
 		return nil
+	}
+	if len(peers) < p.need {
+		return noMajority(ctx, have, voters, nil)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -69,7 +72,7 @@ func (k *Keeper) Push(ctx context.Context, refs []chunk.Ref, progress func(done,
 			k.cfg.Log.Warn("cannot copy chunks to a controller", "controller", e.peer.Name, "err", e.err)
 			failed = append(failed, fault.Wrap(fault.KindOf(e.err), e.err, "controller %s", e.peer.Name))
 			if len(peers)-len(failed) < p.need {
-				return noMajority(ctx, good+1, len(peers)+1, failed)
+				return noMajority(ctx, have+len(peers)-len(failed), voters, failed)
 			}
 		case <-tick.C:
 			if progress != nil {
@@ -89,11 +92,30 @@ func (k *Keeper) Publish(ctx context.Context, b []byte) (chunk.Ref, error) {
 	return ref, k.Push(ctx, []chunk.Ref{ref}, nil)
 }
 
+// electorate is the other controllers with a vote, how many votes this one has, and how many there are.
+func (k *Keeper) electorate() (peers []*catalog.Controller, have, voters int) {
+	all := k.cfg.Voters()
+	for _, name := range all {
+		if name == k.cfg.Self {
+			have = 1
+		}
+	}
+	for _, p := range k.peers() {
+		if slices.Contains(all, p.Name) {
+			peers = append(peers, p)
+		}
+	}
+	return peers, have, len(all)
+}
+
 func noMajority(ctx context.Context, have, of int, failed []error) error {
 	if ctx.Err() != nil {
 		return fault.Wrap(fault.Unavailable, ctx.Err(), "given up")
 	}
 	kind := fault.Unavailable
+	if len(failed) == 0 {
+		return fault.New(kind, "only %d of %d controllers are known, which is no majority", have, of)
+	}
 	if slices.ContainsFunc(failed, func(err error) bool { return errors.Is(err, fault.Full) }) {
 		kind = fault.Full
 	}
