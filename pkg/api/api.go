@@ -66,6 +66,7 @@ const (
 const (
 	HeaderRevision = "Wulf-Revision" // of the catalog that an answer comes from
 	HeaderRelay    = "Wulf-Relay"    // name of the relay that answers
+	HeaderVerifies = "Wulf-Verifies" // from a reader that verifies chunks itself, as an agent does and firmware does not
 	HeaderHops     = "Wulf-Hops"     // how many relays a chunk request has passed
 	HeaderSize     = "Wulf-Size"     // bytes of the chunk asked for, so that a relay need not know it
 	HeaderBy       = "Wulf-By"       // who asks, when a controller passes a request on to the leader; believed from controllers only

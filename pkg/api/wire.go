@@ -262,6 +262,7 @@ type Session struct {
 	Expires  time.Time        `json:"expires"`
 	Interval time.Duration    `json:"interval"` // between heart-beats and refreshes, nanoseconds
 	Relays   []string         `json:"relays"`   // host:port of HTTPS, best first, as of now
+	Plain    []string         `json:"plain"`    // host:port of plain HTTP of the same relays, in the same order
 }
 
 // NodeTrust is what stage one carries of the cluster, as the file trust.json: whom a node believes.
