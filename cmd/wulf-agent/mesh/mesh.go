@@ -103,19 +103,25 @@ type busy struct{ after time.Duration }
 func (b busy) Error() string { return fmt.Sprintf("the relay is busy for %s", b.after) }
 
 // try runs do against one relay after the other, round after round with growing pauses, until it succeeds, ctx
-// ends, or do fails in a way that no other relay can mend (fault.Invalid). Denied counts as a relay's own view:
-// another may hold a newer catalog; but when all of them deny, that is the answer.
+// ends, or do fails in a way that no other relay can mend (fault.Invalid). A relay that is busy is left alone for as
+// long as it said. Denied counts as a relay's own view: another may hold a newer catalog; but when all of them deny,
+// that is the answer.
 func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context, relay string) error) error {
-	pause := firstPause
-	for {
+	var last error
+	again := map[string]time.Time{} // when a relay that was busy may be asked again
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		m.mu.Lock()
 		relays, start := m.relays, m.current
 		m.mu.Unlock()
+		if len(relays) == 0 {
+			return fault.New(fault.Unavailable, "%s: no relay is known", what)
+		}
 		denied := 0
-		var last error
-		wait := pause
 		for i := range relays {
 			at := (start + i) % len(relays)
+			if time.Until(again[relays[at]]) > 0 {
+				continue
+			}
 			err := do(ctx, relays[at])
 			if err == nil {
 				m.mu.Lock()
@@ -135,7 +141,7 @@ func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context
 				denied++
 			}
 			if b, ok := errors.AsType[busy](err); ok {
-				wait = max(wait, b.after)
+				again[relays[at]] = time.Now().Add(b.after)
 			}
 			last = fmt.Errorf("relay %s: %w", relays[at], err)
 			m.log.Info(what+" failed", "relay", relays[at], "err", err)
@@ -145,11 +151,10 @@ func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context
 		}
 		// Between half and all of the pause: nodes that failed together must not come back together.
 		select {
-		case <-time.After(wait/2 + rand.N(wait/2+1)):
+		case <-time.After(pause/2 + rand.N(pause/2+1)):
 		case <-ctx.Done():
 			return fault.Wrap(fault.Timeout, last, "%s: given up", what)
 		}
-		pause = min(2*pause, maxPause)
 	}
 }
 
@@ -229,6 +234,7 @@ func (m *Mesh) session(ctx context.Context, what string, q api.SessionRequest) (
 	var s api.Session
 	err = m.try(ctx, what, func(ctx context.Context, relay string) error {
 		return m.request(ctx, http.MethodPost, relay, api.PathSessions, jsonHeader(), body, func(a *http.Response) error {
+			s = api.Session{}
 			return json.NewDecoder(io.LimitReader(a.Body, 1<<20)).Decode(&s)
 		})
 	})

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +42,9 @@ func (r *Reporter) Record(e boot.Event) {
 		e.Console = e.Console[len(e.Console)-boot.MaxEventConsole:]
 	}
 	r.mu.Lock()
+	if e.Stage == boot.StageAlive { // the latest heart-beat says it all, and must not push the stages of a boot out
+		r.queue = slices.DeleteFunc(r.queue, func(old boot.Event) bool { return old.Stage == boot.StageAlive })
+	}
 	r.queue = append(r.queue, e)
 	r.queue = r.queue[max(0, len(r.queue)-maxQueue):]
 	r.mu.Unlock()

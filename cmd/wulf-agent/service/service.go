@@ -34,6 +34,7 @@ const (
 	defaultInterval = time.Minute
 	minInterval     = 5 * time.Second
 	requestTime     = 2 * time.Minute
+	lastWords       = 10 * time.Second // for telling why it ends
 )
 
 // Run is the service; it blocks until ctx ends. Relays that are away only delay it.
@@ -84,6 +85,7 @@ func (s *service) run(ctx context.Context) error {
 			return nil
 		}
 		s.reporter.Record(boot.Event{Stage: boot.StageInit, Error: err.Error()})
+		s.reporter.Flush(lastWords)
 		return err
 	}
 	s.reporter.Record(boot.Event{Stage: boot.StageUp})
