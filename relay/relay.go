@@ -156,7 +156,7 @@ func (r *Relay) assemble() (err error) {
 		return err
 	}
 	r.http = httpd.New(httpd.Config{
-		Name: name, Feed: r.feed, Chunks: r.cache, Record: r.spool.Record, Live: r.mesh.live, Loader: r.loaders.Loader, Log: r.log,
+		Name: name, Feed: r.feed, Chunks: r.cache, Record: r.spool.Record, Live: r.mesh.live, Loader: r.loaders.Loader, Machine: r.machine, Log: r.log,
 	})
 	if r.cfg.DHCP {
 		r.dhcp = dhcpd.New(dhcpd.Config{

@@ -2,8 +2,8 @@ package httpd
 
 import (
 	"context"
-	"errors"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,11 +21,14 @@ import (
 const (
 	maxTransfers = 512
 	turnTime     = 20 * time.Second // that firmware waits; iPXE gives a silent server up after half a minute
-	retryAfter   = "2"              // seconds, for agents
+	retryAfter   = 3                // seconds, at most, after which an agent should come back
 	bodyTime     = 30 * time.Second // for a request's body
-	slowest      = 32 << 10         // bytes a second that a reader must take, on average over what it asked for
-	slack        = 30 * time.Second // besides
 )
+
+// later tells an agent when to come back; not all at once.
+func later(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(retryAfter)))
+}
 
 // turn takes a slot for a transfer and returns what gives it back.
 func (s *Server) turn(ctx context.Context, wait time.Duration) (func(), error) {
@@ -48,12 +51,16 @@ func (s *Server) turn(ctx context.Context, wait time.Duration) (func(), error) {
 
 // firmwareChunk serves a chunk to firmware, which verifies nothing: it is verified here, now.
 func (s *Server) firmwareChunk(w http.ResponseWriter, r *http.Request) error {
+	if r.Header.Get(api.HeaderVerifies) != "" {
+		return s.nodeChunk(w, r)
+	}
 	return s.chunk(w, r, cache.Request{Strict: true}, turnTime)
 }
 
-// nodeChunk serves a chunk to an agent, which verifies it.
+// nodeChunk serves a chunk to an agent, which verifies it. One that found it damaged says so as HTTP has it, by asking
+// for no cached answer (RFC 9111 §5.2.1.4): then it is verified here, too.
 func (s *Server) nodeChunk(w http.ResponseWriter, r *http.Request) error {
-	return s.chunk(w, r, cache.Request{}, 0)
+	return s.chunk(w, r, cache.Request{Strict: strings.Contains(r.Header.Get("Cache-Control"), "no-cache")}, 0)
 }
 
 func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, wait time.Duration) error {
@@ -63,7 +70,7 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, 
 	}
 	release, err := s.turn(r.Context(), wait)
 	if err != nil {
-		w.Header().Set("Retry-After", retryAfter)
+		later(w)
 		return err
 	}
 	defer release()
@@ -114,44 +121,16 @@ func (s *Server) meshChunk(w http.ResponseWriter, r *http.Request) error {
 func serve(w http.ResponseWriter, r *http.Request, id chunk.ID, f chunkstore.File) int64 {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	immutable(w, id)
-	allow(w, f.Size())
-	c := &counter{ResponseWriter: w}
+	c := replyOf(w)
+	before := c.sent
 	http.ServeContent(c, r, "", time.Time{}, f.Content())
-	return c.sent
+	return c.sent - before
 }
 
 func immutable(w http.ResponseWriter, id chunk.ID) {
 	w.Header().Set("ETag", `"`+id.String()+`"`)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 }
-
-// allow gives a reader the time that the slowest one deserves for so many bytes, from now on.
-func allow(w http.ResponseWriter, size int64) {
-	// A response that cannot have a deadline is a test's; there is nothing to be done about an error.
-	http.NewResponseController(w).SetWriteDeadline(time.Now().Add(slack + time.Duration(size/slowest)*time.Second))
-}
-
-// counter counts what is sent and hands files on to the connection, which sends them without a copy.
-type counter struct {
-	http.ResponseWriter
-	sent int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.ResponseWriter.Write(p)
-	c.sent += int64(n)
-	return n, err
-}
-
-// ReadFrom implements io.ReaderFrom, by which net/http uses sendfile(2).
-func (c *counter) ReadFrom(r io.Reader) (int64, error) {
-	n, err := io.Copy(c.ResponseWriter, r)
-	c.sent += n
-	return n, err
-}
-
-// Unwrap is for http.ResponseController.
-func (c *counter) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
 // file serves all segments of an image one after the other: an initramfs that a kernel unpacks. Firmware verifies
 // nothing, so every segment is verified here before it is sent.
@@ -162,7 +141,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	}
 	release, err := s.turn(r.Context(), turnTime)
 	if err != nil {
-		w.Header().Set("Retry-After", retryAfter)
+		later(w)
 		return err
 	}
 	defer release()
@@ -186,10 +165,14 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	}
 	// The first piece is opened before anything is promised; a later one that cannot be had breaks the answer off, which
 	// the reader notices by Content-Length.
-	pieces := part.of(m.Segments)
+	var next func() (chunkstore.File, error)
 	var first chunkstore.File
+	pieces := part.of(m.Segments)
 	if len(pieces) > 0 && r.Method != http.MethodHead {
-		if first, err = s.cfg.Chunks.Open(r.Context(), pieces[0].ref, cache.Request{Strict: true}); err != nil {
+		var stop func()
+		next, stop = s.ahead(r.Context(), pieces)
+		defer stop()
+		if first, err = next(); err != nil {
 			return err
 		}
 	}
@@ -205,7 +188,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	for i, p := range pieces {
 		f := first
 		if i > 0 {
-			if f, err = s.cfg.Chunks.Open(r.Context(), p.ref, cache.Request{Strict: true}); err != nil {
+			if f, err = next(); err != nil {
 				s.broke(r, id, err)
 			}
 		}
@@ -222,6 +205,53 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// readAhead is how many segments are opened, that is, verified or fetched, while one is sent.
+const readAhead = 2
+
+// ahead opens the segments of pieces in order, some of them before next asks for them. stop closes those that nobody
+// asked for.
+func (s *Server) ahead(ctx context.Context, pieces []piece) (next func() (chunkstore.File, error), stop func()) {
+	type opened struct {
+		file chunkstore.File
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	files := make(chan opened, readAhead-1) // and one that waits to be put there
+	go func() {
+		defer close(files)
+		for _, p := range pieces {
+			f, err := s.cfg.Chunks.Open(ctx, p.ref, cache.Request{Strict: true})
+			select {
+			case files <- opened{f, err}:
+			case <-ctx.Done():
+				if f != nil {
+					f.Close()
+				}
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	next = func() (chunkstore.File, error) {
+		o, ok := <-files
+		if !ok {
+			return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "the reader is gone")
+		}
+		return o.file, o.err
+	}
+	stop = func() {
+		cancel()
+		for o := range files {
+			if o.file != nil {
+				o.file.Close()
+			}
+		}
+	}
+	return next, stop
+}
+
 // broke ends an answer that has begun in the only way that a reader cannot take for its end.
 func (s *Server) broke(r *http.Request, id chunk.ID, err error) {
 	if r.Context().Err() == nil {
@@ -233,13 +263,12 @@ func (s *Server) broke(r *http.Request, id chunk.ID, err error) {
 // send sends a piece of a segment.
 func send(w http.ResponseWriter, f chunkstore.File, p piece) (int64, error) {
 	defer f.Close()
-	allow(w, p.length)
 	body := f.Content()
 	if _, err := body.Seek(p.offset, io.SeekStart); err != nil {
 		return 0, err
 	}
-	n, err := io.CopyN(w, body, p.length)
-	if errors.Is(err, io.EOF) {
+	n, err := replyOf(w).ReadFrom(&io.LimitedReader{R: body, N: p.length})
+	if err == nil && n < p.length {
 		err = fault.New(fault.Corrupt, "segment %s ends early", p.ref.ID.Short())
 	}
 	return n, err

@@ -44,7 +44,7 @@ type Chunks interface {
 	Size(id chunk.ID) (int64, bool)
 }
 
-// Config is what a Server needs; all of it is required, but for Loader.
+// Config is what a Server needs; all of it is required, but for Loader and Machine.
 type Config struct {
 	Name   catalog.RelayName
 	Feed   Feed
@@ -52,10 +52,12 @@ type Config struct {
 	Record func(boot.Event)
 	Live   func() []catalog.RelayName               // relays that are alive
 	Loader func(name string) (body []byte, ok bool) // boot programs; nil: none
-	Log    *slog.Logger
+	// Machine tells whose an address is, for what is said of machines that do not say who they are; nil: nobody knows.
+	Machine func(netip.Addr) (node catalog.NodeName, hw catalog.HardwareAddr, ok bool)
+	Log     *slog.Logger
 }
 
-// Times. Firmware may need minutes for an image, and while it takes what it is sent it is not cut off: see progress.
+// Times. Firmware may need minutes for an image, and while it takes what it is sent it is not cut off: see reply.
 const (
 	headerTime = 10 * time.Second
 	idleTime   = 60 * time.Second
@@ -65,7 +67,10 @@ const (
 // Server serves both listeners.
 type Server struct {
 	cfg      Config
-	slots    chan struct{}
+	slots    chan struct{} // a transfer each
+	conns    *conns
+	meters   *meters
+	counts   *counts
 	booting  *booting
 	claims   *claims
 	overlays *overlays
@@ -73,7 +78,10 @@ type Server struct {
 
 // New makes a server; Run starts it.
 func New(cfg Config) *Server {
-	return &Server{cfg: cfg, slots: make(chan struct{}, maxTransfers), booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg)}
+	return &Server{
+		cfg: cfg, slots: make(chan struct{}, maxTransfers), conns: newConns(), meters: newMeters(), counts: newCounts(),
+		booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg),
+	}
 }
 
 // Run serves until ctx ends: firmware on plain, agents and relays on mesh, whose connections are TLS by
@@ -86,7 +94,7 @@ func (s *Server) Run(ctx context.Context, plain, mesh net.Listener) error {
 	}{{plain, s.plain()}, {mesh, s.mesh()}} {
 		srv := &http.Server{
 			Handler: l.Handler, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime + bodyTime, IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
-			ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+			ConnState: s.conns.state, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 		}
 		g.Go(func() error {
 			if err := srv.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) {
@@ -107,35 +115,41 @@ func (s *Server) Run(ctx context.Context, plain, mesh net.Listener) error {
 	return g.Wait()
 }
 
+// handler answers a request; its error is turned into an answer.
+type handler func(http.ResponseWriter, *http.Request) error
+
 func (s *Server) plain() http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("GET "+api.PathScript, s.guard(s.script))
-	m.HandleFunc("GET "+api.PathBootOverlay, s.guard(s.bootOverlay))
-	m.HandleFunc("GET "+api.PathNodeChunk, s.guard(s.firmwareChunk))
-	m.HandleFunc("GET "+api.PathFile, s.guard(s.file))
-	m.HandleFunc("GET "+api.PathLoader, s.guard(s.loader))
-	m.HandleFunc("GET /healthz", s.guard(func(w http.ResponseWriter, _ *http.Request) error {
+	s.route(m, "GET", api.PathScript, s.script)
+	s.route(m, "GET", api.PathBootOverlay, s.bootOverlay)
+	s.route(m, "GET", api.PathNodeChunk, s.firmwareChunk)
+	s.route(m, "GET", api.PathFile, s.file)
+	s.route(m, "GET", api.PathLoader, s.loader)
+	s.route(m, "GET", "/healthz", func(w http.ResponseWriter, _ *http.Request) error {
 		_, err := w.Write([]byte("ok\n"))
 		return err
-	}))
+	})
+	m.HandleFunc("GET /metrics", s.metrics)
 	return m
 }
 
 func (s *Server) mesh() http.Handler {
 	m := http.NewServeMux()
-	m.HandleFunc("GET "+api.PathNodeChunk, s.guard(s.nodeChunk))
-	m.HandleFunc("GET "+api.PathFile, s.guard(s.file))
-	m.HandleFunc("POST "+api.PathSessions, s.guard(s.session))
-	m.HandleFunc("GET "+api.PathNodeOverlay, s.guard(s.withSession(s.nodeOverlay)))
-	m.HandleFunc("POST "+api.PathNodeEvents, s.guard(s.withSession(s.events)))
-	m.HandleFunc("GET "+api.PathMeshChunk, s.guard(s.relaysOnly(s.meshChunk)))
+	s.route(m, "GET", api.PathNodeChunk, s.nodeChunk)
+	s.route(m, "GET", api.PathFile, s.file)
+	s.route(m, "POST", api.PathSessions, s.session)
+	s.route(m, "GET", api.PathNodeOverlay, s.withSession(s.nodeOverlay))
+	s.route(m, "POST", api.PathNodeEvents, s.withSession(s.events))
+	s.route(m, "GET", api.PathMeshChunk, s.relaysOnly(s.meshChunk))
 	return m
 }
 
-// guard answers nobody while this relay is not admitted, names the relay and the revision in every answer, and
-// turns a handler's error into one.
-func (s *Server) guard(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
+// route serves a path: it answers nobody while this relay is not admitted, names the relay and the revision in every
+// answer, turns a handler's error into one, and counts.
+func (s *Server) route(m *http.ServeMux, method, path string, h handler) {
+	m.HandleFunc(method+" "+path, func(rw http.ResponseWriter, r *http.Request) {
+		w := &reply{ResponseWriter: rw}
+		defer s.counts.add(path, w) // also of an answer that is broken off
 		w.Header().Set(api.HeaderRelay, string(s.cfg.Name))
 		if err := s.cfg.Feed.Admitted(); err != nil {
 			api.WriteError(w, err)
@@ -146,11 +160,11 @@ func (s *Server) guard(h func(http.ResponseWriter, *http.Request) error) http.Ha
 			s.cfg.Log.Debug("request is refused", "path", r.URL.Path, "peer", r.RemoteAddr, "err", err)
 			api.WriteError(w, err)
 		}
-	}
+	})
 }
 
 // relaysOnly lets only admitted relays through.
-func (s *Server) relaysOnly(h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+func (s *Server) relaysOnly(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.TLS == nil {
 			return errNoCertificate

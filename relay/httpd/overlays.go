@@ -21,16 +21,19 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
+	"github.com/wulfmesh/wulfmesh/relay/feed"
 )
 
 // Bounds of rendering.
 const (
 	renderTime = 20 * time.Second
-	maxBundles = 256 // parsed overlays kept
+	maxBundles = 256      // parsed overlays kept
+	maxTars    = 64 << 20 // bytes of rendered overlays kept
 )
 
 // overlays renders nodes' overlays. It keeps what all nodes of one revision share: parsed overlays, which their
-// digest names for ever, and the list of all nodes.
+// digest names for ever, and the list of all nodes; and what it rendered last for a node, which asks for its runtime
+// overlays again and again.
 type overlays struct {
 	cfg Config
 
@@ -38,10 +41,26 @@ type overlays struct {
 	bundles map[chunk.ID]*overlay.Bundle
 	hosts   func() []overlay.Host
 	of      catalog.Revision // that hosts was made for
+	tars    map[tarKey]*rendered
+	bytes   int // of tars
+}
+
+type tarKey struct {
+	node catalog.NodeName
+	kind string
+}
+
+// rendered are a node's overlays of a kind, and what they were made of: any change of that makes them old.
+type rendered struct {
+	catalog  *catalog.Catalog
+	secrets  *feed.Secrets
+	body     []byte // a tar
+	tag      string // ETag: equal bytes have an equal one, on every relay
+	withheld bool   // it asks for secrets that this relay may not hold
 }
 
 func newOverlays(cfg Config) *overlays {
-	return &overlays{cfg: cfg, bundles: map[chunk.ID]*overlay.Bundle{}}
+	return &overlays{cfg: cfg, bundles: map[chunk.ID]*overlay.Bundle{}, tars: map[tarKey]*rendered{}}
 }
 
 // bundle returns an overlay's content.
@@ -77,12 +96,60 @@ func (o *overlays) allHosts(c *catalog.Catalog) func() []overlay.Host {
 	return o.hosts
 }
 
-// render makes a node's files of one kind. The second result tells whether secrets were asked for that this relay may
-// not hold.
-func (o *overlays) render(ctx context.Context, node catalog.NodeName, kind string) ([]overlay.Rendered, bool, error) {
+// tar renders a node's overlays of a kind.
+func (o *overlays) tar(ctx context.Context, node catalog.NodeName, kind string) (*rendered, error) {
+	made := rendered{catalog: o.cfg.Feed.Catalog(), secrets: o.cfg.Feed.Secrets()}
+	key := tarKey{node, kind}
+	o.mu.Lock()
+	have := o.tars[key]
+	o.mu.Unlock()
+	if have != nil && have.catalog == made.catalog && have.secrets == made.secrets {
+		return have, nil
+	}
+	files, withheld, err := o.render(ctx, &made, node, kind)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := overlay.WriteTar(&b, files); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(b.Bytes())
+	made.body, made.tag, made.withheld = b.Bytes(), `"`+hex.EncodeToString(sum[:])+`"`, withheld
+	o.keep(key, &made)
+	return &made, nil
+}
+
+// keep remembers a rendering, at the cost of others if need be.
+func (o *overlays) keep(key tarKey, made *rendered) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.drop(key)
+	for old := range o.tars {
+		if o.bytes+len(made.body) <= maxTars {
+			break
+		}
+		o.drop(old)
+	}
+	if len(made.body) <= maxTars {
+		o.tars[key] = made
+		o.bytes += len(made.body)
+	}
+}
+
+func (o *overlays) drop(key tarKey) {
+	if old := o.tars[key]; old != nil {
+		o.bytes -= len(old.body)
+		delete(o.tars, key)
+	}
+}
+
+// render makes a node's files of one kind, from the catalog and secrets of made. The second result tells whether
+// secrets were asked for that this relay may not hold.
+func (o *overlays) render(ctx context.Context, made *rendered, node catalog.NodeName, kind string) ([]overlay.Rendered, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, renderTime)
 	defer cancel()
-	c := o.cfg.Feed.Catalog()
+	c := made.catalog
 	r, err := c.Resolve(node)
 	if err != nil {
 		return nil, false, err
@@ -103,7 +170,7 @@ func (o *overlays) render(ctx context.Context, node catalog.NodeName, kind strin
 		}
 		bundles = append(bundles, b)
 	}
-	secrets, err := o.secrets(r)
+	secrets, err := hostKeys(made.secrets, r)
 	if err != nil {
 		return nil, false, err
 	}
@@ -112,12 +179,12 @@ func (o *overlays) render(ctx context.Context, node catalog.NodeName, kind strin
 	return files, data.Withheld(), err
 }
 
-// secrets are the node's, if its network's policy lets this relay hold them.
-func (o *overlays) secrets(r *catalog.Resolved) (overlay.Secrets, error) {
+// hostKeys are the node's secrets, if its network's policy lets this relay hold them.
+func hostKeys(held *feed.Secrets, r *catalog.Resolved) (overlay.Secrets, error) {
 	if r.Primary == nil || r.Primary.Network == nil {
 		return overlay.Secrets{}, nil
 	}
-	key, ok := o.cfg.Feed.Secrets().Networks[r.Primary.Network.Name]
+	key, ok := held.Networks[r.Primary.Network.Name]
 	if !ok {
 		return overlay.Secrets{}, nil
 	}
@@ -144,24 +211,18 @@ func (s *Server) nodeOverlay(w http.ResponseWriter, r *http.Request) error {
 	if kind != kindSystem && kind != kindRuntime {
 		return fault.New(fault.NotFound, "overlays are of the kind system or runtime, not %.80q", kind)
 	}
-	files, withheld, err := s.overlays.render(r.Context(), node, kind)
+	made, err := s.overlays.tar(r.Context(), node, kind)
 	if err != nil {
 		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Error: err.Error()})
 		return err
 	}
-	if withheld && kind == kindSystem {
+	w.Header().Set("Cache-Control", "private, no-cache")
+	w.Header().Set("ETag", made.tag)
+	w.Header().Set("Content-Type", "application/x-tar")
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(made.body))
+	if made.withheld && kind == kindSystem {
 		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Message: "its secrets are not held by relay " + string(s.cfg.Name) + ": it boots without"})
 	}
-	var b bytes.Buffer
-	if err := overlay.WriteTar(&b, files); err != nil {
-		return err
-	}
-	w.Header().Set("Cache-Control", "private, no-cache")
-	tag := sha256.Sum256(b.Bytes())
-	w.Header().Set("ETag", `"`+hex.EncodeToString(tag[:])+`"`)
-	w.Header().Set("Content-Type", "application/x-tar")
-	allow(w, int64(b.Len()))
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b.Bytes()))
 	return nil
 }
 
@@ -187,7 +248,6 @@ func (s *Server) bootOverlay(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
-	allow(w, int64(b.Len()))
 	w.Write(b.Bytes()) // a reader that is gone asks again
 	return nil
 }
@@ -201,16 +261,12 @@ func (o *overlays) archive(ctx context.Context, out io.Writer, node catalog.Node
 		return err
 	}
 	for _, kind := range []string{kindSystem, kindRuntime} {
-		files, _, err := o.render(ctx, node, kind)
+		made, err := o.tar(ctx, node, kind)
 		if err != nil {
 			return err
 		}
-		var b bytes.Buffer
-		if err := overlay.WriteTar(&b, files); err != nil {
-			return err
-		}
-		e := segment.Entry{Path: api.OneStageOverlay + kind + ".tar", Type: segment.File, Mode: 0o600, Size: int64(b.Len())}
-		if err := w.WriteEntry(&e, &b); err != nil {
+		e := segment.Entry{Path: api.OneStageOverlay + kind + ".tar", Type: segment.File, Mode: 0o600, Size: int64(len(made.body))}
+		if err := w.WriteEntry(&e, bytes.NewReader(made.body)); err != nil {
 			return err
 		}
 	}

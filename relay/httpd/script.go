@@ -52,13 +52,13 @@ func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
 	}
 	e := boot.Event{Stage: boot.StageScript, Node: p.Node, Hardware: p.BootHardware, Revision: p.Revision, Firmware: boot.FirmwareIPXE, Address: remote(r).String()}
 	var begun boot.Session
+	if p.Problem == nil {
+		begun.Boot = strings.ToLower(rand.Text())[:16]
+		begun.Ticket, p.Problem = s.ticket(&p, begun.Boot) // without one there is no boot: its screen says so
+	}
 	if p.Problem != nil {
 		e.Error = p.Problem.Error()
 	} else {
-		begun.Boot = strings.ToLower(rand.Text())[:16]
-		if begun.Ticket, err = s.ticket(&p, begun.Boot); err != nil {
-			return err
-		}
 		e.Boot, e.Image, e.Manifest = begun.Boot, p.Image, p.Manifest.ID
 		s.booting.begin(remote(r), &p, begun.Boot)
 	}
@@ -107,6 +107,12 @@ func (s *Server) loader(w http.ResponseWriter, r *http.Request) error {
 	// The firmware of EDK2 goes by this type, and by the name's ending where it is missing.
 	w.Header().Set("Content-Type", "application/efi")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
-	s.cfg.Record(boot.Event{Stage: boot.StageLoader, Bytes: int64(len(body)), Address: remote(r).String(), Message: name})
+	e := boot.Event{Stage: boot.StageLoader, Bytes: int64(len(body)), Address: remote(r).String(), Message: name}
+	if s.cfg.Machine != nil {
+		e.Node, e.Hardware, _ = s.cfg.Machine(remote(r))
+	}
+	if e.Hardware != "" && r.Method == http.MethodGet { // an event of nobody is no use to anybody
+		s.cfg.Record(e)
+	}
 	return nil
 }

@@ -33,6 +33,9 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if len(q.Claim) > api.MaxClaim {
+		return fault.New(fault.Invalid, "a claim has at most %d bytes", api.MaxClaim)
+	}
 	if !s.claims.take(t, "session", q.Claim) {
 		// Somebody else has claimed this boot: the node, or one that pretends to be it. Nobody can tell which from here.
 		err := fault.New(fault.Denied, "the boot %s of node %s has been claimed already", t.Boot, t.Node).WithFix("restart the node; if it comes again, look for a second machine with its hardware address")
@@ -48,7 +51,7 @@ func hardware(t pki.Ticket) catalog.HardwareAddr { return catalog.HardwareAddr(t
 // the hardware address that it was made out for.
 func (s *Server) openTicket(text string) (pki.Ticket, pki.NetworkKey, error) {
 	last := fault.New(fault.Unavailable, "relay %s has no keys of its networks yet", s.cfg.Name)
-	for _, key := range s.cfg.Feed.Secrets().Tickets {
+	for network, key := range s.cfg.Feed.Secrets().Tickets {
 		t, err := key.OpenTicket(text, time.Now())
 		if err != nil {
 			last = fault.Wrap(fault.KindOf(err), err, "boot ticket")
@@ -58,9 +61,29 @@ func (s *Server) openTicket(text string) (pki.Ticket, pki.NetworkKey, error) {
 		if !ok || n.Name != catalog.NodeName(t.Node) {
 			return t, key, fault.New(fault.Denied, "hardware address %s is no longer that of node %s", hardware(t), t.Node)
 		}
-		return t, key, nil
+		return t, key, s.belongs(n.Name, network)
 	}
 	return pki.Ticket{}, pki.NetworkKey{}, last
+}
+
+// belongs refuses a node in a network in which it has no device, unless it has none in any. The keys of a network are
+// held by the relays of that network: what they seal must count for its nodes only.
+func (s *Server) belongs(node catalog.NodeName, network catalog.NetworkName) error {
+	r, err := s.cfg.Feed.Catalog().Resolve(node)
+	if err != nil {
+		return fault.New(fault.Denied, "node %s is no longer declared", node)
+	}
+	declared := false
+	for _, n := range r.Nets {
+		if n.Network != nil && n.Network.Name == network {
+			return nil
+		}
+		declared = declared || n.Network != nil
+	}
+	if declared {
+		return fault.New(fault.Denied, "node %s is not in network %s", node, network)
+	}
+	return nil
 }
 
 // grant answers with a session.
@@ -75,6 +98,7 @@ func (s *Server) grant(w http.ResponseWriter, r *http.Request, key pki.NetworkKe
 	}
 	for _, relay := range p.Relays {
 		out.Relays = append(out.Relays, relay.Mesh())
+		out.Plain = append(out.Plain, relay.Boot())
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	api.WriteJSON(w, out)
@@ -108,21 +132,21 @@ func held(r *http.Request) holder {
 }
 
 // withSession lets through who shows a session; held tells the handler whose it is.
-func (s *Server) withSession(h func(http.ResponseWriter, *http.Request) error) func(http.ResponseWriter, *http.Request) error {
+func (s *Server) withSession(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		text, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if !ok {
 			return fault.New(fault.Denied, "this is only for a node with a session")
 		}
 		last := fault.New(fault.Unavailable, "relay %s has no keys of its networks yet", s.cfg.Name)
-		for _, key := range s.cfg.Feed.Secrets().Tickets {
+		for network, key := range s.cfg.Feed.Secrets().Tickets {
 			held, err := key.OpenSession(text, time.Now())
 			if err != nil {
 				last = fault.Wrap(fault.KindOf(err), err, "session")
 				continue
 			}
-			if _, ok := s.cfg.Feed.Catalog().Node(catalog.NodeName(held.Node)); !ok {
-				return fault.New(fault.Denied, "node %s is no longer declared", held.Node)
+			if err := s.belongs(catalog.NodeName(held.Node), network); err != nil {
+				return err
 			}
 			return h(w, r.WithContext(contextWith(r, holder{held, key})))
 		}
@@ -140,6 +164,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.Invalid, "%d events are more than %d", len(batch.Events), api.MaxEventBatch)
 	}
 	h := held(r)
+	if !s.meters.take(catalog.NodeName(h.Node), len(batch.Events)) {
+		later(w)
+		return fault.New(fault.Unavailable, "node %s reports too much at once", h.Node)
+	}
 	node, _ := s.cfg.Feed.Catalog().Resolve(catalog.NodeName(h.Node))
 	now := time.Now().UTC()
 	for _, e := range batch.Events {
@@ -180,6 +208,9 @@ type claims struct {
 	cleaned time.Time
 }
 
+// maxClaims bounds the tickets that are remembered.
+const maxClaims = 200_000
+
 type claimKey struct {
 	nonce pki.Nonce
 	use   string
@@ -193,7 +224,7 @@ type claim struct {
 func newClaims() *claims { return &claims{by: map[claimKey]claim{}} }
 
 // take uses a ticket, and reports false if somebody else has. The same claim may be repeated; an empty one may not.
-// What is remembered is bounded by what the relay hands out: only sealed tickets come so far, each ten minutes old at most.
+// Only sealed tickets come so far, each ten minutes old at most; were there too many all the same, none is taken.
 func (c *claims) take(t pki.Ticket, use, by string) bool {
 	now := time.Now()
 	c.mu.Lock()
@@ -208,7 +239,10 @@ func (c *claims) take(t pki.Ticket, use, by string) bool {
 	}
 	k := claimKey{t.Nonce, use}
 	if old, ok := c.by[k]; ok {
-		return by != "" && len(by) <= api.MaxClaim && old.claim == by
+		return by != "" && old.claim == by
+	}
+	if len(c.by) >= maxClaims {
+		return false
 	}
 	c.by[k] = claim{by, t.Expires}
 	return true

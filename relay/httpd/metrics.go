@@ -1,0 +1,64 @@
+package httpd
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"sync"
+)
+
+// count is what went through one route with one status.
+type count struct {
+	requests int64
+	bytes    int64
+}
+
+type countKey struct {
+	route  string
+	status int
+}
+
+// counts are what was served, by route and status. The keys are few: routes are a table, statuses those of pkg/api.
+type counts struct {
+	mu sync.Mutex
+	by map[countKey]count
+}
+
+func newCounts() *counts { return &counts{by: map[countKey]count{}} }
+
+func (c *counts) add(route string, r *reply) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := countKey{route, r.status}
+	n := c.by[k]
+	n.requests++
+	n.bytes += r.sent
+	c.by[k] = n
+}
+
+// metrics shows the counts in the text format of Prometheus.
+func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
+	s.counts.mu.Lock()
+	by := maps.Clone(s.counts.by)
+	s.counts.mu.Unlock()
+	keys := slices.SortedFunc(maps.Keys(by), func(a, b countKey) int {
+		if a.route != b.route {
+			if a.route < b.route {
+				return -1
+			}
+			return 1
+		}
+		return a.status - b.status
+	})
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4")
+	fmt.Fprintln(w, "# HELP wulf_relay_http_requests_total Requests answered, by route and status.\n# TYPE wulf_relay_http_requests_total counter")
+	for _, k := range keys {
+		fmt.Fprintf(w, "wulf_relay_http_requests_total{route=%q,status=\"%d\"} %d\n", k.route, k.status, by[k].requests)
+	}
+	fmt.Fprintln(w, "# HELP wulf_relay_http_bytes_total Bytes of bodies sent, by route and status.\n# TYPE wulf_relay_http_bytes_total counter")
+	for _, k := range keys {
+		fmt.Fprintf(w, "wulf_relay_http_bytes_total{route=%q,status=\"%d\"} %d\n", k.route, k.status, by[k].bytes)
+	}
+	fmt.Fprintf(w, "# HELP wulf_relay_http_transfers Transfers that go on.\n# TYPE wulf_relay_http_transfers gauge\nwulf_relay_http_transfers %d\n", len(s.slots))
+}

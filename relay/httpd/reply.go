@@ -1,0 +1,77 @@
+package httpd
+
+import (
+	"io"
+	"net/http"
+	"time"
+)
+
+// A reader has so long for each piece of an answer. One that takes nothing, or next to it, is cut off, whatever the
+// answer's size; one that is merely slow is not.
+const (
+	pieceSize = 1 << 20
+	pieceTime = 30 * time.Second
+)
+
+// reply is a response that is counted, and whose reader must keep taking it. It hands files on to the connection,
+// which sends them without a copy.
+type reply struct {
+	http.ResponseWriter
+	status int
+	sent   int64 // bytes of the body
+}
+
+// replyOf is the reply that guard made of every response.
+func replyOf(w http.ResponseWriter) *reply {
+	if r, ok := w.(*reply); ok {
+		return r
+	}
+	return &reply{ResponseWriter: w}
+}
+
+func (r *reply) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *reply) Write(p []byte) (int, error) {
+	r.begin()
+	n, err := r.ResponseWriter.Write(p)
+	r.sent += int64(n)
+	return n, err
+}
+
+// ReadFrom implements io.ReaderFrom, by which net/http uses sendfile(2): that sees through one io.LimitedReader and
+// no more.
+func (r *reply) ReadFrom(src io.Reader) (total int64, err error) {
+	limited, ok := src.(*io.LimitedReader)
+	if !ok {
+		limited = &io.LimitedReader{R: src, N: 1<<63 - 1}
+	}
+	for limited.N > 0 {
+		r.begin()
+		piece := io.LimitedReader{R: limited.R, N: min(limited.N, pieceSize)}
+		n, err := io.Copy(r.ResponseWriter, &piece)
+		total += n
+		r.sent += n
+		limited.N -= n
+		if err != nil || n == 0 {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// begin gives the reader its time for the next piece.
+func (r *reply) begin() {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	// A response that cannot have a deadline is a test's; there is nothing to be done about an error.
+	_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(pieceTime))
+}
+
+// Unwrap is for http.ResponseController.
+func (r *reply) Unwrap() http.ResponseWriter { return r.ResponseWriter }
