@@ -14,6 +14,9 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
+// maxInfo bounds the section .modinfo, which is a few kilobytes.
+const maxInfo = 1 << 20
+
 // firmwareOf lists the firmware files that a module says it may load, from its section .modinfo.
 func firmwareOf(module []byte) []string {
 	f, err := elf.NewFile(bytes.NewReader(module))
@@ -22,8 +25,8 @@ func firmwareOf(module []byte) []string {
 	}
 	defer f.Close()
 	s := f.Section(".modinfo")
-	if s == nil {
-		return nil
+	if s == nil || s.Size > maxInfo || s.Flags&elf.SHF_COMPRESSED != 0 {
+		return nil // the kernel reads no such section either
 	}
 	info, err := s.Data()
 	if err != nil {
