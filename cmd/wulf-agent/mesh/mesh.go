@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +37,8 @@ const (
 	maxOverlay = 256 << 20
 )
 
+const chunkPath = "/chunk/"
+
 // Config says which relays to use, and why to believe them.
 type Config struct {
 	Trust  *pki.Trust
@@ -52,6 +55,7 @@ type Mesh struct {
 	mu      sync.Mutex
 	relays  []string
 	current int                         // index of the relay that answered last
+	plain   map[string]string           // where the same relay serves chunks by plain HTTP
 	token   string                      // of the session
 	bytes   map[catalog.RelayName]int64 // fetched, by the relay that sent them
 }
@@ -79,6 +83,10 @@ func (m *Mesh) SetSession(s api.Session) {
 	m.token = s.Token
 	if len(s.Relays) > 0 {
 		m.relays, m.current = s.Relays, 0
+	}
+	m.plain = map[string]string{}
+	for i := range min(len(s.Relays), len(s.Plain)) {
+		m.plain[s.Relays[i]] = s.Plain[i]
 	}
 }
 
@@ -158,6 +166,18 @@ func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context
 	}
 }
 
+// url is where a relay serves a path. Chunks are public, and verified here whoever sends them: they come by plain HTTP,
+// which costs neither side the encryption, and which relays send straight from their files.
+func (m *Mesh) url(relay, path string) string {
+	m.mu.Lock()
+	plain := m.plain[relay]
+	m.mu.Unlock()
+	if plain != "" && strings.HasPrefix(path, chunkPath) {
+		return "http://" + plain + path
+	}
+	return "https://" + relay + path
+}
+
 // request sends one request and hands the answer, if it is 2xx or 304, to use. It is given up when nothing comes
 // for the stall time.
 func (m *Mesh) request(ctx context.Context, method, relay, path string, header http.Header, body []byte, use func(*http.Response) error) error {
@@ -165,7 +185,7 @@ func (m *Mesh) request(ctx context.Context, method, relay, path string, header h
 	defer cancel(nil)
 	watchdog := time.AfterFunc(stall, func() { cancel(fault.New(fault.Timeout, "nothing came for %s", stall)) })
 	defer watchdog.Stop()
-	r, err := http.NewRequestWithContext(ctx, method, "https://"+relay+path, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, m.url(relay, path), bytes.NewReader(body))
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "relay %s", relay)
 	}
@@ -173,7 +193,9 @@ func (m *Mesh) request(ctx context.Context, method, relay, path string, header h
 		r.Header[k] = v
 	}
 	m.mu.Lock()
-	if m.token != "" {
+	if r.URL.Scheme == "http" {
+		r.Header.Set(api.HeaderVerifies, "yes")
+	} else if m.token != "" {
 		r.Header.Set("Authorization", "Bearer "+m.token)
 	}
 	m.mu.Unlock()
@@ -261,7 +283,7 @@ func (m *Mesh) Fetch(ctx context.Context, ref chunk.Ref) ([]byte, error) {
 func (m *Mesh) FetchID(ctx context.Context, id chunk.ID, limit int64) ([]byte, error) {
 	var b []byte
 	err := m.try(ctx, "fetching "+id.Short(), func(ctx context.Context, relay string) error {
-		return m.request(ctx, http.MethodGet, relay, "/chunk/"+id.String(), nil, nil, func(a *http.Response) (err error) {
+		return m.request(ctx, http.MethodGet, relay, chunkPath+id.String(), nil, nil, func(a *http.Response) (err error) {
 			if b, err = io.ReadAll(io.LimitReader(a.Body, limit+1)); err != nil {
 				return fault.Wrap(fault.Unavailable, err, "chunk %s broke off", id.Short())
 			}
@@ -285,7 +307,7 @@ func (m *Mesh) Stream(ctx context.Context, ref chunk.Ref, use func(io.Reader) er
 func (m *Mesh) stream(ctx context.Context, ref chunk.Ref, use func(io.Reader) error) error {
 	return m.try(ctx, "fetching "+ref.ID.Short(), func(ctx context.Context, relay string) error {
 		header := http.Header{api.HeaderSize: {strconv.FormatInt(ref.Size, 10)}}
-		return m.request(ctx, http.MethodGet, relay, "/chunk/"+ref.ID.String(), header, nil, func(a *http.Response) error {
+		return m.request(ctx, http.MethodGet, relay, chunkPath+ref.ID.String(), header, nil, func(a *http.Response) error {
 			v := chunk.NewVerifier(ref)
 			source := &tee{r: a.Body, v: v}
 			used := use(source)
