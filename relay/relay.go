@@ -145,7 +145,7 @@ func (r *Relay) assemble() (err error) {
 		return err
 	}
 	r.spool = spool.New(spool.Config{
-		Relay: name, Controllers: r.endpoints, Log: r.log,
+		Relay: name, Controllers: r.endpoints, Path: at(eventsFile), Log: r.log,
 		Send: func(ctx context.Context, controller string, batch api.EventBatch) error {
 			return r.controllers.PostAt(ctx, controller, api.PathEvents, batch, nil)
 		},
@@ -289,6 +289,7 @@ func (r *Relay) Status() api.RelayStatus {
 	}
 	s.Problems = append(s.Problems, state.Problems...)
 	s.Problems = append(s.Problems, r.cache.Problems()...)
+	s.Problems = append(s.Problems, r.spool.Problems()...)
 	s.Problems = append(s.Problems, r.leases.Problems()...)
 	if r.dhcp != nil {
 		s.Problems = append(s.Problems, r.dhcp.Problems()...)

@@ -36,6 +36,7 @@ const (
 	feedDir      = "feed"   // the catalog and the secrets
 	chunksDir    = "chunks" // the cache; it may be removed at any time
 	leasesFile   = "leases"
+	eventsFile   = "events.json" // boot events that some controller has not taken
 )
 
 // LoadSettings reads the settings of the relay in a data directory; fault.NotFound if there is none.

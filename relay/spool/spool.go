@@ -1,15 +1,16 @@
 // Package spool keeps what a relay saw of boots until every controller has it.
 //
 // Each controller has its own place in the spool: one that is away for an hour gets what it missed when it is back,
-// and holds nobody else up. The spool is bounded; when it is full the oldest events go, and those who miss them are
-// told how many.
+// and holds nobody else up. The spool is bounded; when it is full the oldest events go, which Problems tells. What
+// some controller has not taken yet outlives a restart of the relay, but for the last seconds.
 package spool
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -18,15 +19,20 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/durable"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // Bounds and times.
 const (
-	maxEvents  = 50_000
-	linger     = 200 * time.Millisecond // how long an event waits for others to travel with it
-	firstPause = time.Second
-	maxPause   = 30 * time.Second
-	sendTime   = 20 * time.Second
+	maxEvents      = 50_000
+	maxBytes       = 64 << 20
+	maxControllers = 64
+	look           = 5 * time.Second        // at the list of controllers, and at what can be forgotten or must be kept
+	linger         = 200 * time.Millisecond // how long an event waits for others to travel with it
+	firstPause     = time.Second
+	maxPause       = 30 * time.Second
+	sendTime       = 20 * time.Second
 )
 
 // Config says to whom a spool sends.
@@ -35,6 +41,8 @@ type Config struct {
 	Controllers func() []string // host:port of every controller; asked now and then
 	// Send hands a batch to one controller. It may be called for several controllers at once.
 	Send func(ctx context.Context, controller string, batch api.EventBatch) error
+	Path string     // file for what is not taken yet; "" keeps it in memory only
+	Disk durable.FS // where the file is; the zero value is the machine's own
 	Log  *slog.Logger
 }
 
@@ -42,185 +50,253 @@ type Config struct {
 type Spool struct {
 	cfg Config
 
-	mu     sync.Mutex
-	events []boot.Event
-	first  uint64            // number of events[0]
-	wake   chan struct{}     // closed and replaced when something is recorded
-	beats  map[string]uint64 // number of the last heart-beat of a boot that nobody has taken yet
+	mu      sync.Mutex
+	events  []item // in the order of their numbers
+	next    uint64 // number of the next one
+	bytes   int    // of events, about
+	dead    int    // among events
+	beats   map[string]uint64
+	wake    chan struct{}     // closed and replaced when something is recorded
+	places  map[string]uint64 // by controller: the number of the first event that it has not taken
+	dropped int64             // events that went before everybody had them
+	unkept  error             // why the file could not be written
 }
 
-// New makes a spool; Run sends.
+// item is an event in the queue.
+type item struct {
+	number uint64
+	event  boot.Event
+	dead   bool // a heart-beat after which there was another
+}
+
+func (i item) size() int {
+	return 300 + len(i.event.Message) + len(i.event.Error) + len(i.event.Console)
+}
+
+// New makes a spool and reads what the last run left; Run sends. A damaged file is put aside and costs its events.
 func New(cfg Config) *Spool {
-	return &Spool{cfg: cfg, wake: make(chan struct{}), beats: map[string]uint64{}}
+	s := &Spool{cfg: cfg, next: 1, wake: make(chan struct{}), beats: map[string]uint64{}, places: map[string]uint64{}}
+	if cfg.Path != "" {
+		if err := s.load(); err != nil {
+			cfg.Log.Error("boot events of the last run are lost", "relay", cfg.Relay, "err", err)
+		}
+	}
+	return s
 }
 
 // Record puts an event in the queue, under this relay's name. Of the heart-beats of one boot only the last is kept.
 func (s *Spool) Record(e boot.Event) {
 	if e.Time.IsZero() {
-		e.Time = time.Now().UTC()
+		e.Time = time.Now()
 	}
-	e.Relay = s.cfg.Relay
+	e.Time, e.Relay = e.Time.UTC(), s.cfg.Relay
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.Stage == boot.StageAlive {
-		if at, ok := s.beats[e.Boot]; ok && at >= s.first {
-			s.events[at-s.first].Time = e.Time
-			return
+		if i, ok := s.find(s.beats[e.Boot]); ok {
+			s.events[i].dead = true
+			s.dead++
 		}
-		s.beats[e.Boot] = s.first + uint64(len(s.events))
+		s.beats[e.Boot] = s.next
 	}
-	s.events = append(s.events, e)
-	if len(s.events) > maxEvents {
-		s.drop(maxEvents / 10) // many at once: each time, all that stay are moved
+	s.add(item{number: s.next, event: e})
+	s.next++
+	switch {
+	case s.dead > 1000 && s.dead > len(s.events)/2:
+		s.remove(func(i item) bool { return i.dead })
+	case len(s.events) > maxEvents || s.bytes > maxBytes:
+		oldest := s.events[len(s.events)/10].number // many at once: each time, all that stay are moved
+		s.remove(func(i item) bool {
+			if i.number <= oldest && !i.dead {
+				s.dropped++
+			}
+			return i.number <= oldest
+		})
 	}
 	close(s.wake)
 	s.wake = make(chan struct{})
 }
 
-// drop forgets the oldest events.
-func (s *Spool) drop(n int) {
-	for _, e := range s.events[:n] {
-		if e.Stage == boot.StageAlive {
-			delete(s.beats, e.Boot)
+func (s *Spool) add(i item) {
+	s.events = append(s.events, i)
+	s.bytes += i.size()
+}
+
+// find returns where the event of a number is, if it is still there.
+func (s *Spool) find(number uint64) (int, bool) {
+	return slices.BinarySearchFunc(s.events, number, func(i item, n uint64) int { return cmp.Compare(i.number, n) })
+}
+
+// remove takes events out of the queue.
+func (s *Spool) remove(gone func(item) bool) {
+	s.events = slices.DeleteFunc(s.events, func(i item) bool {
+		if !gone(i) {
+			return false
 		}
-	}
-	s.events = slices.Delete(s.events, 0, n)
-	s.first += uint64(n)
+		s.bytes -= i.size()
+		if i.dead {
+			s.dead--
+		}
+		if s.beats[i.event.Boot] == i.number {
+			delete(s.beats, i.event.Boot)
+		}
+		return true
+	})
 }
 
 // Waiting is how many events some controller has not taken yet.
 func (s *Spool) Waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.events)
+	return len(s.events) - s.dead
 }
 
-// A reader is one controller's place in the spool.
-type reader struct {
-	stop context.CancelFunc
-	next uint64
+// Problems are what a person should know, one line each.
+func (s *Spool) Problems() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var lines []string
+	if s.dropped > 0 {
+		lines = append(lines, fmt.Sprintf("%d boot events were dropped before every controller had them", s.dropped))
+	}
+	if s.unkept != nil {
+		lines = append(lines, "boot events cannot be kept over a restart: "+s.unkept.Error())
+	}
+	return lines
 }
 
 // Run sends to every controller there is, until ctx ends.
 func (s *Spool) Run(ctx context.Context) error {
-	readers := map[string]*reader{}
+	sending := map[string]context.CancelFunc{}
 	var wg sync.WaitGroup
+	defer s.save()
 	defer wg.Wait()
-	var mu sync.Mutex // guards the readers' places
+	var saved time.Time
+	pause := look
 	for {
 		now := s.cfg.Controllers()
-		for name, r := range readers {
+		now = now[:min(len(now), maxControllers)]
+		for name, stop := range sending {
 			if !slices.Contains(now, name) {
-				r.stop()
-				delete(readers, name)
+				stop()
+				delete(sending, name)
 			}
 		}
+		s.settle(now)
 		for _, name := range now {
-			if readers[name] != nil {
-				continue
+			if sending[name] == nil {
+				sub, stop := context.WithCancel(ctx)
+				sending[name] = stop
+				wg.Go(func() { s.feed(sub, name) })
 			}
-			sub, stop := context.WithCancel(ctx)
-			r := &reader{stop: stop}
-			readers[name] = r
-			wg.Go(func() { s.feed(sub, name, &mu, &r.next) })
 		}
-		mu.Lock()
-		s.forget(maps.Values(readers))
-		mu.Unlock()
+		if time.Since(saved) >= pause {
+			saved = time.Now()
+			s.save()
+			pause = max(look, 20*time.Since(saved)) // a large file is not written all the time
+		}
+		t := time.NewTimer(look)
 		select {
-		case <-time.After(5 * time.Second):
+		case <-t.C:
 		case <-ctx.Done():
-			for _, r := range readers {
-				r.stop()
+			t.Stop()
+			for _, stop := range sending {
+				stop()
 			}
 			return nil
 		}
 	}
 }
 
-// forget drops what every controller has taken.
-func (s *Spool) forget(readers func(func(*reader) bool)) {
+// settle gives every controller its place, and forgets what all have taken. A controller that is new gets all there is.
+func (s *Spool) settle(controllers []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	taken := s.first + uint64(len(s.events))
-	any := false
-	for r := range readers {
-		taken, any = min(taken, max(r.next, s.first)), true
+	for name := range s.places {
+		if !slices.Contains(controllers, name) {
+			delete(s.places, name)
+		}
 	}
-	if any && taken > s.first {
-		s.drop(int(taken - s.first))
+	if len(controllers) == 0 {
+		return
+	}
+	taken := s.next
+	for _, name := range controllers {
+		if _, ok := s.places[name]; !ok {
+			s.places[name] = 0
+		}
+		taken = min(taken, s.places[name])
+	}
+	if len(s.events) > 0 && s.events[0].number < taken {
+		s.remove(func(i item) bool { return i.number < taken })
 	}
 }
 
 // feed sends to one controller, batch after batch, trying again until it is taken.
-func (s *Spool) feed(ctx context.Context, controller string, mu *sync.Mutex, place *uint64) {
+func (s *Spool) feed(ctx context.Context, controller string) {
 	pause := firstPause
-	for {
-		mu.Lock()
-		next := *place
-		mu.Unlock()
-		batch, after, wake := s.take(next)
+	for ctx.Err() == nil {
+		batch, after, wake := s.take(controller)
 		if len(batch.Events) == 0 {
 			select {
 			case <-wake:
+				wait(ctx, linger)
 			case <-ctx.Done():
-				return
-			}
-			select {
-			case <-time.After(linger):
-			case <-ctx.Done():
-				return
 			}
 			continue
 		}
 		sub, cancel := context.WithTimeout(ctx, sendTime)
 		err := s.cfg.Send(sub, controller, batch)
 		cancel()
-		if err == nil {
-			mu.Lock()
-			*place = after
-			mu.Unlock()
+		switch {
+		case ctx.Err() != nil && err != nil:
+			return
+		case errors.Is(err, fault.Invalid):
+			// It will never take these, and those behind them must not wait for that.
+			s.cfg.Log.Error("a controller refuses boot events; they are not sent to it again", "relay", s.cfg.Relay, "controller", controller, "events", len(batch.Events), "err", err)
+			fallthrough
+		case err == nil:
+			s.took(controller, after)
 			pause = firstPause
-			continue
+		default:
+			s.cfg.Log.Debug("a controller does not take boot events", "relay", s.cfg.Relay, "controller", controller, "err", err)
+			wait(ctx, pause/2+rand.N(pause/2+1))
+			pause = min(2*pause, maxPause)
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		s.cfg.Log.Debug("controller does not take events", "controller", controller, "err", err)
-		select {
-		case <-time.After(pause/2 + rand.N(pause/2+1)):
-		case <-ctx.Done():
-			return
-		}
-		pause = min(2*pause, maxPause)
 	}
 }
 
-// take returns the events from a place on, at most a batch, and the place after them; with none, what to wait for.
-func (s *Spool) take(next uint64) (batch api.EventBatch, after uint64, wake <-chan struct{}) {
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// take returns what a controller should be sent, at most a batch, and its place after that; with nothing, what to
+// wait for.
+func (s *Spool) take(controller string) (batch api.EventBatch, after uint64, wake <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	lost := uint64(0)
-	if next < s.first {
-		if next > 0 { // a controller that is new misses nothing
-			lost = s.first - next
+	at, _ := s.find(s.places[controller])
+	for _, i := range s.events[at:] {
+		if len(batch.Events) >= api.MaxEventBatch {
+			break
 		}
-		next = s.first
-	}
-	from := int(next - s.first)
-	to := min(len(s.events), from+api.MaxEventBatch-1)
-	if from >= to {
-		return api.EventBatch{}, next, s.wake
-	}
-	if lost > 0 {
-		batch.Events = append(batch.Events, boot.Event{Time: s.events[from].Time, Relay: s.cfg.Relay, Message: fmt.Sprintf("relay %s has dropped %d older events", s.cfg.Relay, lost)})
-	}
-	for i := from; i < to; i++ {
-		// A heart-beat on its way must not be changed any more.
-		if e := s.events[i]; e.Stage == boot.StageAlive && s.beats[e.Boot] == s.first+uint64(i) {
-			delete(s.beats, e.Boot)
+		if !i.dead {
+			batch.Events = append(batch.Events, i.event)
 		}
+		after = i.number + 1
 	}
-	batch.Events = append(batch.Events, s.events[from:to]...)
-	return batch, next + uint64(to-from), s.wake
+	return batch, after, s.wake
+}
+
+func (s *Spool) took(controller string, after uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.places[controller]; ok {
+		s.places[controller] = max(s.places[controller], after)
+	}
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/relay/spool"
 )
 
@@ -22,6 +25,8 @@ type controllers struct {
 	names []string
 	away  map[string]bool
 	got   map[string][]boot.Event
+
+	refuse string // events that are refused for ever
 }
 
 func (c *controllers) list() []string {
@@ -38,6 +43,9 @@ func (c *controllers) send(_ context.Context, name string, b api.EventBatch) err
 	}
 	if len(b.Events) > api.MaxEventBatch {
 		return fmt.Errorf("%d events in a batch", len(b.Events))
+	}
+	if c.refuse != "" && b.Events[0].Message == c.refuse {
+		return fault.New(fault.Invalid, "never")
 	}
 	c.got[name] = append(c.got[name], b.Events...)
 	return nil
@@ -118,16 +126,20 @@ func TestAFullSpoolDropsTheOldestAndSaysSo(t *testing.T) {
 		for _, name := range c.list() {
 			c.set(name, true)
 		}
-		for range 60_000 {
-			s.Record(boot.Event{Stage: boot.StageDHCP})
+		for i := range 60_000 {
+			s.Record(boot.Event{Stage: boot.StageDHCP, Message: fmt.Sprint(i)})
 		}
-		if n := s.Waiting(); n != 50_000 {
+		n := s.Waiting()
+		if n > 50_000 || n < 40_000 {
 			t.Errorf("%d events are kept", n)
+		}
+		if p := s.Problems(); len(p) != 1 || !strings.Contains(p[0], fmt.Sprintf("%d boot events were dropped", 60_000-n)) {
+			t.Errorf("%d are gone, and it says %q", 60_000-n, p)
 		}
 		c.set("a", false)
 		time.Sleep(5 * time.Minute)
-		if n := c.count("a"); n != 50_002 || !strings.Contains(c.got["a"][1].Message, "dropped 10000") {
-			t.Errorf("a has %d events, the second says %q", n, c.got["a"][1].Message)
+		if got := c.count("a"); got != n+1 || c.got["a"][n].Message != "59999" {
+			t.Errorf("a has %d events, the last is %+v", got, c.got["a"][got-1])
 		}
 	})
 }
@@ -145,14 +157,21 @@ func TestOnlyTheLastHeartBeatOfABootIsKept(t *testing.T) {
 				time.Sleep(time.Hour)
 			}
 		}
-		if n := s.Waiting(); n > 4 {
+		if n := s.Waiting(); n != 2 {
 			t.Errorf("%d heart-beats of two boots are kept", n)
 		}
 		last := time.Now()
 		c.set("a", false)
 		time.Sleep(time.Minute)
-		if n := c.count("a"); n > 4 || !c.got["a"][n-1].Time.Equal(last.UTC()) {
+		if n := c.count("a"); n != 2 || !c.got["a"][n-1].Time.Equal(last.UTC()) {
 			t.Errorf("a has %+v", c.got["a"])
+		}
+		for range 100 { // one that takes them does not make the others keep them
+			s.Record(boot.Event{Stage: boot.StageAlive, Boot: "b1"})
+			time.Sleep(30 * time.Second)
+		}
+		if n := s.Waiting(); c.count("a") != 102 || n != 2 {
+			t.Errorf("a has %d, %d are kept for the others", c.count("a"), n)
 		}
 	})
 }
@@ -170,6 +189,76 @@ func TestControllersComeAndGo(t *testing.T) {
 		time.Sleep(time.Minute)
 		if c.count("a") != 2 || c.count("d") < 1 || s.Waiting() != 0 {
 			t.Errorf("a has %d, d has %d, %d are kept for one that is gone", c.count("a"), c.count("d"), s.Waiting())
+		}
+	})
+}
+
+func TestWhatAControllerCannotTakeDoesNotHoldTheRestUp(t *testing.T) {
+	bubble(t, func(t *testing.T, s *spool.Spool, c *controllers) {
+		c.mu.Lock()
+		c.refuse = "bad"
+		c.mu.Unlock()
+		s.Record(boot.Event{Stage: boot.StageDHCP, Message: "bad"})
+		time.Sleep(10 * time.Second)
+		s.Record(boot.Event{Stage: boot.StageDHCP, Message: "good"})
+		time.Sleep(10 * time.Second)
+		if n := c.count("a"); n != 1 || c.got["a"][0].Message != "good" {
+			t.Errorf("a has %+v", c.got["a"])
+		}
+	})
+}
+
+func TestEventsOutliveARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "events")
+	synctest.Test(t, func(t *testing.T) {
+		c := &controllers{names: []string{"a", "b"}, away: map[string]bool{"b": true}, got: map[string][]boot.Event{}}
+		run := func(story func(s *spool.Spool)) {
+			s := spool.New(spool.Config{Relay: "r1", Controllers: c.list, Send: c.send, Path: path, Log: slog.New(slog.DiscardHandler)})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- s.Run(ctx) }()
+			story(s)
+			cancel()
+			<-done
+		}
+		run(func(s *spool.Spool) {
+			for i := range 3 {
+				s.Record(boot.Event{Stage: boot.StageDHCP, Message: fmt.Sprint(i)})
+				s.Record(boot.Event{Stage: boot.StageAlive, Boot: "b1"})
+			}
+			time.Sleep(10 * time.Second)
+		})
+		c.set("b", false)
+		run(func(s *spool.Spool) {
+			s.Record(boot.Event{Stage: boot.StageDHCP, Message: "3"})
+			time.Sleep(10 * time.Second)
+			if n := s.Waiting(); n != 0 {
+				t.Errorf("%d are kept though all have them", n)
+			}
+		})
+		for _, name := range []string{"a", "b"} {
+			var steps []string
+			for _, e := range c.got[name] {
+				if e.Stage == boot.StageDHCP {
+					steps = append(steps, e.Message)
+				}
+			}
+			if got := strings.Join(steps, " "); got != "0 1 2 3" {
+				t.Errorf("%s has %s", name, got)
+			}
+		}
+		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the file is still there: %v", err)
+		}
+		if err := os.WriteFile(path, []byte("{rubbish"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run(func(s *spool.Spool) { // starts all the same
+			s.Record(boot.Event{Stage: boot.StageDHCP, Message: "4"})
+			time.Sleep(10 * time.Second)
+		})
+		if n := len(c.got["b"]); c.got["b"][n-1].Message != "4" {
+			t.Errorf("b has %+v", c.got["b"])
 		}
 	})
 }
