@@ -242,7 +242,7 @@ func within(d time.Duration) context.Context {
 // propose orders a command at whoever leads, and insists.
 func (c *cluster) propose(command string) uint64 {
 	c.t.Helper()
-	for range 100 {
+	for range 300 {
 		rev, _, err := c.at[c.leader()].Propose(within(5*time.Second), []byte(command))
 		if err == nil {
 			return rev

@@ -37,9 +37,10 @@ type instance struct {
 
 // leadership is one term in which the instance leads.
 type leadership struct {
-	term  uint64
-	since time.Time
-	ready atomic.Bool // an entry of this term is applied, so the commit index is the log's, not merely known here
+	term   uint64
+	since  time.Time
+	ready  atomic.Bool // an entry of this term is applied, so the commit index is the log's, not merely known here
+	asking atomic.Bool // it is being found out whether it is ready
 }
 
 // start makes an instance of raft and sets it going.
@@ -232,27 +233,36 @@ func (n *Node) refresh(in *instance) {
 	term, leads := in.raft.CurrentTerm(), in.raft.State() == raft.Leader
 	switch {
 	case leads && (old == nil || old.term != term):
-		l := &leadership{term: term, since: time.Now()}
-		in.leads.Store(l)
+		in.leads.Store(&leadership{term: term, since: time.Now()})
 		n.log.Info("this controller leads the log", "controller", in.self.ID, "term", term)
-		in.call(func() error {
-			if err := in.raft.Barrier(n.cfg.Heartbeat).Error(); err != nil {
-				return err
-			}
-			l.ready.Store(true)
-			in.moved.fire()
-			return nil
-		})
 	case !leads && old != nil:
 		in.leads.Store(nil)
 		n.log.Info("this controller does not lead the log any more", "controller", in.self.ID, "term", term)
 	}
+	in.getReady()
 	in.moved.fire()
 	leader, _ := in.leader()
 	if v := fmt.Sprint(in.raft.State(), term, leader, in.members()); v != in.view {
 		in.view = v
 		n.changed.fire()
 	}
+}
+
+// getReady commits an entry of the leadership's term, where that has not happened.
+func (in *instance) getReady() {
+	l := in.leading()
+	if l == nil || l.ready.Load() || !l.asking.CompareAndSwap(false, true) {
+		return
+	}
+	in.call(func() error {
+		defer l.asking.Store(false)
+		err := in.raft.Barrier(in.cfg.Heartbeat).Error()
+		if err == nil {
+			l.ready.Store(true)
+			in.moved.fire()
+		}
+		return err
+	})
 }
 
 // call runs a call that waits for raft on a goroutine of its own and returns where its error will be. It returns

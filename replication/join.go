@@ -12,6 +12,9 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
+// moveAfter is how long the leader waits before it gives a member another address.
+const moveAfter = 200 * time.Millisecond
+
 // joinReply is the answer to a hello of kind join.
 type joinReply struct {
 	Kind    fault.Kind `json:"kind,omitempty"`    // empty when the caller is a member now
@@ -130,6 +133,12 @@ func (n *Node) join(ctx context.Context, m Member, admit bool) error {
 					return nil
 				}
 				n.log.Info("a controller has moved", "controller", m.ID, "from", o.Addr, "to", m.Addr)
+				// When its pipeline to the old address breaks, raft reads that address without its lock for a log line.
+				// It sends every few milliseconds, so let it find out first.
+				select {
+				case <-time.After(moveAfter):
+				case <-ctx.Done():
+				}
 				return in.addNonvoter(ctx, m)
 			}
 			if o.ID == m.ID {

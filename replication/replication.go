@@ -38,7 +38,8 @@ type Config struct {
 	// is closed whose other end says it is, or should be, somebody else.
 	PeerName func(net.Conn) (string, error)
 	// Admit decides on the leader whether a controller that is no member yet may join by itself (see Peers). It
-	// returns nil or the reason why not. Without it nobody may; Join and coming back with an empty store work anyhow.
+	// returns nil or the reason why not, and does not block. Without it nobody may; Join and coming back with an empty
+	// store work anyhow.
 	Admit func(Member) error
 
 	Bootstrap bool     // with an empty store, begin a new log with this member alone

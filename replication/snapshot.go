@@ -56,8 +56,8 @@ func (h *snapshotHead) fits(m *raft.SnapshotMeta) error {
 type snapshots struct {
 	raft.SnapshotStore
 	log      raft.LogStore // the one raft uses, with its cache
-	closing  atomic.Bool // the instance stops: what is being written may be given up
-	conflict atomic.Bool // a snapshot was installed that contradicts the log
+	closing  atomic.Bool   // the instance stops: what is being written may be given up
+	conflict atomic.Bool   // a snapshot was installed that contradicts the log
 }
 
 // Create begins a snapshot, either of our own state or of one that the leader sends.

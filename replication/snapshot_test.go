@@ -69,7 +69,7 @@ func TestWritesGoOnWhileASnapshotIsWritten(t *testing.T) {
 		c := newCluster(t)
 		cfg := c.config("c1")
 		cfg.Listener = c.net.listen(cfg.Addr)
-		slow := &slowSnapshots{begun: make(chan struct{}), go_: make(chan struct{})}
+		slow := &slowSnapshots{begun: make(chan struct{}), release: make(chan struct{})}
 		n, err := New(cfg, slow)
 		if err != nil {
 			t.Fatal(err)
@@ -85,7 +85,7 @@ func TestWritesGoOnWhileASnapshotIsWritten(t *testing.T) {
 		for i := range 10 {
 			c.propose(fmt.Sprint("b", i))
 		}
-		close(slow.go_)
+		close(slow.release)
 		if err := <-stored; err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestWritesGoOnWhileASnapshotIsWritten(t *testing.T) {
 
 type slowSnapshots struct {
 	ledger
-	begun, go_ chan struct{}
+	begun, release chan struct{}
 }
 
 func (s *slowSnapshots) Snapshot() io.WriterTo { return slowState{s, s.ledger.Snapshot()} }
@@ -106,7 +106,7 @@ type slowState struct {
 
 func (s slowState) WriteTo(w io.Writer) (int64, error) {
 	close(s.s.begun)
-	<-s.s.go_
+	<-s.s.release
 	return s.inner.WriteTo(w)
 }
 
@@ -171,7 +171,9 @@ func TestRestartInPlaceKeepsTheState(t *testing.T) {
 		}
 		c.propose("b")
 		before := n.machine.all()
-		n.current.Load().restart("this test")
+		old := n.current.Load()
+		old.restart("this test")
+		c.await("another instance runs", func() bool { in := n.current.Load(); return in != nil && in != old })
 		c.propose("c")
 		if got := c.agree(); !slices.Equal(got, append(before, "c")) || n.machine.restores != 0 {
 			t.Errorf("after a restart in place: %q, %d restores", got, n.machine.restores)

@@ -48,6 +48,9 @@ func (n *Node) supervise(ctx context.Context, in *instance) (reason string, err 
 
 // handOver gives leadership to another member before this one goes, so that nobody waits for an election.
 func (n *Node) handOver(in *instance) {
+	if len(n.fatal) > 0 {
+		return // raft may not be there to answer
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Heartbeat)
 	defer cancel()
 	n.refresh(in)
