@@ -191,7 +191,7 @@ func (sit *situation) event() boot.Event {
 
 // record passes an event on, unless the same was told of the machine a moment ago: firmware asks several times.
 func (s *Server) record(e boot.Event) {
-	e.Time, e.Relay = time.Now(), s.cfg.Relay
+	e.Time, e.Relay = time.Now().UTC(), s.cfg.Relay
 	t := telling{e.Firmware, e.Address, e.Error, e.Time}
 	if last, ok := s.told.get(e.Hardware); ok && last.same(t) && e.Time.Sub(last.at) < tellEvery {
 		return

@@ -64,20 +64,33 @@ func (y *yard) ip(args string) {
 	}
 }
 
-// do runs f on a thread in the relay's namespace, and waits for it.
+// do runs f on a thread in the relay's namespace, and waits for it. The thread goes home afterwards: were it the
+// process's first one, which never ends, the namespace would live as long.
 func (y *yard) do(f func() error) error {
 	done := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		ns, err := os.Open("/var/run/netns/" + y.server)
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		}
-		if err == nil {
+		runtime.LockOSThread() // unlocked only at home; else the thread ends with the goroutine
+		done <- func() error {
+			home, err := os.Open("/proc/thread-self/ns/net")
+			if err != nil {
+				return err
+			}
+			defer home.Close()
+			away, err := os.Open("/run/netns/" + y.server)
+			if err != nil {
+				return err
+			}
+			defer away.Close()
+			if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
+				return err
+			}
 			err = f()
-		}
-		done <- err
+			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+				return errors.Join(err, back)
+			}
+			runtime.UnlockOSThread()
+			return err
+		}()
 	}()
 	return <-done
 }

@@ -120,13 +120,16 @@ func isRelay(plan *boot.Plan, server netip.Addr) bool {
 
 // stranger tells of a server that is no relay and gives addresses in a network where only relays should.
 func (s *Server) stranger(n *catalog.Network, hw catalog.HardwareAddr, server netip.Addr) {
+	if n.DHCP != catalog.DHCPAuthoritative {
+		return
+	}
 	s.counters.strangers.Add(1)
-	if n.DHCP != catalog.DHCPAuthoritative || !s.strangers.see(time.Now(), server, n.Name) {
+	if !s.strangers.see(time.Now(), server, n.Name) {
 		return
 	}
 	text := fmt.Sprintf("DHCP server %s, which is no relay of this cluster, answers in network %s", server, n.Name)
 	s.cfg.Log.Warn("strange DHCP server", "relay", s.cfg.Relay, "hardware", hw, "err", text)
-	s.cfg.Recorder.Record(boot.Event{Time: time.Now(), Hardware: hw, Stage: boot.StageDHCP, Relay: s.cfg.Relay, Error: text})
+	s.cfg.Recorder.Record(boot.Event{Time: time.Now().UTC(), Hardware: hw, Stage: boot.StageDHCP, Relay: s.cfg.Relay, Error: text})
 }
 
 // strangers are the servers that do not belong here.

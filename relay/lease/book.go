@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -128,9 +129,14 @@ func (b *Book) change(network catalog.NetworkName, f func(time.Time, *pool)) {
 func (b *Book) Problems() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := time.Now()
 	var lines []string
 	for name, p := range b.pools {
-		if time.Now().Before(p.fullUntil) {
+		if now.Before(p.usableFrom) && p.rng.First.IsValid() {
+			lines = append(lines, fmt.Sprintf("unknown machines in network %s get no address from this relay before %s: others may have leased them",
+				name, p.usableFrom.UTC().Format(time.TimeOnly)))
+		}
+		if now.Before(p.fullUntil) {
 			lines = append(lines, "the pool of network "+string(name)+" is used up: unknown machines get no address")
 		}
 	}

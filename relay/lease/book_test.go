@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -209,6 +210,28 @@ func TestOnlyTheFirstRelayGivesAtOnce(t *testing.T) {
 	})
 }
 
+func TestALonelyRelayThatStartsLateGivesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := newCluster(t, time.Now(), "100-163", "r1")
+		time.Sleep(24 * time.Hour)
+		take(t, k.book("r1", ""), hwaddr(1))
+	})
+}
+
+func TestARelayThatWaitsSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newCluster(t, time.Now(), "100-163", "r1", "r2").book("r2", "")
+		b.Offer("rack", hwaddr(1), netip.Addr{})
+		if lines := b.Problems(); len(lines) != 1 || !strings.Contains(lines[0], "before 00:05:30") {
+			t.Errorf("problems %q, want until when it waits", lines)
+		}
+		time.Sleep(hold)
+		if lines := b.Problems(); len(lines) != 0 {
+			t.Errorf("problems %q afterwards", lines)
+		}
+	})
+}
+
 func TestARestartForgetsNoLease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "leases.json")
@@ -290,6 +313,34 @@ func TestARenewalOutlivesAKill(t *testing.T) {
 		time.Sleep(Lease - time.Second)
 		if _, err := b.Offer("rack", hwaddr(2), netip.Addr{}); !errors.Is(err, fault.Full) {
 			t.Errorf("the address went to another while its lease lasts: %v", err)
+		}
+	})
+}
+
+// A relay that lived for a few seconds only may have been noticed by nobody: that life does not count.
+func TestALifeThatNobodyNoticedDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "leases.json")
+		k := newCluster(t, time.Now(), "100-163", "r1", "r2")
+		live := func(d time.Duration) error {
+			b := k.book("r1", path)
+			_, err := b.Offer("rack", hwaddr(1), netip.Addr{})
+			time.Sleep(d)
+			if err := b.write(); err != nil {
+				t.Fatal(err)
+			}
+			return err
+		}
+		if err := live(Grace); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(Lease - time.Minute)
+		if err := live(time.Second); err != nil {
+			t.Errorf("back in time: %v", err)
+		}
+		time.Sleep(Lease - time.Minute)
+		if err := live(time.Second); !errors.Is(err, fault.Unavailable) {
+			t.Errorf("away for nearly twice as long but for a second: %v, want unavailable", err)
 		}
 	})
 }

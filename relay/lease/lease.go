@@ -12,8 +12,9 @@
 // it is granted, so a restart forgets no lease. An address that some node declares, and one that the network's own
 // machinery has, is never given, whatever the pool says.
 //
-// The one case in which two relays can grant one address: they serve one network, both live, and have not heard of
-// one another for longer than Lease+Grace. Even then each uses up the addresses first that are its own whoever lives.
+// Two relays can grant one address only where one cannot know of the other: they serve one network, both live, and have
+// not heard of one another for longer than Lease+Grace (even then each uses up first what is its own whoever lives); or a
+// network's only relay was removed and another joined in its place before its last leases ended.
 //
 // The steps (pool.go) are pure: they take the time and what is known of the mesh as values. Book runs them.
 package lease

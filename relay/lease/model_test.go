@@ -216,15 +216,15 @@ func (s *site) confirm(name catalog.RelayName, p *pool, hw catalog.HardwareAddr,
 // No two machines hold one address, whatever relays come, go and restart, as long as each notices within Grace.
 func TestNoTwoMachinesHoldOneAddress(t *testing.T) {
 	granted, moved := 0, 0
-	for seed := range uint64(24) {
+	for seed := range uint64(12) {
 		s := newSite(t, seed, 1+int(seed%4))
-		for range 2500 {
+		for range 2000 {
 			s.tick(time.Duration(1+s.dice.IntN(8000)) * time.Millisecond)
 			s.step()
 		}
 		granted, moved = granted+s.stats.granted, moved+s.stats.moved
 	}
-	if granted < 10000 || moved < 500 {
+	if granted < 4000 || moved < 300 {
 		t.Errorf("%d leases, of which %d moved to another relay: the model proves little", granted, moved)
 	}
 	t.Logf("%d leases, %d moved to another relay", granted, moved)

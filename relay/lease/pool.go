@@ -88,6 +88,8 @@ func (p *pool) begin(now time.Time, peers []peer, last past) {
 		// The others hold us for alive for hold after they last saw us so, and left our share alone since then. But
 		// what we were waiting for then, we have to wait for still.
 		p.usableFrom = earlier(last.usableFrom, now.Add(hold))
+	case last.first && len(p.present) == 0:
+		// There is nobody else. (One who was removed a moment ago could still have leases; see the package comment.)
 	case last.first && now.Sub(self.joined) < Lease && !slices.ContainsFunc(peers, func(q peer) bool { return q.joined.Before(self.joined) }):
 		// We are the first relay that ever served here, and have not been away for as long as it takes to inherit
 		// from us: nobody can have leased anything.

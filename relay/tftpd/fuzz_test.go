@@ -43,7 +43,7 @@ func FuzzName(f *testing.F) {
 		if (err == nil) != (asked == "undionly.kpxe") || (out.n > 0) != (err == nil) {
 			t.Errorf("%q: %d bytes, %v", name, out.n, err)
 		}
-		if err == nil && strings.Trim(name, "/\x00\xff") != "undionly.kpxe" {
+		if err == nil && (!strings.Contains(name, "undionly.kpxe") || strings.Contains(name, "..")) {
 			t.Errorf("%q was taken for undionly.kpxe", name)
 		}
 	})

@@ -179,7 +179,10 @@ func (s *Server) read(ctx context.Context, name string, out io.ReaderFrom) (err 
 // clean is the name without what firmware puts around it. It asks for what DHCP told it; some put a slash before that, and
 // some have a NUL or 0xff after it.
 func clean(name string) string {
-	return strings.TrimLeft(strings.TrimRight(name, "\x00\xff"), "/")
+	for name != "" && (name[len(name)-1] == 0 || name[len(name)-1] == 0xff) {
+		name = name[:len(name)-1]
+	}
+	return strings.TrimLeft(name, "/")
 }
 
 // program is a boot program on its way; it ends with the server.
