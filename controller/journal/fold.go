@@ -57,6 +57,8 @@ func (m *machine) find(e boot.Event) *api.Boot {
 	}
 	newest := m.boots[0]
 	switch {
+	case e.Stage == boot.StageKernel && newest.Stage == boot.StageScript && e.Time.Sub(newest.Last).Abs() < early:
+		return newest // from a relay other than the one whose script the machine follows: it knows no boot ID
 	case newest.Boot != "":
 		return nil
 	case e.Boot == "" && e.Stage == boot.StageDHCP && newest.Stage.Index() > boot.StageDHCP.Index() && e.Firmware != boot.FirmwareIPXE:

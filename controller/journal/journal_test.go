@@ -87,6 +87,17 @@ func TestAResetBeforeTheScriptBeginsAnotherBoot(t *testing.T) {
 	}
 }
 
+func TestTheKernelMayComeFromAnotherRelayThanTheScript(t *testing.T) {
+	j := open(t, "")
+	kernel := event(3, boot.StageKernel, "")
+	kernel.Relay = "r2"
+	j.Record([]boot.Event{event(0, boot.StageDHCP, ""), event(1, boot.StageScript, "b1"), kernel, event(9, boot.StageStageOne, "b1")})
+	boots := j.Boot("n1")
+	if len(boots) != 1 || len(boots[0].Events) != 4 || boots[0].Relay != "r1" || len(boots[0].Relays) != 2 {
+		t.Errorf("boots %+v", boots)
+	}
+}
+
 func TestAFailureStandsUntilTheBootGetsFurther(t *testing.T) {
 	j := open(t, "")
 	failed := event(5, boot.StageFailed, "b1")
