@@ -31,7 +31,7 @@ func (x AddToken) apply(c *Catalog, e *Entry) error {
 	case !t.Expires.After(e.At):
 		return fault.New(fault.Invalid, "the token would have expired already")
 	case t.Role == TokenRelay && len(t.Networks) == 0:
-		return fault.New(fault.Invalid, "a relay token names no network").WithFix("say which networks the relay serves: --network NAME")
+		return fault.New(fault.Invalid, "a relay token names no network").WithFix("say which networks the relay serves: --networks NAME")
 	}
 	if _, ok := c.Token(t.ID); ok {
 		return fault.New(fault.Conflict, "token %s exists already", t.ID)
