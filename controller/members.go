@@ -102,6 +102,9 @@ func (o ordered) readPoint(ctx context.Context) (uint64, error) {
 
 func (o ordered) ask(ctx context.Context, leader string) (uint64, error) {
 	a, err := o.peers.DoAt(ctx, leader, api.Request{Method: http.MethodGet, Path: api.PathReadPoint})
+	if errors.Is(err, fault.Denied) { // to this controller, not to whom it asks for
+		return 0, fault.Wrap(fault.Unavailable, err, "this controller was removed from the cluster").WithFix("use another controller, and stop this one")
+	}
 	if err != nil {
 		return 0, err
 	}

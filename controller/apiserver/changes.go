@@ -134,7 +134,8 @@ func (s *Server) forward(ctx context.Context, p state.Proposal) (catalog.Revisio
 		return 0, fault.Wrap(fault.Internal, err, "encoding the change")
 	}
 	var out api.ChangeResult
-	return out.Revision, s.askLeader(ctx, http.MethodPost, api.PathChanges, p.By, body, &out)
+	err = s.askLeader(ctx, http.MethodPost, api.PathChanges, p.By, body, &out)
+	return out.Revision, err
 }
 
 // askLeader sends a request to the leader in somebody's name and reads the answer into out, which may be nil.
@@ -153,6 +154,9 @@ func (s *Server) askLeader(ctx context.Context, method, path, by string, body []
 		Header: http.Header{"Content-Type": {"application/json"}, api.HeaderBy: {by}},
 		Body:   func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
 	})
+	if errors.Is(err, fault.Denied) && s.expelled(ctx, st.Leader.Addr) {
+		return fault.New(fault.Unavailable, "controller %s was removed from the cluster", s.cfg.Name).WithFix("use another controller, and stop this one")
+	}
 	if err != nil {
 		return err
 	}
@@ -164,6 +168,16 @@ func (s *Server) askLeader(ctx context.Context, method, path, by string, body []
 		return fault.Wrap(fault.Unknown, err, "the answer of the leader broke off; the request was probably carried out")
 	}
 	return nil
+}
+
+// expelled tells whether the leader does not take this controller for a member any more. What it denies then, it denies
+// to this controller and not to whom the request comes from, who may well ask another one.
+func (s *Server) expelled(ctx context.Context, leader string) bool {
+	a, err := s.cfg.Peers.DoAt(ctx, leader, api.Request{Method: http.MethodGet, Path: api.PathReadPoint})
+	if err == nil {
+		a.Body.Close()
+	}
+	return errors.Is(err, fault.Denied)
 }
 
 // getReadPoint tells another controller up to where it must be to answer a linearizable read.
