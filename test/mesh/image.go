@@ -1,0 +1,123 @@
+package mesh
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// Publish imports an image through the API, as the CLI does: a kernel that nobody can run, and files that do not
+// compress, so that it has a handful of chunks. Another seed gives other files.
+func (m *Mesh) Publish(name string, seed uint64) catalog.ImageVersion {
+	m.t.Helper()
+	size := m.size.Image
+	if size == 0 {
+		size = ImageBytes
+	}
+	body := imageTar(size, seed)
+	v, err := m.publish(name, body)
+	for ; err != nil && again(err); v, err = m.publish(name, body) {
+		time.Sleep(time.Second)
+	}
+	if err != nil {
+		m.t.Fatalf("publishing %s: %v", name, err)
+	}
+	return v
+}
+
+func (m *Mesh) publish(name string, body []byte) (catalog.ImageVersion, error) {
+	a, err := m.Client.Do(m.Ctx(), api.Request{
+		Method: http.MethodPost, Path: strings.Replace(api.PathImage, "{name}", name, 1) + "?source=test", Size: int64(len(body)),
+		Body: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }, Once: true,
+	})
+	if err != nil {
+		return catalog.ImageVersion{}, err
+	}
+	defer a.Body.Close()
+	for d := json.NewDecoder(a.Body); ; {
+		var p api.ImportProgress
+		if err := d.Decode(&p); err != nil {
+			return catalog.ImageVersion{}, fault.Wrap(fault.Unknown, err, "the answer ended early")
+		}
+		switch {
+		case p.Error != nil:
+			return catalog.ImageVersion{}, &fault.Error{Kind: p.Error.Kind, Message: p.Error.Detail}
+		case p.Version != nil:
+			return *p.Version, nil
+		}
+	}
+}
+
+// again tells whether a request may simply be repeated.
+func again(err error) bool {
+	return errors.Is(err, fault.Unavailable) || errors.Is(err, fault.NotLeader) || errors.Is(err, fault.Unknown) || errors.Is(err, fault.Timeout)
+}
+
+// kernelVersion is that of the images' kernel.
+const kernelVersion = "6.1.0-test"
+
+// imageTar is a root file system of about so many bytes.
+func imageTar(size int, seed uint64) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	put := func(name string, body []byte) {
+		h := &tar.Header{Name: name, Mode: 0o755, Size: int64(len(body)), Typeflag: tar.TypeReg}
+		if strings.HasSuffix(name, "/") {
+			h.Typeflag = tar.TypeDir
+		}
+		// Writing to memory fails only where the header is wrong, and then the import says so.
+		_ = w.WriteHeader(h)
+		_, _ = w.Write(body)
+	}
+	dice := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), 0x77})
+	noise := func(n int) []byte {
+		p := make([]byte, n)
+		_, _ = dice.Read(p)
+		return p
+	}
+	kernel := noise(64 << 10)
+	copy(kernel[0x202:], "HdrS") // the boot protocol of x86 begins so
+	for _, dir := range []string{"boot/", "etc/", "sbin/", "usr/", "usr/lib/"} {
+		put(dir, nil)
+	}
+	put("boot/vmlinuz-"+kernelVersion, kernel)
+	put("etc/os-release", []byte("ID=test\n"))
+	put("sbin/init", []byte("#!/bin/sh\n"))
+	const part = 300 << 10
+	for i := range max(1, size/part) {
+		put(fmt.Sprintf("usr/lib/part%03d", i), noise(part))
+	}
+	_ = w.Close()
+	return b.Bytes()
+}
+
+// Chunks are all chunks that an image needs, its manifest among them.
+func (m *Mesh) Chunks(v catalog.ImageVersion) []chunk.Ref {
+	m.t.Helper()
+	body, err := m.Client.Chunk(m.Ctx(), v.Manifest)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer body.Close()
+	b, err := io.ReadAll(body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	manifest, err := chunk.Open(b, m.Controllers[0].Catalog().Cluster.SigningKeys())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return append(manifest.Refs(), v.Manifest)
+}
