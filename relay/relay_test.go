@@ -95,7 +95,7 @@ func TestRelayJoinsAndBootsANode(t *testing.T) {
 
 		// The agent.
 		s, a := n1.claim(api.SessionRequest{Ticket: ticket, Claim: "mine"}, "")
-		if a.status != 200 || s.Node != "n1" || len(s.Relays) != 1 || s.Relays[0] != "10.1.0.1:4481" {
+		if a.status != 200 || s.Node != "n1" || len(s.Relays) != 1 || s.Relays[0] != "10.1.0.1:4481" || len(s.Plain) != 1 || s.Plain[0] != "10.1.0.1:4480" {
 			t.Fatalf("session %+v: %d %s", s, a.status, a.body)
 		}
 		if _, again := n1.claim(api.SessionRequest{Ticket: ticket, Claim: "mine"}, ""); again.status != 200 {
@@ -335,10 +335,12 @@ func TestDamagedChunksNeverReachAReader(t *testing.T) {
 		if a := n.get("http://10.1.0.1:4480/file/" + id.String()); !bytes.Equal(a.body, whole) {
 			t.Errorf("the image has the sum %s, want %s (%d, %v)", sum(a.body), sum(whole), a.status, a.err)
 		}
-		for _, scheme := range []string{"http://10.1.0.1:4480", "https://10.1.0.1:4481"} {
+		verifies := http.Header{api.HeaderVerifies: {"yes"}}
+		for i, header := range []http.Header{nil, verifies, verifies} {
+			scheme := []string{"http://10.1.0.1:4480", "http://10.1.0.1:4480", "https://10.1.0.1:4481"}[i]
 			for _, ref := range m.Refs() {
 				flip(t, dir, ref.ID)
-				if a := n.get(scheme + "/chunk/" + ref.ID.String()); !bytes.Equal(a.body, w.body(ref.ID)) {
+				if a := n.do("GET", scheme+"/chunk/"+ref.ID.String(), header, nil); !bytes.Equal(a.body, w.body(ref.ID)) {
 					t.Errorf("chunk %s has the sum %s (%d, %v)", ref.ID.Short(), sum(a.body), a.status, a.err)
 				}
 			}

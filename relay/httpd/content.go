@@ -49,8 +49,9 @@ func (s *Server) turn(ctx context.Context, wait time.Duration) (func(), error) {
 	return nil, fault.New(fault.Unavailable, "relay %s sends to %d readers already", s.cfg.Name, maxTransfers)
 }
 
-// firmwareChunk serves a chunk to firmware, which verifies nothing: it is verified here, now.
-func (s *Server) firmwareChunk(w http.ResponseWriter, r *http.Request) error {
+// plainChunk serves a chunk to firmware, which verifies nothing: it is verified here, now. An agent comes here too, for
+// it needs no secrecy, and says that it verifies.
+func (s *Server) plainChunk(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get(api.HeaderVerifies) != "" {
 		return s.nodeChunk(w, r)
 	}

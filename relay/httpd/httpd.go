@@ -2,8 +2,9 @@
 // agents and other relays.
 //
 // Plain HTTP serves only what anybody may have: scripts, kernels, stage ones, images, boot programs; and for a
-// one-stage boot, against its ticket, the node's overlays. Everything else is on the HTTPS listener: sessions,
-// overlays and events for nodes that hold a ticket or a session, chunks for relays that show a certificate.
+// one-stage boot, against its ticket, the node's overlays. Agents fetch images there too, and verify them. Everything
+// else is on the HTTPS listener: sessions, overlays and events for nodes that hold a ticket or a session, chunks for
+// relays that show a certificate.
 package httpd
 
 import (
@@ -122,7 +123,7 @@ func (s *Server) plain() http.Handler {
 	m := http.NewServeMux()
 	s.route(m, "GET", api.PathScript, s.script)
 	s.route(m, "GET", api.PathBootOverlay, s.bootOverlay)
-	s.route(m, "GET", api.PathNodeChunk, s.firmwareChunk)
+	s.route(m, "GET", api.PathNodeChunk, s.plainChunk)
 	s.route(m, "GET", api.PathFile, s.file)
 	s.route(m, "GET", api.PathLoader, s.loader)
 	s.route(m, "GET", "/healthz", func(w http.ResponseWriter, _ *http.Request) error {
