@@ -137,6 +137,9 @@ func (s source) bubbles(call *ast.CallExpr, makers map[string]bool) bool {
 		if name, ok := s.member(f, "testing/synctest"); ok {
 			return name == "Test"
 		}
+		if name, ok := s.member(f, "github.com/wulfmesh/wulfmesh/test/mesh"); ok {
+			return name == "Run" // a whole mesh in a bubble
+		}
 		return makers[f.Sel.Name]
 	}
 	return false
