@@ -78,6 +78,9 @@ func New(cfg Config) (*Controller, error) {
 	if err := os.Chmod(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
+	if err := s.checkLog(cfg.Dir); err != nil {
+		return nil, err
+	}
 	if c.secrets, err = loadSecrets(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -183,7 +186,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	core, base := errgroup.WithContext(base)
-	for _, run := range []func(context.Context) error{c.front.run, c.node.Run, c.chunks.Run, c.journal.Run, c.lead, c.renew} {
+	for _, run := range []func(context.Context) error{c.front.run, c.node.Run, c.chunks.Run, c.journal.Run, c.lead, c.renew, c.remember} {
 		core.Go(func() error { return run(base) })
 	}
 	serveCtx, stopServing := context.WithCancel(ctx)

@@ -3,10 +3,13 @@ package controller_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/wulfmesh/wulfmesh/controller"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -142,9 +145,47 @@ func TestAControllerOfOneStartsFromAnEmptyDirectory(t *testing.T) {
 		c.ctls = append(c.ctls, m)
 		c.start(m) // no Init
 		c.eventually("a leader", func() bool { return m.Status().State == "leader" && m.Catalog().Cluster.Name != "" })
-		if s := m.Settings(); !s.Found || s.Advertise != m.addr() && s.Advertise == "" {
+		if s := m.Settings(); s.Advertise == "" || s.Name == "" {
 			t.Errorf("settings %+v", s)
 		}
+	})
+}
+
+func TestTheFounderDoesNotBeginAnotherClusterWhenItLosesItsLog(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, c *cluster) {
+		c.change(addNode("n1"))
+		founder := c.ctls[0]
+		time.Sleep(5 * time.Second)
+		c.end(founder)
+		if err := os.RemoveAll(filepath.Join(founder.dir, "log")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		c.start(founder)
+		c.eventually("the founder to have its log again", func() bool {
+			_, ok := founder.Catalog().Node("n1")
+			return ok && founder.Status().State == "follower"
+		})
+		if got, want := founder.Catalog().Hash, c.leader().Catalog().Hash; got != want {
+			t.Errorf("state hash %s, want %s", got, want)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.stop()
+		m := c.found()
+		time.Sleep(5 * time.Second)
+		c.end(m)
+		if err := os.RemoveAll(filepath.Join(m.dir, "log")); err != nil {
+			t.Fatal(err)
+		}
+		l, err := m.host.Listen(":4400")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		_, err = controller.New(controller.Config{Dir: m.dir, Listener: l, Dial: m.host.Dial, Log: testLog(m.name)})
+		is(t, "starting the only controller without its log", err, fault.Corrupt)
 	})
 }
 

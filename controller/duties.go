@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"path/filepath"
+	"reflect"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/controller/state"
@@ -22,6 +23,8 @@ const (
 	dutyTime  = time.Minute      // for one attempt at a duty
 	dutyPause = 5 * time.Second  // before the next
 	certEvery = 10 * time.Minute // how often the own certificate is looked at
+
+	rememberPause = time.Second // between two looks at who the controllers are
 )
 
 // lead does what is the leader's duty, each time that this controller becomes it: the cluster is begun if it has
@@ -128,6 +131,40 @@ func pristine(c *catalog.Catalog) bool {
 func (c *Controller) propose(ctx context.Context, request string, change catalog.Change) error {
 	_, err := c.state.Propose(ctx, state.Proposal{Change: change, By: system, Request: request, At: time.Now()})
 	return err
+}
+
+// remember keeps the settings on disk true: a cluster that has begun must not be begun again, by nobody, should the
+// log be lost; and then the others must be known, who have it.
+func (c *Controller) remember(ctx context.Context) error {
+	kept := c.settings
+	for {
+		now, over := c.state.Watch()
+		next := c.settings
+		next.Endpoints = nil
+		for ctl := range now.Controllers() {
+			if ctl.Name != next.Name {
+				next.Endpoints = append(next.Endpoints, ctl.API)
+			}
+		}
+		next.Found = false
+		if now.Cluster.Name != "" && !reflect.DeepEqual(next, kept) {
+			if err := next.save(c.cfg.Dir); err != nil {
+				c.cfg.Log.Warn("cannot write down who the other controllers are", "err", err)
+			} else {
+				kept = next
+			}
+		}
+		select {
+		case <-over:
+		case <-ctx.Done():
+			return nil
+		}
+		select { // changes may come by the thousand
+		case <-time.After(rememberPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // renew replaces this controller's certificate long before its end. It holds the authority itself and asks nobody.

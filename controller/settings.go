@@ -25,8 +25,8 @@ type Settings struct {
 	Name      catalog.ControllerName `json:"name"`
 	Listen    string                 `json:"listen"`              // host:port to listen on
 	Advertise string                 `json:"advertise"`           // IP:port where the others reach it
-	Found     bool                   `json:"found,omitempty"`     // it began the cluster
-	Endpoints []string               `json:"endpoints,omitempty"` // controllers that it joined through
+	Found     bool                   `json:"found,omitempty"`     // it begins the cluster, and has not yet
+	Endpoints []string               `json:"endpoints,omitempty"` // the other controllers, as last known: whom to ask for a log that is lost
 }
 
 // Where things are in the data directory.
@@ -56,6 +56,20 @@ func LoadSettings(dir string) (Settings, error) {
 		return s, fault.Wrap(fault.Corrupt, err, "%s cannot be read", path).WithFix("put back a backup of it")
 	}
 	return s, nil
+}
+
+// checkLog refuses to begin with an empty log where there was one. If this was the only controller, all is lost that
+// is not in a backup, and the operator must know; if it was not, the others are asked.
+func (s Settings) checkLog(dir string) error {
+	entries, err := os.ReadDir(filepath.Join(dir, logDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 || s.Found || len(s.Endpoints) > 0 {
+		return nil
+	}
+	return fault.New(fault.Corrupt, "the log in %s is gone, and no other controller is known", filepath.Join(dir, logDir)).
+		WithFix("put back a backup of it; to begin a new cluster with nothing, remove %s", dir)
 }
 
 func (s Settings) save(dir string) error {

@@ -206,8 +206,6 @@ func (b *bench) send(cs *tls.ConnectionState, method, path, query string, body [
 	return w
 }
 
-var farFuture = time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
-
 func addNode(name catalog.NodeName) catalog.Change {
 	return catalog.AddNodes{Nodes: []catalog.Node{{Name: name}}}
 }
