@@ -53,7 +53,32 @@ func (b *booting) begin(addr netip.Addr, p *boot.Plan, id string) {
 	}
 }
 
-// fetched notes that something was sent as a whole, and returns the event if all of it has been by now.
+// fetched notes that something was sent as a whole, and returns the event if all that a boot waits for has been by now.
+//
+// A machine whose script came from another relay is known here by its declared address alone. Its event names no boot;
+// the journal puts it where it belongs.
+func (s *Server) fetched(addr netip.Addr, id chunk.ID, size int64) (boot.Event, bool) {
+	if !s.booting.knows(addr) {
+		n, ok := s.cfg.Feed.Catalog().NodeByAddress(addr)
+		if !ok {
+			return boot.Event{}, false
+		}
+		p, err := s.planOf(n.Name)
+		if err != nil || p.Problem != nil || id != p.Kernel.Kernel.ID && id != p.Kernel.StageOne.ID {
+			return boot.Event{}, false
+		}
+		s.booting.begin(addr, &p, "")
+	}
+	return s.booting.fetched(addr, id, size)
+}
+
+func (b *booting) knows(addr netip.Addr) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, ok := b.byAddr[addr]
+	return ok && time.Since(n.at) < bootingTime
+}
+
 func (b *booting) fetched(addr netip.Addr, id chunk.ID, size int64) (boot.Event, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

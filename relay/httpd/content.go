@@ -84,8 +84,9 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, 
 		return err
 	}
 	defer f.Close()
-	if sent := serve(w, r, id, f); sent == ref.Size {
-		if e, whole := s.booting.fetched(remote(r), id, sent); whole {
+	// Only firmware fetches kernels; to look whose each of an image's segments is would cost more than to send it.
+	if sent := serve(w, r, id, f); sent == ref.Size && q.Strict {
+		if e, whole := s.fetched(remote(r), id, sent); whole {
 			s.cfg.Record(e)
 		}
 	}
@@ -199,7 +200,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if sent == size {
-		if e, whole := s.booting.fetched(remote(r), id, sent); whole {
+		if e, whole := s.fetched(remote(r), id, sent); whole {
 			s.cfg.Record(e)
 		}
 	}
