@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"archive/tar"
 	"bytes"
 	"crypto/x509"
 	"errors"
@@ -251,13 +252,7 @@ func TestAnImageIsImportedByOneAtATime(t *testing.T) {
 		t.Errorf("a second import: %v", err)
 	}
 	b.imports.end("rocky")
-	w := b.local(0, "POST", "/v1/images/rocky", []byte(strings.Repeat("no tar ", 300)))
-	var last api.ImportProgress
-	for line := range strings.Lines(w.Body.String()) {
-		if err := unmarshal([]byte(line), &last); err != nil {
-			t.Fatal(err)
-		}
-	}
+	last := b.upload("rocky", []byte(strings.Repeat("no tar ", 300)))
 	if last.Error == nil || last.Error.Kind != fault.Invalid || last.Version != nil {
 		t.Errorf("what is no tar: %+v", last)
 	}
@@ -269,6 +264,52 @@ func TestAnImageIsImportedByOneAtATime(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
+}
+
+func TestAFullDiskIsSaidAndNothingIsHalfDone(t *testing.T) {
+	b := newBench(t)
+	archive := rootFS()
+	b.store.full.Store(true)
+	last := b.upload("tiny", archive)
+	if last.Error == nil || last.Error.Kind != fault.Full || last.Error.Fix == "" || strings.Contains(last.Error.Detail, "\n") {
+		t.Errorf("on a full disk: %+v", last.Error)
+	}
+	if _, ok := b.cfg.State.Current().Image("tiny"); ok {
+		t.Error("the image is in the catalog")
+	}
+	if say := b.cfg.Chunks.Problems(); len(say) != 1 || !strings.Contains(say[0], "left") {
+		t.Errorf("problems %q", say)
+	}
+	b.store.full.Store(false)
+	if last = b.upload("tiny", archive); last.Version == nil || last.Result == nil {
+		t.Errorf("with room: %+v", last)
+	}
+}
+
+// rootFS is a tiny root file system in a tar.
+func rootFS() []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	kernel := make([]byte, 0x300)
+	copy(kernel[0x202:], "HdrS") // what tells an x86 kernel
+	for name, body := range map[string]string{"sbin/init": "#!/bin/sh", "boot/vmlinuz-6.1": string(kernel)} {
+		_ = w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Typeflag: tar.TypeReg, Size: int64(len(body))})
+		_, _ = w.Write([]byte(body))
+	}
+	_ = w.Close()
+	return b.Bytes()
+}
+
+// upload imports an image and returns the last line of the answer.
+func (b *bench) upload(name string, archive []byte) (last api.ImportProgress) {
+	b.t.Helper()
+	for line := range strings.Lines(b.local(0, "POST", "/v1/images/"+name, archive).Body.String()) {
+		last = api.ImportProgress{}
+		if err := unmarshal([]byte(line), &last); err != nil {
+			b.t.Fatal(err)
+		}
+	}
+	return last
 }
 
 func TestBootsAreWatchedUntilTheServerStops(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -66,8 +67,22 @@ type bench struct {
 	t     testing.TB
 	ca    *pki.CA
 	c1    *x509.Certificate // of the controller itself
-	store *chunkstore.Mem
+	store *disk
 	log   *solo
+}
+
+// disk is a store that can be nearly full.
+type disk struct {
+	*chunkstore.Mem
+	full atomic.Bool
+}
+
+// Free tells of a disk of 100 GiB.
+func (d *disk) Free() (bytes int64, percent float64, err error) {
+	if d.full.Load() {
+		return 1 << 30, 1, nil
+	}
+	return 50 << 30, 50, nil
 }
 
 func newBench(t testing.TB) *bench {
@@ -90,7 +105,7 @@ func newBench(t testing.TB) *bench {
 		},
 	})
 	t.Cleanup(peers.Close)
-	mem := chunkstore.NewMem()
+	mem := &disk{Mem: chunkstore.NewMem()}
 	keeper := chunks.New(chunks.Config{Self: "c1", Store: mem, Catalog: log.state, Peers: peers, Log: quiet,
 		Voters: func() []catalog.ControllerName { return []catalog.ControllerName{"c1"} }})
 	_, key, err := ed25519.GenerateKey(nil)
