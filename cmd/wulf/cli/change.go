@@ -24,10 +24,15 @@ func changeFlags(more ...cli.Flag) []cli.Flag {
 		toggle("yes", "do not ask", "y"),
 		toggle("dry-run", "check it and show what it would do, and do nothing"),
 		&cli.Uint64Flag{Name: "if-revision", Usage: "only if nothing has changed since revision `N`"},
-		toggle("wait", "wait until every living relay serves the change"),
-		duration("wait-timeout", time.Minute, "how long to wait, at most `TIME`"),
+		waitFlag(), waitTimeFlag(),
 		number("confirm-above", "ask before changing more than `N` nodes (WULF_CONFIRM_ABOVE; default "+strconv.Itoa(usualConfirm)+")"),
 	)
+}
+
+func waitFlag() cli.Flag { return toggle("wait", "wait until every living relay serves the change") }
+
+func waitTimeFlag() cli.Flag {
+	return duration("wait-timeout", time.Minute, "how long to wait, at most `TIME`")
 }
 
 // usualConfirm is how many nodes may be changed without being asked: a rack.

@@ -28,8 +28,7 @@ func (p *program) image() *cli.Command {
 			examples: []string{"wulf image import debian ./rootfs", "wulf image import rocky rocky.tar.zst --tag 9.4"},
 			flags: []cli.Flag{
 				texts("tag", "let tag `NAME`, besides latest, mean the new version"),
-				toggle("wait", "wait until every living relay knows of it"),
-				duration("wait-timeout", usualTimeout, "how long to wait, at most `TIME`"),
+				waitFlag(), waitTimeFlag(),
 			},
 			run: p.imageImport,
 		},

@@ -22,10 +22,6 @@ import (
 )
 
 func (p *program) overlay() *cli.Command {
-	put := func(more ...cli.Flag) []cli.Flag {
-		return append(more, toggle("wait", "wait until every living relay serves the change"),
-			duration("wait-timeout", usualTimeout, "how long to wait, at most `TIME`"))
-	}
 	return noun("overlay", "files and templates that make an image a node's own",
 		verb{
 			name: "list", aliases: []string{"ls"}, usage: "list overlays",
@@ -45,11 +41,11 @@ func (p *program) overlay() *cli.Command {
 			name: "import", usage: "make an overlay of a directory, or replace it", args: "OVERLAY DIR", least: 2, most: 2,
 			about:    "A file whose name ends in " + overlay.TemplateSuffix + " is a template, and loses that ending. Files are root's, whoever owns them here.",
 			examples: []string{"wulf overlay import site ./overlay"},
-			flags:    put(toggle("keep-owner", "let the files have the owners that they have here")), run: p.overlayImport,
+			flags:    []cli.Flag{toggle("keep-owner", "let the files have the owners that they have here"), waitFlag(), waitTimeFlag()}, run: p.overlayImport,
 		},
 		verb{
 			name: "edit", usage: "edit a file of an overlay with $EDITOR", args: "OVERLAY PATH", least: 2, most: 2,
-			examples: []string{"wulf overlay edit site etc/motd"}, flags: put(), run: p.overlayEdit,
+			examples: []string{"wulf overlay edit site etc/motd"}, flags: []cli.Flag{waitFlag(), waitTimeFlag()}, run: p.overlayEdit,
 		},
 		verb{
 			name: "delete", aliases: []string{"rm"}, usage: "delete overlays that nothing uses", args: "OVERLAY…", least: 1, most: unlimited,

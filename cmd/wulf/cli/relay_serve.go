@@ -140,8 +140,8 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 		}
 		return l, err
 	}
-	packets := func(port uint16) (net.PacketConn, error) {
-		l, err := listenUDP(c.Context, ":"+strconv.Itoa(int(port)))
+	packets := func(network string, port uint16) (net.PacketConn, error) {
+		l, err := listenUDP(c.Context, network, ":"+strconv.Itoa(int(port)))
 		if err == nil {
 			open = append(open, l)
 		}
@@ -160,11 +160,11 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 	if cfg.Gossip, err = stream(s.GossipPort); err != nil {
 		return nil, err
 	}
-	if cfg.GossipPackets, err = packets(s.GossipPort); err != nil {
+	if cfg.GossipPackets, err = packets("udp", s.GossipPort); err != nil {
 		return nil, err
 	}
 	if !c.Bool("no-tftp") {
-		if cfg.TFTP, err = packets(tftpPort); err != nil {
+		if cfg.TFTP, err = packets("udp4", tftpPort); err != nil {
 			return nil, err
 		}
 	}
@@ -197,9 +197,9 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// listenUDP is listenTCP for packets.
-func listenUDP(ctx context.Context, address string) (net.PacketConn, error) {
-	l, err := new(net.ListenConfig).ListenPacket(ctx, "udp", address)
+// listenUDP is listenTCP for packets. The network is udp, or udp4 for IPv4 only.
+func listenUDP(ctx context.Context, network, address string) (net.PacketConn, error) {
+	l, err := new(net.ListenConfig).ListenPacket(ctx, network, address)
 	if err != nil {
 		return nil, listenFault(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/cmd/wulf/cli"
 	"github.com/wulfmesh/wulfmesh/controller"
 	"github.com/wulfmesh/wulfmesh/controller/chunks"
+	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
 
@@ -43,6 +44,7 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		ContinueOnError:     true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup:               begin,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -50,6 +52,8 @@ func TestScripts(t *testing.T) {
 			"masked":  masked,
 			"kernel":  kernel,
 			"waitfor": waitFor,
+			"keep":    keep,
+			"expire":  expire,
 			"relay":   relay,
 			"reports": reports,
 			"events":  events,
@@ -57,38 +61,53 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// begin starts the script's controller: WULF_SOCKET is its socket, and $API its address.
+// begin starts the script's controller: WULF_SOCKET is its socket, $API its address and $DATA its data.
 func begin(env *testscript.Env) error {
+	c, err := startController(env.WorkDir)
+	if err != nil {
+		return err
+	}
+	env.Defer(c.stop)
+	env.Values[voicesKey{}] = voices{}
+	env.Vars = append(env.Vars, "WULF_SOCKET="+c.socket, "API="+c.address, "DATA="+c.dir, "TZ=UTC")
+	return nil
+}
+
+// running is a controller in this process.
+type running struct {
+	socket, address, dir string
+	stop                 func()
+}
+
+// startController starts the first controller of a new cluster, with its data and its socket under a directory.
+func startController(under string) (*running, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	dir, socket := filepath.Join(env.WorkDir, ".c1"), filepath.Join(env.WorkDir, "c1.sock")
-	local, err := net.Listen("unix", socket)
+	r := &running{socket: filepath.Join(under, "c1.sock"), address: l.Addr().String(), dir: filepath.Join(under, ".c1")}
+	local, err := net.Listen("unix", r.socket)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	address := l.Addr().String()
-	if _, err := controller.Init(dir, controller.Settings{Cluster: "lab", Name: "c1", Listen: address, Advertise: address}); err != nil {
-		return err
+	if _, err := controller.Init(r.dir, controller.Settings{Cluster: "lab", Name: "c1", Listen: r.address, Advertise: r.address}); err != nil {
+		return nil, err
 	}
 	c, err := controller.New(controller.Config{
-		Dir: dir, Listener: l, Local: local, Version: "v0.0.0-test", Log: slog.New(slog.DiscardHandler), Heartbeat: 50 * time.Millisecond,
+		Dir: r.dir, Listener: l, Local: local, Version: "v0.0.0-test", Log: slog.New(slog.DiscardHandler), Heartbeat: 50 * time.Millisecond,
 		Agents: func(string) ([]byte, error) { return []byte("agent"), nil }, Chunks: chunks.Config{Reserve: 1},
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	env.Defer(func() {
+	r.stop = func() {
 		cancel()
 		<-done
-	})
-	env.Values[voicesKey{}] = voices{}
-	env.Vars = append(env.Vars, "WULF_SOCKET="+socket, "API="+address, "DATA="+dir, "TZ=UTC")
-	return begun(c)
+	}
+	return r, begun(c)
 }
 
 // begun waits until the cluster has its default profile with its overlays: what every script starts from.
@@ -120,7 +139,10 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 		code = exit.ExitCode()
 	}
 	lines := strings.Split(strings.TrimSpace(ts.ReadFile("stderr")), "\n")
-	said := regexp.MustCompile(`revision \d+`).ReplaceAllString(lines[len(lines)-1], "revision MASK")
+	said := lines[len(lines)-1]
+	for pattern, with := range map[string]string{`revision \d+`: "revision N", `\d{4}-\d\d-\d\dT[0-9:]+Z`: "TIME"} {
+		said = regexp.MustCompile(pattern).ReplaceAllString(said, with)
+	}
 	if code != want || said != "error: "+args[1] {
 		ts.Fatalf("exit code %d, want %d\n got %s\nwant error: %s", code, want, said, args[1])
 	}
@@ -154,4 +176,22 @@ func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 		<-tick.C
 	}
 	ts.Fatalf("%s did not come", args[0])
+}
+
+// keep VAR: the last standard output becomes the value of a variable.
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile("stdout")))
+}
+
+// expire: waits until no join token is good any more.
+func expire(ts *testscript.TestScript, _ bool, _ []string) {
+	root := api.NewClient(api.ClientConfig{Endpoints: func() []string { return []string{api.UnixScheme + ts.Getenv("WULF_SOCKET")} }})
+	defer root.Close()
+	var tokens []catalog.Token
+	ts.Check(root.Get(context.Background(), api.PathTokens, &tokens))
+	for _, t := range tokens {
+		if t.Uses > 0 {
+			<-time.After(time.Until(t.Expires) + time.Millisecond)
+		}
+	}
 }

@@ -139,9 +139,10 @@ func ready(ctx context.Context, log *slog.Logger, what string) {
 	context.AfterFunc(ctx, func() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) })
 }
 
-// openController makes the controller that the flags describe. It serves when it runs.
-func (p *program) openController(c *cli.Context, log *slog.Logger, dir string) (*controller.Controller, error) {
-	s, err := controller.Open(dir, settingsOf(c))
+// openController makes the controller of a data directory, or of a new cluster as the flags describe it. It serves when
+// it runs.
+func (p *program) openController(c *cli.Context, log *slog.Logger, dir string, wanted controller.Settings) (*controller.Controller, error) {
+	s, err := controller.Open(dir, wanted)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +150,7 @@ func (p *program) openController(c *cli.Context, log *slog.Logger, dir string) (
 	if c.IsSet("listen") {
 		address = c.String("listen")
 	}
-	if name := c.String("name"); name != "" && name != string(s.Name) || c.IsSet("cluster") && c.String("cluster") != s.Cluster {
+	if wanted.Name != "" && wanted.Name != s.Name || wanted.Cluster != "" && wanted.Cluster != s.Cluster {
 		return nil, fault.New(fault.Conflict, "in %s is controller %s of cluster %s already", dir, s.Name, s.Cluster).WithFix("leave out --name and --cluster, or use another --data")
 	}
 	l, err := listenTCP(c.Context, address)
@@ -178,7 +179,7 @@ func (p *program) controllerRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctl, err := p.openController(c, log, c.String("data"))
+	ctl, err := p.openController(c, log, c.String("data"), settingsOf(c))
 	if err != nil {
 		return err
 	}

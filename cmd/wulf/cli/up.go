@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -34,9 +36,11 @@ func (p *program) up() *cli.Command {
 		text("gateway", "the `ADDRESS` of its router"),
 		text("cluster", "the `NAME` of the new cluster"),
 		text("listen", fmt.Sprintf("the controller listens at `ADDRESS:PORT` (default :%d)", api.PortController)),
-		&cli.StringFlag{Name: "data", Usage: "keep everything in `DIR`", Value: filepath.Dir(controllerData)})
-	for _, f := range placeFlags() { // of which --name and --advertise are both the controller's and the relay's
-		v.flags = append(v.flags, f)
+		dataFlag(filepath.Dir(controllerData)))
+	for _, f := range placeFlags() {
+		if f.Names()[0] != "advertise" { // both are reached at the first address
+			v.flags = append(v.flags, f)
+		}
 	}
 	v.flags = append(append(v.flags, serveFlags()...), logFlags()...)
 	return v.command()
@@ -47,21 +51,33 @@ func (p *program) upRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ctl, err := p.openController(c, log, filepath.Join(c.String("data"), filepath.Base(controllerData)))
+	settings, err := relaySettings(c)
+	if err != nil {
+		return err
+	}
+	wanted := settingsOf(c)
+	if len(settings.Addresses) > 0 {
+		_, port, err := net.SplitHostPort(cmp.Or(wanted.Listen, fmt.Sprintf(":%d", api.PortController)))
+		if err != nil {
+			return fault.New(fault.Invalid, "--listen %q is not an address to listen on", wanted.Listen).WithFix("write it as ADDRESS:PORT or :PORT")
+		}
+		wanted.Advertise = net.JoinHostPort(settings.Addresses[0].String(), port)
+	}
+	ctl, err := p.openController(c, log, filepath.Join(c.String("data"), filepath.Base(controllerData)), wanted)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(c.Context)
 	g.Go(func() error { return ctl.Run(ctx) })
-	g.Go(func() error { return p.upRelay(ctx, c, log, ctl.Settings().Advertise) })
+	g.Go(func() error { return p.upRelay(ctx, c, log, settings, ctl.Settings().Advertise) })
 	return ended(c.Context, g.Wait())
 }
 
 // upRelay lets the relay join if it has not yet, and runs it.
-func (p *program) upRelay(ctx context.Context, c *cli.Context, log *slog.Logger, endpoint string) error {
+func (p *program) upRelay(ctx context.Context, c *cli.Context, log *slog.Logger, settings relay.Settings, endpoint string) error {
 	dir := filepath.Join(c.String("data"), filepath.Base(relayData))
 	if _, err := relay.LoadSettings(dir); errors.Is(err, fault.NotFound) {
-		if err := p.upJoin(ctx, c, dir, endpoint); err != nil {
+		if err := p.upJoin(ctx, c, dir, settings, endpoint); err != nil {
 			return err
 		}
 	}
@@ -77,13 +93,9 @@ func (p *program) upRelay(ctx context.Context, c *cli.Context, log *slog.Logger,
 const upTime = time.Minute
 
 // upJoin declares the network, if there is none, and lets the relay join with a token made for it.
-func (p *program) upJoin(ctx context.Context, c *cli.Context, dir, endpoint string) error {
+func (p *program) upJoin(ctx context.Context, c *cli.Context, dir string, settings relay.Settings, endpoint string) error {
 	ctx, cancel := context.WithTimeout(ctx, upTime)
 	defer cancel()
-	settings, err := relaySettings(c)
-	if err != nil {
-		return err
-	}
 	socket := api.UnixScheme + p.socket(c)
 	root := api.NewClient(api.ClientConfig{Endpoints: func() []string { return []string{socket} }})
 	defer root.Close()
