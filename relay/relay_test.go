@@ -15,6 +15,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
 var (
@@ -434,6 +435,84 @@ func TestCertificateIsRenewedInTime(t *testing.T) {
 		time.Sleep(time.Minute)
 		if last := w.heard("r1").Time; time.Since(last) > time.Minute {
 			t.Errorf("the relay was last heard at %s", last)
+		}
+	})
+}
+
+// A loader fetches the overlays of a one-stage boot in plain, against the ticket, for one address.
+func TestOneStageBootGetsItsOverlaysOnce(t *testing.T) {
+	dir := t.TempDir()
+	inWorld(t, func(w *world) {
+		w.image("debian")
+		w.overlays()
+		hw := w.node(1, catalog.Settings{Method: new(catalog.MethodOneStage)})
+		w.join(1, dir)
+		w.run(1, dir)
+		time.Sleep(10 * time.Second)
+		n1 := w.machine(1)
+		script, ticket := n1.script(hw)
+		url := "http://10.1.0.1:4480/boot/" + string(hw) + "/overlay?ticket=" + ticket
+		if !strings.Contains(script, "/file/") || !strings.Contains(script, "/overlay?ticket=") {
+			t.Fatalf("script %s", script)
+		}
+		a := n1.get(url)
+		if a.status != 200 {
+			t.Fatalf("overlays: %d %s", a.status, a.body)
+		}
+		found := map[string]map[string]string{}
+		for r := segment.NewReader(bytes.NewReader(a.body)); ; {
+			e, err := r.Next()
+			if err == io.EOF {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, _ := io.ReadAll(r); e.Type == segment.File {
+				found[e.Path] = files(t, b)
+			}
+		}
+		for _, kind := range []string{"system", "runtime"} {
+			if got := found[api.OneStageOverlay+kind+".tar"]["etc/hostname"]; got != "n1\n" {
+				t.Errorf("the %s overlay has the host name %q", kind, got)
+			}
+		}
+		if a := n1.get(url); a.status != 200 { // iPXE tries again when it was cut off
+			t.Errorf("the same machine again: %d", a.status)
+		}
+		if a := w.machine(2).get(url); a.status != 403 {
+			t.Errorf("another address with the same ticket: %d", a.status)
+		}
+		if _, a := n1.claim(api.SessionRequest{Ticket: ticket}, ""); a.status != 200 { // its agent claims the boot later
+			t.Errorf("session: %d %s", a.status, a.body)
+		}
+	})
+}
+
+func TestNodeBootsWithoutSecretsThatNobodyMayHold(t *testing.T) {
+	dir := t.TempDir()
+	inWorld(t, func(w *world) {
+		w.withhold = true
+		w.image("debian")
+		w.overlays()
+		hw := w.node(1, catalog.Settings{})
+		w.join(1, dir)
+		w.run(1, dir)
+		time.Sleep(10 * time.Second)
+		n1 := w.machine(1)
+		_, ticket := n1.script(hw)
+		s, _ := n1.claim(api.SessionRequest{Ticket: ticket}, "")
+		a := n1.do("GET", "https://10.1.0.1:4481/overlay/n1/system", http.Header{"Authorization": {"Bearer " + s.Token}}, nil)
+		if got := files(t, a.body); a.status != 200 || got["etc/hostname"] != "n1\n" || got["etc/ssh/key"] != "" {
+			t.Errorf("overlay: %d %v", a.status, got)
+		}
+		time.Sleep(5 * time.Second)
+		told := false
+		for _, e := range w.seen(boot.StageImage) {
+			told = told || e.Node == "n1" && strings.Contains(e.Message, "secrets are not held")
+		}
+		if !told {
+			t.Error("nobody was told that the node boots without its secrets")
 		}
 	})
 }

@@ -44,6 +44,7 @@ type world struct {
 	running  map[string]func() // ends it
 	cleaning []func()
 	validity time.Duration // of relays' certificates
+	withhold bool          // relays may not hold the network's secrets
 
 	mu       sync.Mutex
 	catalogs []*catalog.Catalog // of revisions 0, 1, …
@@ -270,11 +271,11 @@ func (w *world) serveSecrets(rw http.ResponseWriter, r *http.Request) error {
 	if _, err := pki.PeerIdentity(*r.TLS); err != nil {
 		return err
 	}
-	api.WriteJSON(rw, api.RelaySecrets{
-		Gossip:   w.mesh.GossipKey(1).Reveal(),
-		Networks: map[string][]byte{"rack": w.mesh.NetworkKey("rack").Reveal()},
-		Tickets:  map[string][]byte{"rack": w.mesh.NetworkKey("tickets/rack").Reveal()},
-	})
+	s := api.RelaySecrets{Gossip: w.mesh.GossipKey(1).Reveal(), Tickets: map[string][]byte{"rack": w.mesh.NetworkKey("tickets/rack").Reveal()}}
+	if !w.withhold {
+		s.Networks = map[string][]byte{"rack": w.mesh.NetworkKey("rack").Reveal()}
+	}
+	api.WriteJSON(rw, s)
 	return nil
 }
 
