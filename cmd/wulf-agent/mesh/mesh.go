@@ -64,7 +64,7 @@ type Mesh struct {
 func New(cfg Config) *Mesh {
 	return &Mesh{
 		log: cfg.Log, relays: cfg.Relays, bytes: map[catalog.RelayName]int64{},
-		http: &http.Client{Transport: &http.Transport{
+		http: &http.Client{CheckRedirect: noRedirect, Transport: &http.Transport{
 			DialContext:     cfg.Dial,
 			TLSClientConfig: cfg.Trust.ClientTLS([]string{api.ALPNHTTP}, pki.Relay),
 			// One connection a worker: TCP shares the card among them, and a lost packet stops only one.
@@ -72,6 +72,9 @@ func New(cfg Config) *Mesh {
 		}},
 	}
 }
+
+// noRedirect takes a redirection for the failure that it is: relays send none, but somebody on a plain wire may.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Close closes idle connections.
 func (m *Mesh) Close() { m.http.CloseIdleConnections() }
@@ -167,7 +170,8 @@ func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context
 }
 
 // url is where a relay serves a path. Chunks are public, and verified here whoever sends them: they come by plain HTTP,
-// which costs neither side the encryption, and which relays send straight from their files.
+// which costs neither side the encryption, and which relays send straight from their files. What else comes in plain
+// is nobody's word: see notPlain.
 func (m *Mesh) url(relay, path string) string {
 	m.mu.Lock()
 	plain := m.plain[relay]
@@ -176,6 +180,15 @@ func (m *Mesh) url(relay, path string) string {
 		return "http://" + plain + path
 	}
 	return "https://" + relay + path
+}
+
+// notPlain has a relay asked by HTTPS from now on, because what answers at its plain port is not the relay, or does
+// not bring what it sends. The error counts for no more than that: nobody has signed it.
+func (m *Mesh) notPlain(relay string, err error) error {
+	m.mu.Lock()
+	delete(m.plain, relay)
+	m.mu.Unlock()
+	return fault.Wrap(fault.Unavailable, err, "over plain HTTP")
 }
 
 // request sends one request and hands the answer, if it is 2xx or 304, to use. It is given up when nothing comes
@@ -213,10 +226,17 @@ func (m *Mesh) request(ctx context.Context, method, relay, path string, header h
 	}
 	if a.StatusCode >= 300 && a.StatusCode != http.StatusNotModified {
 		text, _ := io.ReadAll(io.LimitReader(a.Body, 64<<10))
-		return api.ReadError(a.StatusCode, a.Header.Get("Content-Type"), text)
+		err := api.ReadError(a.StatusCode, a.Header.Get("Content-Type"), text)
+		if r.URL.Scheme == "http" && fault.KindOf(err) != fault.NotFound {
+			err = m.notPlain(relay, err)
+		}
+		return err
 	}
 	a.Body = &watched{a.Body, watchdog}
 	err = use(a)
+	if r.URL.Scheme == "http" && errors.Is(err, fault.Corrupt) {
+		return m.notPlain(relay, err)
+	}
 	if err != nil && context.Cause(ctx) != nil {
 		return fault.Wrap(fault.Unavailable, context.Cause(ctx), "%s %s", method, path)
 	}
