@@ -93,12 +93,11 @@ func configure(ctx context.Context, l netlink.Link) (*dhcpv4.DHCPv4, error) {
 	if err := netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{IP: ack.YourIPAddr, Mask: mask}}); err != nil {
 		return nil, fmt.Errorf("setting address %s: %w", ack.YourIPAddr, err)
 	}
-	for _, gw := range ack.Router() {
-		err := netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: gw, Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}})
+	if gw := ack.Router(); len(gw) > 0 { // the first is the preferred one (RFC 2132 §3.5)
+		err := netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: gw[0], Dst: &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}})
 		if err != nil && !errors.Is(err, unix.ENETUNREACH) {
-			return nil, fmt.Errorf("setting route by %s: %w", gw, err)
+			return nil, fmt.Errorf("setting route by %s: %w", gw[0], err)
 		}
-		break // the first is the preferred one (RFC 2132 §3.5)
 	}
 	return ack, nil
 }
