@@ -125,6 +125,8 @@ func (c *cluster) start(m *member) {
 		Dir: m.dir, Listener: l, Dial: m.host.Dial, Log: testLog(m.name), Version: "test",
 		Agents: func(string) ([]byte, error) { return []byte("agent"), nil },
 		Chunks: chunks.Config{Reserve: 1},
+		// Less than in production: an idle log exchanges hundreds of messages a second, and virtual ones take real work.
+		Heartbeat: time.Second, StableAfter: time.Second,
 	})
 	if err != nil {
 		c.t.Fatal(err)

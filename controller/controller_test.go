@@ -66,12 +66,12 @@ func TestKillingTheLeaderUnderWritesLosesNothingAcknowledged(t *testing.T) {
 		old := c.leader()
 		before := len(acked)
 		c.crash(old)
-		time.Sleep(20 * time.Second)
+		time.Sleep(8 * time.Second)
 		if after := len(acked); after < before+30 {
 			t.Errorf("%d writes before the leader died and %d after", before, after-before)
 		}
 		c.start(old)
-		time.Sleep(10 * time.Second)
+		time.Sleep(4 * time.Second)
 		cancel()
 		<-done
 		close(acked)
@@ -103,7 +103,7 @@ func TestAMinorityAnswersOnlyStaleReads(t *testing.T) {
 		lone := c.follower()
 		c.change(addNode("n1"), lone) // so that it has it for certain
 		c.net.Partition([]string{lone.name, "admin"}, others(c, lone))
-		time.Sleep(10 * time.Second)
+		time.Sleep(4 * time.Second)
 		start := time.Now()
 		_, err := get[api.NodeView](c, lone, "/v1/nodes/n1")
 		is(t, "a read without a majority", err, fault.Unavailable)
@@ -160,7 +160,7 @@ func TestTheFounderDoesNotBeginAnotherClusterWhenItLosesItsLog(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(founder.dir, "log")); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(10 * time.Second)
+		time.Sleep(4 * time.Second)
 		c.start(founder)
 		c.eventually("the founder to have its log again", func() bool {
 			_, ok := founder.Catalog().Node("n1")

@@ -113,6 +113,11 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, by caller, do fu
 				return err
 			}
 		case e := <-done:
+			for len(p.news) > 0 { // nobody sends any more
+				if err := send(<-p.news); err != nil {
+					return err
+				}
+			}
 			if e.err != nil && out == nil {
 				return e.err
 			}
