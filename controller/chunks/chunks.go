@@ -15,8 +15,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
@@ -73,15 +71,16 @@ func New(cfg Config) *Keeper {
 // what went through it is not collected for a while, referred to or not.
 func (k *Keeper) Store() chunkstore.Store { return k.store }
 
-// Run fetches what is missing, collects what is not needed and looks for damage, until ctx ends.
+// Run fetches what is missing, collects what is not needed and looks for damage, until ctx ends; it returns nil then.
 func (k *Keeper) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return k.follow(ctx) })
-	g.Go(func() error { return k.collect(ctx) })
+	var g sync.WaitGroup
+	g.Go(func() { k.follow(ctx) })
+	g.Go(func() { k.collect(ctx) })
 	if k.cfg.Scrub > 0 {
-		g.Go(func() error { return k.scrub(ctx) })
+		g.Go(func() { k.scrub(ctx) })
 	}
-	return g.Wait()
+	g.Wait()
+	return nil
 }
 
 // Problems are what a person should know, one line each.

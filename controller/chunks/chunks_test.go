@@ -202,7 +202,7 @@ func run(t *testing.T, peers ...*peer) (stop func()) {
 	var wg sync.WaitGroup
 	for _, p := range peers {
 		wg.Go(func() {
-			if err := p.Run(ctx); !errors.Is(err, context.Canceled) {
+			if err := p.Run(ctx); err != nil {
 				t.Errorf("%s ended with %v", p.name, err)
 			}
 		})

@@ -8,7 +8,7 @@ import (
 )
 
 // collect deletes, from time to time, the chunks that the catalog has needed no longer for the time of grace.
-func (k *Keeper) collect(ctx context.Context) error {
+func (k *Keeper) collect(ctx context.Context) {
 	for sleep(ctx, max(k.cfg.Grace/8, time.Second)) {
 		needed, err := k.needed(ctx)
 		if err == nil {
@@ -18,7 +18,6 @@ func (k *Keeper) collect(ctx context.Context) error {
 			k.cfg.Log.Warn("cannot collect chunks that are not needed", "err", err)
 		}
 	}
-	return ctx.Err()
 }
 
 // needed is every chunk that the catalog needs. It fails if a manifest is not here: then what is needed is not known.

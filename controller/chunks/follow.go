@@ -24,7 +24,7 @@ const (
 )
 
 // follow keeps what the catalog names here, from the first catalog on.
-func (k *Keeper) follow(ctx context.Context) error {
+func (k *Keeper) follow(ctx context.Context) {
 	var seen roots
 	looked := false
 	for {
@@ -35,7 +35,7 @@ func (k *Keeper) follow(ctx context.Context) error {
 			seen, looked = r, true
 		}
 		if !sleep(ctx, followPause) {
-			return ctx.Err()
+			return
 		}
 		var again <-chan time.Time
 		if k.missing.Load() > 0 {
@@ -47,7 +47,7 @@ func (k *Keeper) follow(ctx context.Context) error {
 		case <-k.nudge:
 			looked = false
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		}
 	}
 }

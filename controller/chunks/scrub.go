@@ -15,7 +15,7 @@ const scrubAgain = 24 * time.Hour
 
 // scrub reads all chunks, slowly and again and again, and puts aside those that are not what they were: disks lose
 // bits in silence, and a chunk that nobody asks for is found damaged only when the good copies are gone too.
-func (k *Keeper) scrub(ctx context.Context) error {
+func (k *Keeper) scrub(ctx context.Context) {
 	for sleep(ctx, time.Minute) { // not while everything starts
 		for ref, err := range k.cfg.Store.All(ctx) {
 			if err != nil {
@@ -32,14 +32,13 @@ func (k *Keeper) scrub(ctx context.Context) error {
 				k.cfg.Log.Warn("cannot read a chunk", "chunk", ref.ID.Short(), "err", err)
 			}
 			if !sleep(ctx, time.Duration(float64(ref.Size)/float64(k.cfg.Scrub)*float64(time.Second))) {
-				return ctx.Err()
+				return
 			}
 		}
 		if !sleep(ctx, scrubAgain) {
-			break
+			return
 		}
 	}
-	return ctx.Err()
 }
 
 // quarantiner is a store that can put a damaged chunk where a person may look at it.
