@@ -246,11 +246,11 @@ func TestABusyRelayIsLeftAloneAsLongAsItSays(t *testing.T) {
 		retryAfter string
 		from, to   time.Duration // after which it is asked again
 	}{
-		"seven seconds":   {"7", 7 * time.Second, 13 * time.Second},
-		"nothing said":    {"", time.Second, 3 * time.Second},
-		"rubbish":         {"soon", time.Second, 3 * time.Second},
-		"less than none":  {"-5", time.Second, 3 * time.Second},
-		"half of forever": {"99999999", 30 * time.Second, 41 * time.Second},
+		"seven seconds":   {"7", 7 * time.Second, 11 * time.Second},
+		"nothing said":    {"", time.Second, 2 * time.Second},
+		"rubbish":         {"soon", time.Second, 2 * time.Second},
+		"less than none":  {"-5", time.Second, 2 * time.Second},
+		"half of forever": {"99999999", 30 * time.Second, 46 * time.Second},
 	} {
 		bubble(t, func(l *lab) {
 			start := time.Now()
