@@ -26,8 +26,11 @@ type feed struct {
 	snapshot func() ([]byte, error)
 }
 
-// maxDeltas bounds the deltas that are kept: relays that keep up ask from the last revision or the few before it.
-const maxDeltas = 64
+// Bounds of the deltas that are kept: relays that keep up ask for little, from the last revision or the few before it.
+const (
+	maxDeltas = 64
+	maxDelta  = 256 << 10 // bytes of its entries
+)
 
 // delta returns the answer for those who hold the catalog of a revision; false if they need all of it.
 func (f *feed) delta(since catalog.Revision) (encode func() ([]byte, error), to catalog.Revision, ok bool) {
@@ -46,7 +49,11 @@ func (f *feed) delta(since catalog.Revision) (encode func() ([]byte, error), to 
 	encode = sync.OnceValues(func() ([]byte, error) {
 		return json.Marshal(api.Delta{Entries: append([]api.LogEntry{}, entries...), Revision: c.Revision, Hash: c.Hash})
 	})
-	if len(f.deltas) < maxDeltas {
+	size := 0
+	for _, e := range entries {
+		size += len(e.Entry)
+	}
+	if len(f.deltas) < maxDeltas && size <= maxDelta {
 		f.deltas[since] = encode
 	}
 	return encode, c.Revision, true
