@@ -44,6 +44,7 @@ type Config struct {
 
 	Heartbeat   time.Duration // of the log; 0: its usual one
 	StableAfter time.Duration // until a new controller gets its vote; 0: the usual time
+	CommitEvery time.Duration // see replication.Config; 0: the usual one
 	Chunks      chunks.Config // Grace, Scrub and Reserve only
 }
 
@@ -123,6 +124,7 @@ func (c *Controller) replicate() (err error) {
 		MaxCommand:  catalog.MaxEntry,
 		Heartbeat:   c.cfg.Heartbeat,
 		StableAfter: c.cfg.StableAfter,
+		CommitEvery: c.cfg.CommitEvery,
 	}, c.state)
 	if err != nil {
 		return err

@@ -51,6 +51,9 @@ type Config struct {
 	// disk writes, so it must exceed the slowest fsync to be expected. Default 3 s.
 	Heartbeat   time.Duration
 	StableAfter time.Duration // how long a new member must keep up before it gets its vote; default 10 s
+	// CommitEvery is how often a follower is told, about, up to where the log is committed, while there is nothing new
+	// to send: as much later it applies the last command of a burst. Default 5 ms.
+	CommitEvery time.Duration
 
 	MaxCommand    int           // longest command in bytes; default 1 MiB
 	MaxInFlight   int64         // bytes of commands proposed here and not yet answered; default 64 MiB
@@ -88,6 +91,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	c.Heartbeat = cmp.Or(c.Heartbeat, 3*time.Second)
 	c.StableAfter = cmp.Or(c.StableAfter, 10*time.Second)
+	c.CommitEvery = max(cmp.Or(c.CommitEvery, 5*time.Millisecond), time.Millisecond)
 	c.MaxCommand = cmp.Or(c.MaxCommand, 1<<20)
 	c.MaxInFlight = max(cmp.Or(c.MaxInFlight, 64<<20), int64(c.MaxCommand)+proposalOverhead)
 	c.SnapshotEvery = cmp.Or(c.SnapshotEvery, 8192)
