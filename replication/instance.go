@@ -25,11 +25,12 @@ type instance struct {
 	snaps *snapshots
 	disk  *disk
 
-	ops      gate                       // calls into raft that wait for its answer
-	observed chan raft.Observation      // something about leadership or peers changed
-	again    chan string                // why another instance should take over
-	leads    atomic.Pointer[leadership] // nil while it does not lead
-	moved    signal                     // leads changed
+	ops        gate // calls into raft that wait for its answer
+	forwarding sync.WaitGroup
+	observed   chan raft.Observation      // something about leadership or peers changed
+	again      chan string                // why another instance should take over
+	leads      atomic.Pointer[leadership] // nil while it does not lead
+	moved      signal                     // leads changed
 
 	view        string      // what refresh saw last
 	transferred atomic.Bool // a transfer was tried since which raft was not seen to take entries (see watchTransfer)
@@ -57,17 +58,24 @@ func (n *Node) start(st *store, bootstrap bool) (*instance, error) {
 		return nil, err
 	}
 	in.snaps = &snapshots{SnapshotStore: st.files, log: cached}
+	newest, err := st.newest()
+	if err != nil {
+		return nil, err
+	}
+	in.snaps.newest.Store(newest)
 	in.layer = newLayer(self, n.dial)
-	in.trans = &transport{acks: in.acks, NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	in.trans = &transport{acks: in.acks, requests: make(chan raft.RPC), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: in.layer, Logger: logger, MaxPool: 3, Timeout: 2 * n.cfg.Heartbeat,
 	})}
 	conf := n.raftConfig(self, logger)
-	if conf.NoSnapshotRestoreOnStart, err = n.isAheadOf(st); err == nil {
+	in.forwarding.Go(func() { in.trans.forward(in.layer.closed, in.snaps, st.disk) })
+	if conf.NoSnapshotRestoreOnStart, err = n.isAheadOf(st, newest); err == nil {
 		n.driver.begin()
 		err = in.makeRaft(conf, n.driver, cached, bootstrap)
 	}
 	if err != nil {
 		in.trans.Close()
+		in.forwarding.Wait()
 		select {
 		case cause := <-n.fatal:
 			err = cause
@@ -144,10 +152,9 @@ func (n *Node) raftConfig(self Member, logger *raftLogger) *raft.Config {
 
 // isAheadOf tells whether the machine holds more than the newest snapshot, as it does when an instance follows
 // another: the state must not go back then, not even for a moment.
-func (n *Node) isAheadOf(st *store) (bool, error) {
-	newest, err := st.newest()
-	if err != nil || newest == nil || n.driver.applied.Load() == 0 {
-		return false, err
+func (n *Node) isAheadOf(st *store, newest *raft.SnapshotMeta) (bool, error) {
+	if newest == nil || n.driver.applied.Load() == 0 {
+		return false, nil
 	}
 	_, rc, err := st.files.Open(newest.ID)
 	if err != nil {
@@ -174,6 +181,7 @@ func (n *Node) stop(in *instance) {
 	stopped.Error()
 	in.trans.CloseStreams()
 	<-in.layer.empty
+	in.forwarding.Wait()
 	in.leads.Store(nil)
 	in.moved.fire()
 	n.changed.fire()

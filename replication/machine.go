@@ -155,11 +155,14 @@ func (d *driver) Restore(rc io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
-	if err := d.machine.Restore(sr); err != nil {
-		return fmt.Errorf("restoring revision %d: %w", sr.head.Revision, err)
+	err = d.machine.Restore(sr)
+	if err == nil { // a machine that stopped before the end has not seen the checksum
+		_, err = io.Copy(io.Discard, sr)
 	}
-	if _, err := io.Copy(io.Discard, sr); err != nil { // a machine that stopped before the end has not seen the checksum
-		d.stop(fmt.Errorf("restoring revision %d: %w", sr.head.Revision, err))
+	if err != nil {
+		// What was stored was whole, so another try would end the same, and the machine's state may be anything.
+		err = fault.Wrap(fault.Corrupt, err, "the snapshot of revision %d cannot be restored", sr.head.Revision)
+		d.stop(err)
 		return err
 	}
 	d.applied.Store(sr.head.Revision)

@@ -55,9 +55,10 @@ func (h *snapshotHead) fits(m *raft.SnapshotMeta) error {
 // that contradicts the log.
 type snapshots struct {
 	raft.SnapshotStore
-	log      raft.LogStore // the one raft uses, with its cache
-	closing  atomic.Bool   // the instance stops: what is being written may be given up
-	conflict atomic.Bool   // a snapshot was installed that contradicts the log
+	log      raft.LogStore                     // the one raft uses, with its cache
+	closing  atomic.Bool                       // the instance stops: what is being written may be given up
+	conflict atomic.Bool                       // a snapshot was installed that contradicts the log
+	newest   atomic.Pointer[raft.SnapshotMeta] // its index and term; nil for none
 }
 
 // Create begins a snapshot, either of our own state or of one that the leader sends.
@@ -125,6 +126,7 @@ func (s *snapshotSink) Close() error {
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}
+	s.owner.newest.Store(&s.meta)
 	if s.contradicts {
 		s.owner.conflict.Store(true)
 		return dropLog(s.owner.log)

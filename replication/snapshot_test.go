@@ -298,3 +298,40 @@ func FuzzSnapshotReader(f *testing.F) {
 		}
 	})
 }
+
+// A follower that was sent a snapshot, stored what came after it, and lost its answer to that, must take the same
+// entries again.
+func TestRequestThatFollowsASnapshotFits(t *testing.T) {
+	stored := func(indexes ...uint64) raft.LogStore {
+		s := raft.NewInmemStore()
+		for _, i := range indexes {
+			if err := s.StoreLog(&raft.Log{Index: i, Term: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s
+	}
+	snap := &raft.SnapshotMeta{Index: 20, Term: 3}
+	for name, c := range map[string]struct {
+		log        raft.LogStore
+		newest     *raft.SnapshotMeta
+		prev, term uint64
+		settled    bool
+	}{
+		"the log begins after it":    {stored(21, 22), snap, 20, 3, true},
+		"the entry is there":         {stored(20, 21), snap, 20, 3, false}, // raft sees for itself
+		"the log is empty":           {stored(), snap, 20, 3, false},       // the same
+		"of another term":            {stored(21), snap, 20, 2, false},
+		"another entry":              {stored(21), snap, 21, 3, false},
+		"the log begins further on":  {stored(30), snap, 20, 3, false},
+		"the log begins before it":   {stored(7), snap, 20, 3, false},
+		"there is no snapshot":       {stored(21), nil, 20, 3, false},
+		"a heartbeat has no entries": {stored(21), snap, 0, 0, false},
+	} {
+		req := &raft.AppendEntriesRequest{PrevLogEntry: c.prev, PrevLogTerm: c.term}
+		settleBoundary(req, c.newest, c.log)
+		if got := req.PrevLogEntry == 0 && c.prev != 0; got != c.settled {
+			t.Errorf("%s: settled %v, want %v", name, got, c.settled)
+		}
+	}
+}

@@ -12,10 +12,12 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// transport is raft's network transport with three changes.
+// transport is raft's network transport with four changes: heartbeats take the common way, answers are remembered,
+// connections name whom they are for, and requests at the boundary of the log are settled (forward).
 type transport struct {
 	*raft.NetworkTransport
-	acks *acks
+	acks     *acks
+	requests chan raft.RPC
 }
 
 var (
