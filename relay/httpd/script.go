@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -52,13 +53,15 @@ func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
 	}
 	e := boot.Event{Stage: boot.StageScript, Node: p.Node, Hardware: p.BootHardware, Revision: p.Revision, Firmware: boot.FirmwareIPXE, Address: remote(r).String()}
 	var begun boot.Session
-	if p.Problem == nil {
+	own := p.Problem != nil || atHome(&p, remote(r))
+	if p.Problem == nil && own {
 		begun.Boot = strings.ToLower(rand.Text())[:16]
 		begun.Ticket, p.Problem = s.ticket(&p, begun.Boot) // without one there is no boot: its screen says so
 	}
-	if p.Problem != nil {
+	switch {
+	case p.Problem != nil:
 		e.Error = p.Problem.Error()
-	} else {
+	case own:
 		e.Boot, e.Image, e.Manifest = begun.Boot, p.Image, p.Manifest.ID
 		s.booting.begin(remote(r), &p, begun.Boot)
 	}
@@ -69,10 +72,17 @@ func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Content-Type", "text/plain")
 	w.Header().Set("Cache-Control", "no-store") // the ticket in it is for one boot
 	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
-	if _, err := w.Write(b.Bytes()); err == nil {
+	if _, err := w.Write(b.Bytes()); err == nil && own {
 		s.cfg.Record(e)
 	}
 	return nil
+}
+
+// atHome tells whether who asks for a node's script is where DHCP put the node. Anybody may look at a script, but this
+// is no boot then, and there is no ticket to the node's secrets in it. Beside another site's DHCP nobody here knows
+// where a node is.
+func atHome(p *boot.Plan, asker netip.Addr) bool {
+	return p.Network == nil || p.Network.DHCP != catalog.DHCPAuthoritative || !p.Address.IsValid() || asker == p.Address.Addr()
 }
 
 // ticket seals a ticket with the key of the node's network.
