@@ -220,7 +220,9 @@ func testSnapshot(t testing.TB, dir string, state string) (*raft.FileSnapshotSto
 	return files, s, b
 }
 
-func TestSnapshotIsVerifiedBeforeItIsTaken(t *testing.T) {
+func TestSnapshotIsVerifiedBeforeItIsTaken(t *testing.T) { synctest.Test(t, testSnapshotIsVerified) }
+
+func testSnapshotIsVerified(t *testing.T) {
 	state := strings.Repeat("0123456789", 20_000)
 	files, s, good := testSnapshot(t, t.TempDir(), state)
 	_, trans := raft.NewInmemTransport("")
