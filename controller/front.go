@@ -44,10 +44,9 @@ func newFront(l net.Listener, conf *tls.Config, log *slog.Logger) *front {
 	return &front{raw: l, conf: conf, slog: log, shaking: map[string]int{}, log: newHandoff(l.Addr()), http: newHandoff(l.Addr())}
 }
 
-// run accepts connections until ctx ends, and then ends the handshakes under way.
+// run accepts connections until ctx ends, and then ends the handshakes under way. The two listeners that it feeds are
+// closed by those who accept from them: the log takes it for a failure if somebody else does.
 func (f *front) run(ctx context.Context) error {
-	defer f.log.Close()
-	defer f.http.Close()
 	defer context.AfterFunc(ctx, func() { f.raw.Close() })()
 	var shaking sync.WaitGroup
 	defer shaking.Wait()
