@@ -79,10 +79,11 @@ func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
 }
 
 // atHome tells whether who asks for a node's script is where DHCP put the node. Anybody may look at a script, but this
-// is no boot then, and there is no ticket to the node's secrets in it. Beside another site's DHCP nobody here knows
-// where a node is.
+// is no boot then, and there is no ticket to the node's secrets in it. A machine that was just claimed still has an
+// address of the pool. Beside another site's DHCP nobody here knows where a node is.
 func atHome(p *boot.Plan, asker netip.Addr) bool {
-	return p.Network == nil || p.Network.DHCP != catalog.DHCPAuthoritative || !p.Address.IsValid() || asker == p.Address.Addr()
+	n := p.Network
+	return n == nil || n.DHCP != catalog.DHCPAuthoritative || !p.Address.IsValid() || asker == p.Address.Addr() || n.Pool.Contains(asker)
 }
 
 // ticket seals a ticket with the key of the node's network.

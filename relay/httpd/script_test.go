@@ -11,7 +11,7 @@ import (
 func TestOnlyTheNodeItselfGetsATicket(t *testing.T) {
 	own := netip.MustParseAddr("10.1.0.1")
 	plan := func(mode string, address string) boot.Plan {
-		p := boot.Plan{Network: &catalog.Network{DHCP: mode}}
+		p := boot.Plan{Network: &catalog.Network{DHCP: mode, Pool: catalog.Range{First: netip.MustParseAddr("10.1.0.200"), Last: netip.MustParseAddr("10.1.0.210")}}}
 		if address != "" {
 			p.Address = netip.MustParsePrefix(address)
 		}
@@ -23,6 +23,7 @@ func TestOnlyTheNodeItselfGetsATicket(t *testing.T) {
 		want bool
 	}{
 		"the node":                           {plan(catalog.DHCPAuthoritative, "10.1.0.1/24"), own, true},
+		"a machine that was just claimed":    {plan(catalog.DHCPAuthoritative, "10.1.0.1/24"), netip.MustParseAddr("10.1.0.205"), true},
 		"its neighbour":                      {plan(catalog.DHCPAuthoritative, "10.1.0.1/24"), netip.MustParseAddr("10.1.0.2"), false},
 		"a node without a declared address":  {plan(catalog.DHCPAuthoritative, ""), own, true},
 		"where another DHCP gives addresses": {plan(catalog.DHCPProxy, "10.1.0.1/24"), netip.MustParseAddr("10.1.0.77"), true},
