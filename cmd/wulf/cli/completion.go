@@ -103,7 +103,7 @@ func (p *program) candidates(c *cli.Context, before []string, word string) []str
 	if l.path[0].Name == "completion" {
 		return []string{"bash", "zsh", "fish"}
 	}
-	want := strings.Fields(strings.NewReplacer("[", "", "]", "", "…", "").Replace(args))
+	want := strings.Fields(strings.NewReplacer("[:TAG]", "", "[", "", "]", "", "…", "").Replace(args))
 	if len(want) == 0 {
 		return nil
 	}

@@ -165,8 +165,8 @@ func unreached(err error) error {
 		return err
 	}
 	op, ok := errors.AsType[*net.OpError](err)
-	if !ok || op.Op != "dial" {
-		return err
+	if !ok || op.Op != "dial" { // one answered, and cannot
+		return fault.Wrap(fault.Unavailable, err, "").WithFix("see who is missing: wulf controller list --stale; what is known can be read with --stale")
 	}
 	cause := op.Err
 	if sys, ok := errors.AsType[*os.SyscallError](err); ok {

@@ -22,10 +22,10 @@ import (
 func (p *program) image() *cli.Command {
 	c := noun("image", "root file systems that nodes boot",
 		verb{
-			name: "import", usage: "publish a new version of an image", args: "IMAGE SOURCE", least: 2, most: 2,
+			name: "import", usage: "publish a new version of an image", args: "IMAGE[:TAG] SOURCE", least: 2, most: 2,
 			about: "SOURCE is a directory, a tar archive (plain, gzip or zstd), or - for an archive on standard input. " +
 				"The version is there when a majority of the controllers holds all of it; if anything fails before, nothing has changed.",
-			examples: []string{"wulf image import debian ./rootfs", "wulf image import rocky rocky.tar.zst --tag 9.4"},
+			examples: []string{"wulf image import debian ./rootfs", "wulf image import rocky:9.4 rocky.tar.zst"},
 			flags: []cli.Flag{
 				texts("tag", "let tag `NAME`, besides latest, mean the new version"),
 				waitFlag(), waitTimeFlag(),
@@ -57,9 +57,14 @@ func (p *program) image() *cli.Command {
 }
 
 func (p *program) imageImport(c *cli.Context) error {
-	name, err := catalog.ParseName[catalog.ImageName]("image", c.Args().First())
+	ref, tag, tagged := strings.Cut(c.Args().First(), ":")
+	name, err := catalog.ParseName[catalog.ImageName]("image", ref)
 	if err != nil {
 		return err
+	}
+	tags := names(c, "tag")
+	if tagged {
+		tags = append(tags, tag)
 	}
 	src, err := newPayload(c.Args().Get(1), p.in)
 	if err != nil {
@@ -76,7 +81,7 @@ func (p *program) imageImport(c *cli.Context) error {
 	}
 	bar := &progress{out: p.err, tty: p.tty.err}
 	defer bar.end()
-	query := url.Values{"source": {src.label}, "tag": c.StringSlice("tag")}
+	query := url.Values{"source": {src.label}, "tag": tags}
 	upload := &upload{bar: bar, total: src.size}
 	answer, err := cl.Do(c.Context, api.Request{ // as long as it takes, not the time of a usual question
 		Method: http.MethodPost, Path: pathOf(api.PathImage, string(name)) + "?" + query.Encode(), Size: -1, Once: true,

@@ -41,7 +41,7 @@ func (p *program) node() *cli.Command {
 			examples: []string{
 				"wulf node add n1 --image debian --hwaddr 52:54:00:00:00:01 --ipaddr 10.1.0.1",
 				"wulf node add 'n[1-48]' -P cpu --hwaddr 52:54:00:00:00:01+ --ipaddr 10.1.0.1+",
-				"wulf node add 'r[1-4]n[1-48]' -P cpu --ipaddr '10.1.{n1}.{n2}' --rack r1",
+				"wulf node add 'r[1-4]n[1-48]' -P cpu --ipaddr '10.1.{n1}.{n2}' --rack 'r{n1}'",
 			},
 			flags: changeFlags(append(settingFlags(), addressFlags()...)...), run: p.nodeAdd,
 		},
@@ -249,7 +249,7 @@ func (p *program) nodeAdd(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	each, err := d.addresses(c, names)
+	each, err := d.perNode(c, names)
 	if err != nil {
 		return err
 	}
@@ -299,14 +299,15 @@ func (p *program) nodeSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	change := catalog.SetNodes{Profiles: d.profiles, Set: d.set, Unset: d.unset}
+	change := catalog.SetNodes{Profiles: d.profiles, Unset: d.unset}
 	var names []string
 	for _, v := range list.Items {
 		change.Nodes, names = append(change.Nodes, v.Name), append(names, string(v.Name))
 	}
-	if change.Each, err = d.addresses(c, names); err != nil {
+	if change.Each, err = d.perNode(c, names); err != nil {
 		return err
 	}
+	change.Set = d.set
 	var diffs []difference
 	for _, v := range list.Items {
 		diff, err := settingsDiff(string(v.Name), v.Profiles, v.Settings, d, change.Each[v.Name])

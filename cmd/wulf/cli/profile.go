@@ -117,12 +117,21 @@ func (p *program) profileShow(c *cli.Context) error {
 	})
 }
 
+// profileDecisions are decisions that hold for all who share them.
+func profileDecisions(c *cli.Context) (decisions, error) {
+	d, err := readDecisions(c)
+	if err == nil && strings.Contains(deref(d.set.Rack), "{") {
+		err = fault.New(fault.Invalid, "a profile has one rack, not one for each node").WithFix("set it on the nodes: wulf node set NODESET --rack …")
+	}
+	return d, err
+}
+
 func (p *program) profileAdd(c *cli.Context) error {
 	name, err := catalog.ParseName[catalog.ProfileName]("profile", c.Args().First())
 	if err != nil {
 		return err
 	}
-	d, err := readDecisions(c)
+	d, err := profileDecisions(c)
 	if err != nil {
 		return err
 	}
@@ -139,7 +148,7 @@ func (p *program) profileAdd(c *cli.Context) error {
 }
 
 func (p *program) profileSet(c *cli.Context) error {
-	d, err := readDecisions(c)
+	d, err := profileDecisions(c)
 	if err != nil {
 		return err
 	}
@@ -229,6 +238,9 @@ func (p *program) deleteEach(c *cli.Context, what string, change func(name strin
 	}
 	defer cl.done()
 	names := c.Args().Slice()
+	if len(names) > 1 && c.IsSet("if-revision") {
+		return fault.New(fault.Invalid, "--if-revision is for one %s at a time, as each deletion makes a revision", what)
+	}
 	for i, name := range names {
 		m := mutation{change: change(name), diff: []string{"delete " + what + " " + name}, count: len(names)}
 		if len(names) > 1 && i == 0 {

@@ -171,7 +171,7 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 	if r, err = relay.New(cfg); err != nil {
 		return nil, err
 	}
-	log.Info("relay", "relay", s.Name, "cluster", s.Cluster, "addresses", ipTexts(s.Addresses), "dhcp", cfg.DHCP, "tftp", cfg.TFTP != nil,
+	log.Info("starting", "relay", s.Name, "cluster", s.Cluster, "addresses", ipTexts(s.Addresses), "dhcp", cfg.DHCP, "tftp", cfg.TFTP != nil,
 		"version", p.env.Version)
 	return r, nil
 }

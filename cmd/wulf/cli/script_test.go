@@ -3,8 +3,10 @@ package cli_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -47,12 +49,16 @@ func TestScripts(t *testing.T) {
 		ContinueOnError:     true,
 		UpdateScripts:       os.Getenv("UPDATE") != "",
 		Setup:               begin,
+		Condition:           condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fails":   fails,
+			"refuses": refuses,
 			"masked":  masked,
 			"kernel":  kernel,
 			"waitfor": waitFor,
+			"alive":   alive,
 			"keep":    keep,
+			"port":    port,
 			"expire":  expire,
 			"relay":   relay,
 			"reports": reports,
@@ -128,8 +134,6 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 {
 		ts.Fatalf("usage: fails CODE MESSAGE COMMAND…")
 	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
 	code := 0
 	if err := ts.Exec(args[2], args[3:]...); err != nil {
 		exit, ok := errors.AsType[*exec.ExitError](err)
@@ -138,7 +142,30 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		code = exit.ExitCode()
 	}
-	lines := strings.Split(strings.TrimSpace(ts.ReadFile("stderr")), "\n")
+	failed(ts, args, code, ts.ReadFile("stderr"))
+}
+
+// refuses CODE MESSAGE ARGUMENTS…: the same for a command line of wulf that names no file, in this process: starting one
+// for each of very many costs time.
+func refuses(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: refuses CODE MESSAGE ARGUMENTS…")
+	}
+	var out, said strings.Builder
+	code := cli.Run(context.Background(), cli.Env{
+		Args: args[2:], Stdin: strings.NewReader(""), Stdout: &out, Stderr: &said, Getenv: ts.Getenv, Version: "v0.0.0-test",
+	})
+	failed(ts, args, code, said.String())
+	if out.Len() > 0 {
+		ts.Fatalf("there is data on standard output: %q", out.String())
+	}
+}
+
+// failed checks how a command failed.
+func failed(ts *testscript.TestScript, args []string, code int, stderr string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
 	said := lines[len(lines)-1]
 	for pattern, with := range map[string]string{`revision \d+`: "revision N", `\d{4}-\d\d-\d\dT[0-9:]+Z`: "TIME"} {
 		said = regexp.MustCompile(pattern).ReplaceAllString(said, with)
@@ -194,4 +221,43 @@ func expire(ts *testscript.TestScript, _ bool, _ []string) {
 			<-time.After(time.Until(t.Expires) + time.Millisecond)
 		}
 	}
+}
+
+// condition: [network] holds where this machine has an address that others could reach, as a relay must.
+func condition(name string) (bool, error) {
+	if name != "network" {
+		return false, fmt.Errorf("no condition %q", name)
+	}
+	all, err := net.InterfaceAddrs()
+	return slices.ContainsFunc(all, func(a net.Addr) bool {
+		p, err := netip.ParsePrefix(a.String())
+		return err == nil && p.Addr().Is4() && p.Addr().IsGlobalUnicast()
+	}), err
+}
+
+// port VAR…: the variables become ports that nobody uses now.
+func port(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		l, err := net.Listen("tcp", ":0")
+		ts.Check(err)
+		defer l.Close()
+		ts.Setenv(name, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	}
+}
+
+// alive NAME: waits until a relay has reported.
+func alive(ts *testscript.TestScript, _ bool, args []string) {
+	root := api.NewClient(api.ClientConfig{Endpoints: func() []string { return []string{api.UnixScheme + ts.MkAbs(ts.Getenv("WULF_SOCKET"))} }})
+	defer root.Close()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		var list api.List[api.RelayView]
+		if root.Get(context.Background(), api.PathRelays, &list) == nil &&
+			slices.ContainsFunc(list.Items, func(v api.RelayView) bool { return string(v.Name) == args[0] && v.Alive }) {
+			return
+		}
+		<-tick.C
+	}
+	ts.Fatalf("relay %s did not report", args[0])
 }

@@ -22,7 +22,7 @@ import (
 // logFlags are the flags of every command that serves.
 func logFlags() []cli.Flag {
 	return []cli.Flag{
-		text("log-format", "log as `FORMAT`: text or json (WULF_LOG_FORMAT; default: json under systemd, else text)"),
+		text("log-format", "log as `FORMAT`: text or json (WULF_LOG_FORMAT; default: json to the journal, else text)"),
 		text("log-level", "log from `LEVEL` on: debug, info, warn or error (WULF_LOG_LEVEL; default info)"),
 		text("agents", "find the programs wulf-agent and wulf-agent-ARCH in `DIR` (default: beside wulf, then "+agentsDir+")"),
 	}
@@ -44,7 +44,7 @@ func (p *program) logger(c *cli.Context) (*slog.Logger, error) {
 	if format == "" {
 		format = p.env.Getenv("WULF_LOG_FORMAT")
 	}
-	if format == "" && p.env.Getenv("JOURNAL_STREAM") != "" { // systemd.exec(5)
+	if format == "" && isJournal(p.err, p.env.Getenv("JOURNAL_STREAM")) {
 		format = "json"
 	}
 	options := &slog.HandlerOptions{Level: level}
@@ -91,25 +91,33 @@ func agents(dir, own string) func(arch string) ([]byte, error) {
 // at which a controller answers is not. Root connects whatever the mode is, and nobody else is heard.
 func listenSocket(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
+		return nil, socketFault(err)
 	}
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
 		return nil, fault.New(fault.Conflict, "another controller answers at %s", path).WithFix("stop it, or choose another --socket")
 	} else if errors.Is(err, syscall.ECONNREFUSED) {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
+			return nil, socketFault(err)
 		}
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Unavailable, err, "listening at the socket")
+		return nil, socketFault(err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		l.Close()
-		return nil, err
+		return nil, socketFault(err)
 	}
 	return l, nil
+}
+
+func socketFault(err error) error {
+	kind := fault.Invalid
+	if errors.Is(err, fs.ErrPermission) {
+		kind = fault.Denied
+	}
+	return fault.Wrap(kind, err, "the controller's socket").WithFix("run as root, or choose another --socket")
 }
 
 // listenTCP listens at an address.
@@ -170,7 +178,7 @@ func (p *program) openController(c *cli.Context, log *slog.Logger, dir string, w
 		local.Close()
 		return nil, err
 	}
-	log.Info("controller", "controller", s.Name, "cluster", s.Cluster, "listen", l.Addr().String(), "advertise", s.Advertise, "socket", local.Addr().String(), "version", p.env.Version)
+	log.Info("starting", "controller", s.Name, "cluster", s.Cluster, "listen", l.Addr().String(), "advertise", s.Advertise, "socket", local.Addr().String(), "version", p.env.Version)
 	return ctl, nil
 }
 

@@ -30,7 +30,7 @@ func settingFlags() []cli.Flag {
 		text("gateway", "the `ADDRESS` of its gateway; else the network's"),
 		number("mtu", "its greatest packet, in `BYTES`; else the network's"),
 		texts("ssh-key", "a `LINE` for root's authorized_keys"),
-		text("rack", "the `NAME` of its rack"),
+		text("rack", "the `NAME` of its rack; of many nodes maybe a formula, as r{n1}"),
 		text("zone", "the `NAME` of its zone"),
 		text("comment", "a `TEXT` for people"),
 		texts("tagadd", "set a tag: `KEY=VALUE`"),
@@ -124,12 +124,19 @@ func (d *decisions) readNet(c *cli.Context) error {
 	return nil
 }
 
-// addresses reads --hwaddr and --ipaddr for each of the nodes; nil if neither was given.
-func (d *decisions) addresses(c *cli.Context, nodes []string) (map[catalog.NodeName]catalog.Settings, error) {
-	devices := make([]catalog.NetDev, len(nodes))
-	given := false
+// perNode reads what differs from node to node: --hwaddr, --ipaddr and a --rack that is computed. It is nil if there is
+// nothing such. What is in it is no longer among what is set for all.
+func (d *decisions) perNode(c *cli.Context, nodes []string) (map[catalog.NodeName]catalog.Settings, error) {
+	devices, racks := make([]catalog.NetDev, len(nodes)), make([]string, len(nodes))
+	computed := strings.Contains(c.String("rack"), "{")
+	if computed {
+		var err error
+		if racks, err = spread("rack", c.String("rack"), nodes, nil); err != nil {
+			return nil, err
+		}
+		d.set.Rack = nil
+	}
 	if c.IsSet("hwaddr") {
-		given = true
 		values, err := spread("hwaddr", c.String("hwaddr"), nodes, nextHardware)
 		if err != nil {
 			return nil, err
@@ -143,7 +150,6 @@ func (d *decisions) addresses(c *cli.Context, nodes []string) (map[catalog.NodeN
 		}
 	}
 	if c.IsSet("ipaddr") {
-		given = true
 		values, err := spread("ipaddr", c.String("ipaddr"), nodes, nextAddress)
 		if err != nil {
 			return nil, err
@@ -156,12 +162,19 @@ func (d *decisions) addresses(c *cli.Context, nodes []string) (map[catalog.NodeN
 			devices[i].Address = &a
 		}
 	}
-	if !given {
+	if !computed && !c.IsSet("hwaddr") && !c.IsSet("ipaddr") {
 		return nil, nil
 	}
 	each := make(map[catalog.NodeName]catalog.Settings, len(nodes))
 	for i, name := range nodes {
-		each[catalog.NodeName(name)] = catalog.Settings{Nets: map[string]catalog.NetDev{d.netname: devices[i]}}
+		var s catalog.Settings
+		if computed {
+			s.Rack = &racks[i]
+		}
+		if devices[i] != (catalog.NetDev{}) {
+			s.Nets = map[string]catalog.NetDev{d.netname: devices[i]}
+		}
+		each[catalog.NodeName(name)] = s
 	}
 	return each, nil
 }

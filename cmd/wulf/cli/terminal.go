@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -27,4 +28,15 @@ func width(stream any) int {
 		return 0
 	}
 	return int(size.Col)
+}
+
+// isJournal tells whether what is written to the stream goes to systemd's journal: the environment names its device
+// and inode, and is also inherited by those whose output goes elsewhere (systemd.exec(5), JOURNAL_STREAM).
+func isJournal(stream any, env string) bool {
+	f, ok := stream.(*os.File)
+	if !ok || f == nil || env == "" {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && fmt.Sprintf("%d:%d", st.Dev, st.Ino) == env
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/wulfmesh/wulfmesh/controller"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -63,7 +64,13 @@ func (p *program) upRun(c *cli.Context) error {
 		}
 		wanted.Advertise = net.JoinHostPort(settings.Addresses[0].String(), port)
 	}
-	ctl, err := p.openController(c, log, filepath.Join(c.String("data"), filepath.Base(controllerData)), wanted)
+	dir := filepath.Join(c.String("data"), filepath.Base(controllerData))
+	if _, err := controller.LoadSettings(dir); errors.Is(err, fault.NotFound) {
+		if _, err := newNetwork(c); err != nil { // before anything is made
+			return err
+		}
+	}
+	ctl, err := p.openController(c, log, dir, wanted)
 	if err != nil {
 		return err
 	}
@@ -132,13 +139,23 @@ func (p *program) upNetworks(ctx context.Context, c *cli.Context, root *api.Clie
 	if len(names) > 0 {
 		return names, nil
 	}
-	n := catalog.Network{Name: upNetwork}
-	if err := readNetwork(c, &n); err != nil {
+	n, err := newNetwork(c)
+	if err != nil {
 		return nil, err
 	}
-	if !n.Prefix.IsValid() {
-		return nil, fault.New(fault.Invalid, "the cluster has no network in which nodes boot").WithFix("name one, in which this machine is to answer DHCP: wulf up --cidr 10.1.0.0/16")
-	}
-	_, err := root.Change(ctx, catalog.AddNetwork{Network: n}, api.ChangeOptions{})
+	_, err = root.Change(ctx, catalog.AddNetwork{Network: n}, api.ChangeOptions{})
 	return []catalog.NetworkName{n.Name}, err
+}
+
+// newNetwork is the network that the flags describe. There is no default: whoever answers DHCP in a network where
+// somebody else does takes it down.
+func newNetwork(c *cli.Context) (catalog.Network, error) {
+	n := catalog.Network{Name: upNetwork}
+	if err := readNetwork(c, &n); err != nil {
+		return n, err
+	}
+	if !n.Prefix.IsValid() {
+		return n, fault.New(fault.Invalid, "the cluster has no network in which nodes boot").WithFix("name one, in which this machine is to answer DHCP: wulf up --cidr 10.1.0.0/16")
+	}
+	return n, nil
 }
