@@ -142,6 +142,10 @@ func (p *Plan) WriteScript(w io.Writer, s Session) error {
 	return err
 }
 
+// silence is for how many milliseconds a download may make no progress. Without it iPXE waits for ever for a relay that
+// lost its power after it had taken the request. A relay that has to fetch a file first is silent meanwhile.
+const silence = 30_000
+
 func (p *Plan) writeBoot(b *strings.Builder, s Session) {
 	sources, files, arguments := p.Sources(), p.files(s), strings.Join(p.arguments(s), " ")
 	fmt.Fprintf(b, "echo wulfmesh: node %s boots image %s (%s)\n", printable(string(p.Node)), printable(p.Image), p.Manifest.ID.Short())
@@ -152,9 +156,9 @@ func (p *Plan) writeBoot(b *strings.Builder, s Session) {
 			next = "again"
 		}
 		fmt.Fprintf(b, ":relay%d\nimgfree\nset base http://%s\n", i, r.Boot())
-		fmt.Fprintf(b, "kernel --name kernel ${base}/chunk/%s %s || goto %s\n", p.Kernel.Kernel.ID, arguments, next)
+		fmt.Fprintf(b, "kernel --timeout %d --name kernel ${base}/chunk/%s %s || goto %s\n", silence, p.Kernel.Kernel.ID, arguments, next)
 		for _, f := range files {
-			fmt.Fprintf(b, "initrd --name %s ${base}%s || goto %s\n", f.name, f.path, next)
+			fmt.Fprintf(b, "initrd --timeout %d --name %s ${base}%s || goto %s\n", silence, f.name, f.path, next)
 		}
 		fmt.Fprintf(b, "boot || goto failed\n")
 	}
@@ -175,7 +179,7 @@ func (p *Plan) writeProblem(b *strings.Builder, problem error) {
 	if len(p.Relays) > 0 && plain(string(p.BootHardware)) {
 		script = "http://" + p.Relays[0].Boot() + "/boot/" + string(p.BootHardware) + "/script"
 	}
-	fmt.Fprintf(b, "sleep 15\nchain --replace %s || reboot\n", script)
+	fmt.Fprintf(b, "sleep 15\nchain --timeout %d --replace %s || reboot\n", silence, script)
 }
 
 // maxPrinted bounds what is said on a machine's screen, a few lines of it.

@@ -36,7 +36,7 @@ func (m *Machine) ipxe(ctx context.Context) (*started, error) {
 	s := &script{fetch: m.download, screen: m.note, settings: map[string]string{
 		"net0/mac": string(m.cfg.Hardware), "mac": string(m.cfg.Hardware), "next-server": server, "ip": ack.YourIPAddr.String(),
 	}}
-	if err := s.run(ctx, text); err != errBoot {
+	if err := s.run(ctx, file, text); err != errBoot {
 		return nil, err
 	}
 	m.reach(boot.StageKernel)

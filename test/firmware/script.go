@@ -20,6 +20,7 @@ type script struct {
 	images   []*image
 	selected *image
 
+	base  *url.URL // of the present script: what other URLs are relative to
 	lines []string
 	at    int // the next line
 }
@@ -41,8 +42,12 @@ var (
 // maxCommands bounds a script that goes round and round: some weeks of retries.
 const maxCommands = 1 << 20
 
-// run runs a script text until it boots (errBoot), restarts the machine (errReboot) or ends.
-func (s *script) run(ctx context.Context, text []byte) error {
+// run runs the script text that came from a URL until it boots (errBoot), restarts the machine (errReboot) or ends.
+func (s *script) run(ctx context.Context, base string, text []byte) error {
+	var err error
+	if s.base, err = url.Parse(base); err != nil {
+		return err
+	}
 	if err := s.load(text); err != nil {
 		return err
 	}
@@ -238,7 +243,11 @@ func (s *script) image(ctx context.Context, command string, args []string) error
 			return errors.New("this machine knows only chain --replace")
 		}
 		s.screen("runs the script of %s", args[0])
-		if err := s.load(i.data); err != nil {
+		s.base, err = url.Parse(i.url)
+		if err == nil {
+			err = s.load(i.data)
+		}
+		if err != nil {
 			return err
 		}
 		return errGoto
@@ -252,18 +261,18 @@ func (s *script) image(ctx context.Context, command string, args []string) error
 
 // download fetches a file and notes how that went.
 func (s *script) download(ctx context.Context, raw string, progress time.Duration) (*image, error) {
-	u, err := url.Parse(raw)
+	u, err := s.base.Parse(raw)
 	if err != nil || u.Scheme != "http" {
 		return nil, fmt.Errorf("cannot fetch %q", raw)
 	}
 	began := time.Now()
-	b, err := s.fetch(ctx, raw, progress)
+	b, err := s.fetch(ctx, u.String(), progress)
 	if err != nil {
 		s.screen("cannot fetch %s after %s: %v", short(u), time.Since(began).Round(time.Millisecond), err)
 		return nil, err
 	}
 	s.screen("fetched %s from %s, %d bytes in %s", short(u), u.Host, len(b), time.Since(began).Round(time.Millisecond))
-	return &image{name: u.Path[strings.LastIndexByte(u.Path, '/')+1:], url: raw, data: b}, nil
+	return &image{name: u.Path[strings.LastIndexByte(u.Path, '/')+1:], url: u.String(), data: b}, nil
 }
 
 // short is a path with its digest cut to what people tell apart.

@@ -28,7 +28,7 @@ func interpret(text string, serve func(url string) ([]byte, error)) (*script, []
 			return serve(url)
 		},
 	}
-	err := s.run(context.Background(), []byte(text))
+	err := s.run(context.Background(), "http://10.0.0.1:4480/boot/x/script", []byte(text))
 	return s, fetched, err
 }
 
@@ -185,6 +185,18 @@ func TestAProblemScriptAsksAgainUntilItIsMended(t *testing.T) {
 			t.Errorf("without its relay it ended with %v after %q", err, fetched)
 		}
 	})
+}
+
+func TestURLsAreRelativeToTheScript(t *testing.T) {
+	_, fetched, err := interpret("#!ipxe\nchain --replace y/script\n", func(url string) ([]byte, error) {
+		if strings.HasSuffix(url, "y/script") {
+			return []byte("#!ipxe\nkernel ../k\nboot\n"), nil
+		}
+		return nil, nil
+	})
+	if want := []string{"http://10.0.0.1:4480/boot/x/y/script", "http://10.0.0.1:4480/boot/x/k"}; !slices.Equal(fetched, want) || err != errBoot {
+		t.Errorf("fetched %q, %v", fetched, err)
+	}
 }
 
 func TestAScriptThatNeverEndsIsStopped(t *testing.T) {

@@ -36,6 +36,8 @@ func (m *Mesh) newController() *Controller {
 			// A test's disk may be small, and what is small there is of no interest here.
 			Chunks:      chunks.Config{Reserve: 1},
 			StableAfter: 2 * time.Second,
+			// Half of what happens in a quiet mesh would be leaders telling followers that nothing happens.
+			CommitEvery: 50 * time.Millisecond,
 		})
 		return c.Controller, err
 	}

@@ -103,6 +103,16 @@ func imageTar(size int, seed uint64) []byte {
 	return b.Bytes()
 }
 
+// Version is the newest version of an image.
+func (m *Mesh) Version(name string) catalog.ImageVersion {
+	m.t.Helper()
+	_, v, ok := m.Leader().Catalog().ImageVersion(name)
+	if !ok {
+		m.t.Fatalf("there is no image %s", name)
+	}
+	return v
+}
+
 // Chunks are all chunks that an image needs, its manifest among them.
 func (m *Mesh) Chunks(v catalog.ImageVersion) []chunk.Ref {
 	m.t.Helper()

@@ -63,6 +63,7 @@ type Mesh struct {
 	size     Size
 	dir      string
 	operator *memnet.Host
+	visitor  *memnet.Host
 	clients  []*api.Client
 
 	mu    sync.Mutex
@@ -144,6 +145,9 @@ func (m *Mesh) declare() {
 	m.Change(catalog.SetProfiles{Names: []catalog.ProfileName{catalog.DefaultProfile}, Set: catalog.Settings{Image: new(Image)}})
 }
 
+// Seed is that of the mesh's Size.
+func (m *Mesh) Seed() uint64 { return m.size.Seed }
+
 // Ctx is a context for a request that has to be answered in good time.
 func (m *Mesh) Ctx() context.Context {
 	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
@@ -182,11 +186,11 @@ func (m *Mesh) Change(change catalog.Change) catalog.Revision {
 	return rev
 }
 
-// Eventually waits until ok, for five virtual minutes at most.
+// Eventually waits until ok, for ten virtual minutes at most.
 func (m *Mesh) Eventually(what string, ok func() bool) {
 	m.t.Helper()
 	for start := time.Now(); !ok(); time.Sleep(100 * time.Millisecond) {
-		if time.Since(start) > 5*time.Minute {
+		if time.Since(start) > 10*time.Minute {
 			m.t.Fatalf("waited in vain for %s", what)
 		}
 	}

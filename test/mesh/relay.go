@@ -110,8 +110,6 @@ func (r *Relay) unsettled(rev catalog.Revision) string {
 		return fmt.Sprintf("at revision %d of %d", st.Revision, rev)
 	case st.Cache.Missing > 0:
 		return fmt.Sprintf("%d chunks are missing", st.Cache.Missing)
-	case len(st.Problems) > 0:
-		return st.Problems[0]
 	}
 	return ""
 }
@@ -121,3 +119,6 @@ func (r *Relay) ChunkFile(id chunk.ID) string {
 	name := id.String()
 	return filepath.Join(r.dir, "chunks", name[:2], name)
 }
+
+// SetBandwidth limits what the relay's host sends and receives, each to so many bytes a second.
+func (r *Relay) SetBandwidth(bytesPerSecond int64) { r.host.SetBandwidth(bytesPerSecond) }
