@@ -140,10 +140,10 @@ func TestConflictingTailHeals(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		c.net.heal()
 		at := time.Now()
-		got := c.agree()
+		c.agree()
 		t.Logf("healed after %v", time.Since(at))
 		c.propose("after")
-		if got = c.agree(); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "lost") }) {
+		if got := c.agree(); slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "lost") }) {
 			t.Errorf("commands that were never acknowledged came through beside others: %q", got)
 		}
 		if s := cut.Status(); s.ConflictRestarts != 1 || cut.machine.restores > 2 { // the answer to the first may be lost in the restart

@@ -11,7 +11,6 @@ package cli
 import (
 	"context"
 	"io"
-	"os"
 	"runtime"
 
 	"github.com/urfave/cli/v2"
@@ -110,13 +109,4 @@ func (p *program) hints() bool { return p.tty.err && p.env.Getenv("WULF_HINTS") 
 // colour tells whether what goes to standard output may have colours.
 func (p *program) colour() bool {
 	return p.tty.out && p.env.Getenv("NO_COLOR") == "" && p.env.Getenv("TERM") != "dumb"
-}
-
-// hostname is the name that a controller or relay gets when it is given none.
-func hostname() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
-	return name
 }
