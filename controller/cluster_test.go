@@ -248,8 +248,8 @@ func (c *cluster) change(change catalog.Change, at ...*member) catalog.Revision 
 	client := c.operator(at...)
 	defer client.Close()
 	rev, err := client.Change(c.t.Context(), change, api.ChangeOptions{})
-	if err != nil {
-		c.t.Fatal(err)
+	if err != nil || rev == 0 {
+		c.t.Fatalf("revision %d, %v", rev, err)
 	}
 	return rev
 }

@@ -28,7 +28,8 @@ func (b *bench) change(q api.ChangeRequest) (api.ChangeResult, error) {
 	if err := problemOf(b.t, w); err != nil {
 		return out, err
 	}
-	return out, unmarshal(w.Body.Bytes(), &out)
+	err := unmarshal(w.Body.Bytes(), &out)
+	return out, err
 }
 
 func (b *bench) nodeAdd(name catalog.NodeName) api.ChangeRequest {

@@ -35,7 +35,8 @@ func (b *bench) join(token string, csr []byte, rel catalog.Relay) (api.JoinedRel
 	if err := problemOf(b.t, w); err != nil {
 		return out, err
 	}
-	return out, unmarshal(w.Body.Bytes(), &out)
+	err := unmarshal(w.Body.Bytes(), &out)
+	return out, err
 }
 
 func TestARelayJoinsOnceByToken(t *testing.T) {
