@@ -75,7 +75,8 @@ func begin(env *testscript.Env) error {
 	}
 	env.Defer(c.stop)
 	env.Values[voicesKey{}] = voices{}
-	env.Vars = append(env.Vars, "WULF_SOCKET="+c.socket, "API="+c.address, "DATA="+c.dir, "TZ=UTC")
+	env.Vars = append(env.Vars, "WULF_SOCKET="+c.socket, "API="+c.address, "DATA="+c.dir, "TZ=UTC",
+		"GORACE=atexit_sleep_ms=0") // or every process would rest for a second when it is done
 	return nil
 }
 
