@@ -1,0 +1,119 @@
+package scenario
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/test/firmware"
+	"github.com/wulfmesh/wulfmesh/test/mesh"
+)
+
+// boots are the last boots of all machines as one controller knows them, by hardware address.
+func boots(t *testing.T, m *mesh.Mesh, c *mesh.Controller) map[catalog.HardwareAddr]api.Boot {
+	t.Helper()
+	list, err := get[api.List[api.Boot]](t, m, api.PathBoots, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := map[catalog.HardwareAddr]api.Boot{}
+	for _, b := range list.Items {
+		by[b.Hardware] = b
+	}
+	return by
+}
+
+// told waits until every controller that runs knows that these nodes are up.
+func told(t *testing.T, m *mesh.Mesh, nodes ...*firmware.Machine) {
+	t.Helper()
+	for _, c := range m.Controllers {
+		if !c.Running() {
+			continue
+		}
+		m.Eventually(c.Name+" to know of the boots", func() bool {
+			by := boots(t, m, c)
+			for _, n := range nodes {
+				if b := by[n.Hardware()]; b.Stage != boot.StageUp || string(b.Node) != n.Name() {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+// A machine of each kind of firmware boots, in two stages and in one; every controller knows the whole story.
+func TestEveryKindOfMachineBoots(t *testing.T) {
+	tell(t, mesh.Size{Controllers: 3, Relays: 2, Nodes: 6}, func(t *testing.T, m *mesh.Mesh, _ *rand.Rand) {
+		m.Change(catalog.SetNodes{
+			Nodes: []catalog.NodeName{"n004", "n005", "n006"}, Set: catalog.Settings{Method: new(catalog.MethodOneStage)},
+		})
+		m.Settle()
+		m.PowerOn(m.Nodes...)
+		m.WaitUp(2*time.Minute, m.Nodes...)
+		told(t, m, m.Nodes...)
+		for _, c := range m.Controllers {
+			by := boots(t, m, c)
+			for _, n := range m.Nodes {
+				b := by[n.Hardware()]
+				if b.Manifest.IsZero() || b.Revision == 0 || b.Relay == "" || b.Address != mesh.Address(n).String() || b.Error != "" {
+					t.Errorf("%s knows of %s: %+v", c.Name, n.Name(), b)
+				}
+			}
+		}
+	})
+}
+
+// Fifty machines are switched on while every controller is away. The relays boot them all, and tell it afterwards.
+func TestFiftyNodesBootWhileAllControllersAreGone(t *testing.T) {
+	nodes := 50
+	if testing.Short() {
+		nodes = 20
+	}
+	tell(t, mesh.Size{Controllers: 3, Relays: 2, Nodes: nodes, Image: 600 << 10}, func(t *testing.T, m *mesh.Mesh, _ *rand.Rand) {
+		m.CutControllers()
+		time.Sleep(time.Minute) // long enough for everybody to notice
+		m.PowerOn(m.Nodes...)
+		m.WaitUp(5*time.Minute, m.Nodes...)
+		for _, n := range m.Nodes {
+			if c := n.Counts(); c.Starts != 1 || c.Retries > 0 {
+				t.Errorf("%s: %+v", n.Name(), c)
+			}
+		}
+		m.Net.Heal()
+		m.Settle()
+		told(t, m, m.Nodes...)
+	})
+}
+
+// A machine that nobody knows gets an address of the pool and a script that says why it does not boot; it stands in the
+// inbox. When a node claims it, it boots without a hand on it.
+func TestAnUnknownMachineWaitsUntilItIsClaimed(t *testing.T) {
+	tell(t, mesh.Size{Controllers: 3, Relays: 2}, func(t *testing.T, m *mesh.Mesh, _ *rand.Rand) {
+		n := m.AddMachine(boot.FirmwareEFI64)
+		n.PowerOn()
+		time.Sleep(time.Minute)
+		trace := n.Trace()
+		for _, want := range []string{"has address 10.1.250.", "shows: why: no node has the hardware address " + string(n.Hardware()), "shows: fix: wulf node add"} {
+			if !strings.Contains(trace, want) {
+				t.Errorf("its story lacks %q", want)
+			}
+		}
+		for _, c := range m.Controllers {
+			m.Eventually("the inbox of "+c.Name, func() bool {
+				b, ok := boots(t, m, c)[n.Hardware()]
+				return ok && b.Node == "" && strings.Contains(b.Error, "no node has the hardware address")
+			})
+		}
+		m.Change(catalog.AddNodes{Nodes: []catalog.Node{m.Declaration(n)}})
+		m.WaitUp(2*time.Minute, n)
+		if c := n.Counts(); c.Starts != 1 {
+			t.Errorf("it was started %d times", c.Starts)
+		}
+		told(t, m, n)
+	})
+}
