@@ -117,7 +117,7 @@ func (n *Node) checkPeer(conn net.Conn, server string) error {
 }
 
 // accept gives every connection of the listener to whom its hello is for, until ctx ends and the listener is closed.
-func (n *Node) accept(ctx context.Context) {
+func (n *Node) accept(ctx, given context.Context) {
 	var handshakes sync.WaitGroup
 	defer handshakes.Wait()
 	slots := make(chan struct{}, maxHandshakes)
@@ -127,7 +127,7 @@ func (n *Node) accept(ctx context.Context) {
 		switch {
 		case err == nil:
 			delay = acceptRetryLow
-		case ctx.Err() != nil:
+		case ctx.Err() != nil, given.Err() != nil: // ctx ends a moment after the one that it comes from
 			return
 		case errors.Is(err, net.ErrClosed):
 			n.fail(fault.Wrap(fault.Internal, err, "the log's listener was closed by somebody else"))

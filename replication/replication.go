@@ -174,9 +174,10 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	given := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	var accepting sync.WaitGroup
-	accepting.Go(func() { n.accept(ctx) })
+	accepting.Go(func() { n.accept(ctx, given) })
 	err = n.runInstances(ctx, st, bootstrap)
 	cancel()
 	n.cfg.Listener.Close()
