@@ -221,16 +221,22 @@ func within(what string, err error) error {
 // notFound says that a thing does not exist, and which one was perhaps meant.
 func notFound(what, name string, known iter.Seq[string]) error {
 	err := fault.New(fault.NotFound, "no %s is called %q", what, clip(name))
-	best, distance := "", 3
-	for k := range known {
-		if d := editDistance(name, k, distance); d < distance {
-			best, distance = k, d
-		}
-	}
-	if best != "" {
+	if best := Nearest(name, known, 2); best != "" {
 		return err.WithFix("did you mean %q?", best)
 	}
 	return err.WithFix("see all with: wulf %s list", what)
+}
+
+// Nearest is the word of known that is most like one which is not known, and at most so many letters away; "" if there
+// is none. Of several the first counts.
+func Nearest(word string, known iter.Seq[string], most int) string {
+	best, distance := "", most+1
+	for k := range known {
+		if d := editDistance(word, k, distance); d < distance {
+			best, distance = k, d
+		}
+	}
+	return best
 }
 
 // editDistance counts the letters to change, add or drop to make b of a; it stops at limit.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -239,12 +240,7 @@ func unknownFlag(flags []cli.Flag, command, typed string) error {
 // closest is the candidate that was perhaps meant by a word: few letters apart from it, or the only one that it begins;
 // "" if there is none.
 func closest(word string, candidates []string) string {
-	best, distance := "", min(3, len(word))
-	for _, c := range candidates {
-		if d := editDistance(word, c); d < distance {
-			best, distance = c, d
-		}
-	}
+	best := catalog.Nearest(word, slices.Values(candidates), min(2, len(word)-1))
 	if best != "" || len(word) < 2 {
 		return best
 	}
@@ -257,28 +253,4 @@ func closest(word string, candidates []string) string {
 		}
 	}
 	return best
-}
-
-// editDistance counts the letters to change, add or drop to make b of a; for long words it says that they differ much.
-func editDistance(a, b string) int {
-	if len(a) > 64 || len(b) > 64 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
