@@ -104,6 +104,7 @@ func (j *Journal) Record(events []boot.Event) {
 	defer j.mu.Unlock()
 	for _, e := range events {
 		clip(&e)
+		j.infer(&e)
 		if !j.take(e) {
 			continue
 		}
@@ -121,12 +122,28 @@ func (j *Journal) Record(events []boot.Event) {
 	}
 }
 
+// infer takes the heart-beat of a boot that is not known to be up for the event that said so: the agent's heart begins
+// to beat after that, and a relay that dies takes with it what it has not passed on yet.
+func (j *Journal) infer(e *boot.Event) {
+	if e.Stage != boot.StageAlive {
+		return
+	}
+	if m := j.machines[j.key(*e)]; m != nil {
+		if b := m.find(*e); b != nil && b.Stage == boot.StageUp {
+			return
+		}
+	}
+	e.Stage, e.Message = boot.StageUp, "told by a heart-beat"
+}
+
+// key names the machine that an event is about.
+func (j *Journal) key(e boot.Event) string {
+	return cmp.Or(string(e.Hardware), j.nodes[e.Node], "node "+string(e.Node))
+}
+
 // take puts an event in its place and reports whether it is news.
 func (j *Journal) take(e boot.Event) bool {
-	key := string(e.Hardware)
-	if key == "" {
-		key = cmp.Or(j.nodes[e.Node], "node "+string(e.Node))
-	}
+	key := j.key(e)
 	m := j.machines[key]
 	if m == nil {
 		if len(j.machines) >= maxMachines {

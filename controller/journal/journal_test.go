@@ -138,6 +138,28 @@ func TestJournalOutlivesARestartAndADamagedEnd(t *testing.T) {
 	}
 }
 
+// A relay that dies takes with it what nodes told it last. The heart-beats that come over another one make up for it,
+// also after a restart of the controller, and for a boot that had failed on its way.
+func TestAHeartBeatShowsThatANodeIsUp(t *testing.T) {
+	dir := t.TempDir()
+	j := open(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- j.Run(ctx) }()
+	j.Record(append(whole("b1", 0)[:6], event(7, boot.StageFailed, "b1")))
+	j.Record([]boot.Event{event(40, boot.StageAlive, "b1"), event(70, boot.StageAlive, "b1")})
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for what, j := range map[string]*journal.Journal{"at once": j, "after a restart": open(t, dir)} {
+		b := j.Boot("n1")
+		if len(b) != 1 || b[0].Stage != boot.StageUp || b[0].Error != "" || !b[0].Last.Equal(t0.Add(40*time.Second)) || b[0].Seen.Before(b[0].Last) {
+			t.Errorf("%s: %+v", what, b)
+		}
+	}
+}
+
 func TestASlowWatcherIsToldWhatItMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := open(t, "")
