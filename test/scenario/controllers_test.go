@@ -167,6 +167,7 @@ func TestTheClusterGrowsAndShrinksUnderWrites(t *testing.T) {
 		m.Kill(m.Leader().Name) // two of three go on
 		w.progress(m, 20)
 		w.stop()
+		m.Settle()
 		w.check(m)
 		if got := voters(t, m); got != 3 {
 			t.Errorf("%d controllers have a vote, want 3", got)
