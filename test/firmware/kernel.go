@@ -31,6 +31,9 @@ import (
 // trustFile is where stage one carries whom it believes.
 const trustFile = ".wulf/trust.json"
 
+// kinds are the kinds of overlays in the order in which they are applied.
+var kinds = []string{"system", "runtime"}
+
 // node is the running kernel with the agent on it. It does what cmd/wulf-agent's stage one does, in the same order and
 // with the same code below: only drivers, mounts and unpacking are left out, for which there is no machine here.
 type node struct {
@@ -40,6 +43,7 @@ type node struct {
 	trust    api.NodeTrust
 	mesh     *mesh.Mesh
 	reporter *mesh.Reporter
+	unpacked map[string][]byte // files of the initial file systems that matter here
 }
 
 // kernel starts the kernel and returns when the node is gone.
@@ -57,7 +61,7 @@ func (m *Machine) kernel(ctx context.Context, k *started) error {
 	}
 	state := n.state()
 	if n.params.Method == catalog.MethodOneStage {
-		if _, err := m.dhcp(ctx, m.stageOne()); err != nil { // the node's own network configuration
+		if err := n.oneStage(ctx, state); err != nil {
 			return err
 		}
 	} else if err := n.twoStage(ctx, state); err != nil {
@@ -76,11 +80,12 @@ func (m *Machine) kernel(ctx context.Context, k *started) error {
 // unpackArchives looks into the initial file systems for what the agent needs of them.
 func (n *node) unpackArchives(k *started) error {
 	found := map[string][]byte{}
+	n.unpacked = found
 	for _, a := range k.archives {
-		if a.name == "image" { // many archives one after the other; its chunks are checked instead (see oneStage)
+		if a.name == "image" { // many archives one after the other
 			continue
 		}
-		if err := find(a.data, found, "init", trustFile); err != nil {
+		if err := find(a.data, found, "init", trustFile, overlayFile("system"), overlayFile("runtime")); err != nil {
 			return fmt.Errorf("unpacking %s: %w", a.name, err)
 		}
 	}
@@ -99,6 +104,30 @@ func (n *node) unpackArchives(k *started) error {
 		}
 	}
 	return errors.New("a one-stage boot without an image")
+}
+
+// overlayFile is where the overlays of a kind lie in the initial file systems of a one-stage boot.
+func overlayFile(kind string) string { return api.OneStageOverlay + kind + ".tar" }
+
+// oneStage finds everything unpacked already, but for the overlays, which are laid over it here. The network is for the
+// node's own init to configure.
+func (n *node) oneStage(ctx context.Context, state *session.State) error {
+	root, err := os.OpenRoot(n.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for _, kind := range kinds {
+		archive, ok := n.unpacked[overlayFile(kind)]
+		if !ok {
+			return fmt.Errorf("the %s overlays are missing", kind)
+		}
+		if state.Runtime, err = files.Apply(root, bytes.NewReader(archive)); err != nil { // the last kind's
+			return err
+		}
+	}
+	_, err = n.dhcp(ctx, n.stageOne())
+	return err
 }
 
 // find reads one archive, compressed or not, for the contents of some files.
@@ -247,7 +276,7 @@ func (n *node) overlays(ctx context.Context, state *session.State) error {
 	}
 	defer root.Close()
 	total := 0
-	for _, kind := range []string{"system", "runtime"} {
+	for _, kind := range kinds {
 		archive, tag, err := n.mesh.Overlay(ctx, n.params.Node, kind, "")
 		if err != nil {
 			return err
@@ -257,9 +286,7 @@ func (n *node) overlays(ctx context.Context, state *session.State) error {
 			return err
 		}
 		total += len(archive)
-		if kind == "runtime" {
-			state.Runtime, state.Tag = paths, tag
-		}
+		state.Runtime, state.Tag = paths, tag // the last kind's
 	}
 	n.note("has its overlays, %d bytes", total)
 	n.reporter.Record(boot.Event{Stage: boot.StageOverlay, Took: time.Since(began), Bytes: int64(total)})

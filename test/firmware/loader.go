@@ -107,7 +107,7 @@ type transfer struct {
 // step sends what is to be said and takes the packet that answers it.
 func (t *transfer) step(ctx context.Context) error {
 	b := make([]byte, 4+tftpBlock+1)
-	for range tftpTries {
+	for silent := 0; silent < tftpTries; {
 		if _, err := t.conn.WriteTo(t.send, t.to); err != nil {
 			return err
 		}
@@ -118,10 +118,14 @@ func (t *transfer) step(ctx context.Context) error {
 			}
 			n, from, err := t.conn.ReadFrom(b)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
+				silent++
 				break
 			}
 			if err != nil {
 				return err
+			}
+			if t.again(b[:n]) {
+				break // the acknowledgement was lost: say it again
 			}
 			taken, err := t.take(b[:n], from.(*net.UDPAddr))
 			if taken || err != nil {
@@ -130,6 +134,11 @@ func (t *transfer) step(ctx context.Context) error {
 		}
 	}
 	return errors.New("the TFTP server does not answer")
+}
+
+// again tells whether a packet is the block that was acknowledged last.
+func (t *transfer) again(b []byte) bool {
+	return t.next > 0 && len(b) >= 4 && binary.BigEndian.Uint16(b) == opData && binary.BigEndian.Uint16(b[2:]) == t.next
 }
 
 // take handles a packet and tells whether it was the one waited for.

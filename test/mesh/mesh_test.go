@@ -17,6 +17,5 @@ func TestAMeshBootsItsNodes(t *testing.T) {
 		if got, want := m.Up(), 6; got != want {
 			t.Errorf("%d nodes are up, want %d", got, want)
 		}
-		t.Log("\n" + m.Nodes[0].Trace())
 	})
 }

@@ -3,9 +3,8 @@ package mesh
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
-
 	"os"
+	"path/filepath"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
@@ -55,10 +54,11 @@ func (m *Mesh) Declaration(n *firmware.Machine) catalog.Node {
 
 // Address is the address that Declaration gives a machine.
 func Address(n *firmware.Machine) netip.Addr {
-	var i byte
-	var high byte
-	fmt.Sscanf(string(n.Hardware()), "52:54:00:00:%02x:%02x", &high, &i)
-	return netip.AddrFrom4([4]byte{10, 1, 1 + high, i})
+	var high, low byte
+	if _, err := fmt.Sscanf(string(n.Hardware()), "52:54:00:00:%02x:%02x", &high, &low); err != nil {
+		panic("mesh: " + err.Error()) // AddMachine has made it
+	}
+	return netip.AddrFrom4([4]byte{10, 1, 1 + high, low})
 }
 
 // Settle waits until there is a leader, all controllers that run hold the same state, and all relays that run hold its

@@ -2,6 +2,8 @@ package scenario
 
 import (
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +58,16 @@ func TestEveryKindOfMachineBoots(t *testing.T) {
 		m.PowerOn(m.Nodes...)
 		m.WaitUp(2*time.Minute, m.Nodes...)
 		told(t, m, m.Nodes...)
+		for _, n := range m.Nodes {
+			if b, err := os.ReadFile(filepath.Join(n.Root(), "etc/hostname")); err != nil || strings.TrimSpace(string(b)) != n.Name() {
+				t.Errorf("%s is called %q, %v", n.Name(), b, err)
+			}
+			key, err := os.ReadFile(filepath.Join(n.Root(), "etc/ssh/ssh_host_ed25519_key.pub"))
+			view, viewErr := get[api.NodeView](t, m, "/v1/nodes/"+n.Name())
+			if err != nil || viewErr != nil || view.HostKey == "" || !strings.HasPrefix(string(key), view.HostKey) {
+				t.Errorf("%s shows the host key %q, and %q is said of it; %v, %v", n.Name(), key, view.HostKey, err, viewErr)
+			}
+		}
 		for _, c := range m.Controllers {
 			by := boots(t, m, c)
 			for _, n := range m.Nodes {
@@ -115,5 +127,41 @@ func TestAnUnknownMachineWaitsUntilItIsClaimed(t *testing.T) {
 			t.Errorf("it was started %d times", c.Starts)
 		}
 		told(t, m, n)
+	})
+}
+
+// One packet of ten is lost: DHCP, TFTP and the gossip of the relays go on all the same.
+func TestNodesBootOverALossyNetwork(t *testing.T) {
+	tell(t, mesh.Size{Controllers: 1, Relays: 2, Nodes: 9, Loss: 0.1}, func(t *testing.T, m *mesh.Mesh, _ *rand.Rand) {
+		m.PowerOn(m.Nodes...)
+		m.WaitUp(10*time.Minute, m.Nodes...)
+		told(t, m, m.Nodes...)
+	})
+}
+
+// All of the machine room loses its power, nodes and relays and controllers, and gets it back. Nobody logs in anywhere.
+func TestEverythingComesBackFromAPowerCut(t *testing.T) {
+	tell(t, mesh.Size{Controllers: 3, Relays: 2, Nodes: 6}, func(t *testing.T, m *mesh.Mesh, _ *rand.Rand) {
+		m.PowerOn(m.Nodes...)
+		m.WaitUp(2*time.Minute, m.Nodes...)
+		before := m.Leader().Catalog()
+		var all []string
+		for _, r := range m.Relays {
+			all = append(all, r.Name)
+		}
+		all = append(all, mesh.Names(m.Controllers...)...)
+		m.PowerCut(all...)
+		for _, n := range m.Nodes {
+			n.PowerOff()
+		}
+		time.Sleep(time.Hour)
+		m.PowerOn(m.Nodes...) // they are faster than what they boot from
+		m.Restart(all...)
+		m.WaitUp(5*time.Minute, m.Nodes...)
+		m.Settle()
+		if now := m.Leader().Catalog(); now.Revision < before.Revision || now.NodeCount() != before.NodeCount() {
+			t.Errorf("revision %d with %d nodes came back of %d with %d", now.Revision, now.NodeCount(), before.Revision, before.NodeCount())
+		}
+		told(t, m, m.Nodes...)
 	})
 }
