@@ -164,3 +164,6 @@ func Names(controllers ...*Controller) (names []string) {
 
 // CutControllers takes all controllers off the network, with everybody's connections to them.
 func (m *Mesh) CutControllers() { m.Net.Cut(Names(m.Controllers...)...) }
+
+// SetBandwidth limits what the controller's host sends and receives, each to so many bytes a second; 0 is no limit.
+func (c *Controller) SetBandwidth(bytesPerSecond int64) { c.host.SetBandwidth(bytesPerSecond) }

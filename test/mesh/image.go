@@ -3,6 +3,7 @@ package mesh
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,13 +23,8 @@ import (
 // compress, so that it has a handful of chunks. Another seed gives other files.
 func (m *Mesh) Publish(name string, seed uint64) catalog.ImageVersion {
 	m.t.Helper()
-	size := m.size.Image
-	if size == 0 {
-		size = ImageBytes
-	}
-	body := imageTar(size, seed)
-	v, err := m.publish(name, body)
-	for ; err != nil && again(err); v, err = m.publish(name, body) {
+	v, err := m.PublishAt(m.Client, name, seed)
+	for ; err != nil && again(err); v, err = m.PublishAt(m.Client, name, seed) {
 		time.Sleep(time.Second)
 	}
 	if err != nil {
@@ -37,8 +33,10 @@ func (m *Mesh) Publish(name string, seed uint64) catalog.ImageVersion {
 	return v
 }
 
-func (m *Mesh) publish(name string, body []byte) (catalog.ImageVersion, error) {
-	a, err := m.Client.Do(m.Ctx(), api.Request{
+// PublishAt is Publish through a client, once.
+func (m *Mesh) PublishAt(client *api.Client, name string, seed uint64) (catalog.ImageVersion, error) {
+	body := imageTar(cmp.Or(m.size.Image, ImageBytes), seed)
+	a, err := client.Do(m.Ctx(), api.Request{
 		Method: http.MethodPost, Path: strings.Replace(api.PathImage, "{name}", name, 1) + "?source=test", Size: int64(len(body)),
 		Body: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }, Once: true,
 	})

@@ -3,6 +3,7 @@ package scenario
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/test/memnet"
 	"github.com/wulfmesh/wulfmesh/test/mesh"
@@ -184,4 +186,61 @@ func TestANewVersionDoesNotDisturbABoot(t *testing.T) {
 			return boots(t, m, m.Leader())[m.Nodes[0].Hardware()].Manifest == next.Manifest.ID
 		})
 	})
+}
+
+// The controller that imports an image dies at any moment of it. Either the image is not there, or all of it is to be
+// had from the others; and the import can be repeated.
+func TestAControllerDiesWhilePublishing(t *testing.T) {
+	tell(t, mesh.Size{Controllers: 3}, func(t *testing.T, m *mesh.Mesh, dice *rand.Rand) {
+		for _, c := range m.Controllers {
+			c.SetBandwidth(1 << 20) // it takes some seconds
+		}
+		at := m.Controllers[dice.IntN(3)]
+		client := m.ClientOf(at)
+		done := make(chan error, 1)
+		go func() {
+			_, err := m.PublishAt(client, "other", m.Seed()+4000)
+			done <- err
+		}()
+		time.Sleep(between(dice, 500*time.Millisecond, 7*time.Second))
+		m.Kill(at.Name)
+		acked := <-done == nil
+		left := slices.DeleteFunc(slices.Clone(m.Controllers), func(c *mesh.Controller) bool { return c == at })
+		for _, c := range left {
+			c.SetBandwidth(0)
+		}
+		images, err := get[api.List[catalog.Image]](t, m, api.PathImages, left...)
+		for err != nil { // an election
+			time.Sleep(time.Second)
+			images, err = get[api.List[catalog.Image]](t, m, api.PathImages, left...)
+		}
+		there := slices.ContainsFunc(images.Items, func(i catalog.Image) bool { return i.Name == "other" })
+		t.Logf("it was acknowledged: %v, and is there: %v", acked, there)
+		if acked && !there {
+			t.Error("an image was acknowledged and is not there")
+		}
+		if there {
+			for _, ref := range m.Chunks(m.Version("other")) {
+				fetch(t, m, ref)
+			}
+		}
+		m.Publish("other", m.Seed()+4000)
+		m.Restart(at.Name)
+		m.Settle()
+	})
+}
+
+// fetch reads a chunk from whichever controller has it.
+func fetch(t *testing.T, m *mesh.Mesh, ref chunk.Ref) {
+	t.Helper()
+	body, err := m.Client.Chunk(m.Ctx(), ref)
+	if err != nil {
+		t.Errorf("chunk %s: %v", ref.ID.Short(), err)
+		return
+	}
+	defer body.Close()
+	b, err := io.ReadAll(body)
+	if err != nil || chunk.RefOf(b) != ref {
+		t.Errorf("chunk %s came as %d bytes, %v", ref.ID.Short(), len(b), err)
+	}
 }
