@@ -55,10 +55,11 @@ func (m *machine) find(e boot.Event) *api.Boot {
 	if len(m.boots) == 0 {
 		return nil
 	}
+	if b := m.around(e); b != nil {
+		return b
+	}
 	newest := m.boots[0]
 	switch {
-	case e.Stage == boot.StageKernel && newest.Stage == boot.StageScript && e.Time.Sub(newest.Last).Abs() < early:
-		return newest // from a relay other than the one whose script the machine follows: it knows no boot ID
 	case newest.Boot != "":
 		return nil
 	case e.Boot == "" && e.Stage == boot.StageDHCP && newest.Stage.Index() > boot.StageDHCP.Index() && e.Firmware != boot.FirmwareIPXE:
@@ -67,6 +68,30 @@ func (m *machine) find(e boot.Event) *api.Boot {
 		return nil
 	}
 	return newest
+}
+
+// around finds the boot with an ID that an event without one lies in, by its time: relays pass on what they saw each at
+// its own pace, so what was before the script may come after what was long behind it. The kernel has no ID where another
+// relay sent it than the one whose script the machine follows.
+func (m *machine) around(e boot.Event) *api.Boot {
+	if at := e.Stage.Index(); e.Boot != "" || at < 0 || at > boot.StageKernel.Index() {
+		return nil
+	}
+	for _, b := range m.boots {
+		at := slices.IndexFunc(b.Events, func(o boot.Event) bool { return o.Boot != "" })
+		if at < 0 {
+			continue
+		}
+		before := b.Events[at].Time.Sub(e.Time)
+		switch {
+		case before >= 0 && before < early:
+			return b
+		case before >= 0, e.Stage != boot.StageKernel:
+		case !e.Time.After(b.Last), b.Stage == boot.StageScript && e.Time.Sub(b.Last) < early:
+			return b
+		}
+	}
+	return nil
 }
 
 func known(b *api.Boot, e boot.Event) bool {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -135,6 +136,33 @@ func TestJournalOutlivesARestartAndADamagedEnd(t *testing.T) {
 	f.Close()
 	if boots := open(t, dir).Boot("n1"); len(boots) != 2 || boots[1].Stage != boot.StageUp {
 		t.Errorf("after a restart: %+v", boots)
+	}
+}
+
+// One relay gave the machine its address and another one everything else; whoever tells first, it is one boot.
+func TestWhatOneRelayTellsLateBelongsToItsBoot(t *testing.T) {
+	with := func(e boot.Event, relay catalog.RelayName, firmware boot.Firmware) boot.Event {
+		e.Relay, e.Firmware = relay, firmware
+		return e
+	}
+	a := []boot.Event{with(event(0, boot.StageDHCP, ""), "r1", boot.FirmwareBIOS), with(event(1, boot.StageLoader, ""), "r1", ""), with(event(4, boot.StageKernel, ""), "r1", "")}
+	b := []boot.Event{with(event(2, boot.StageDHCP, ""), "r2", boot.FirmwareIPXE), with(event(3, boot.StageScript, "b1"), "r2", boot.FirmwareIPXE)}
+	c := []boot.Event{with(event(9, boot.StageStageOne, "b1"), "r3", ""), with(event(20, boot.StageUp, "b1"), "r3", "")}
+	for _, order := range [][][]boot.Event{{a, b, c}, {a, c, b}, {b, a, c}, {b, c, a}, {c, a, b}, {c, b, a}} {
+		j := open(t, "")
+		for _, events := range order {
+			j.Record(events)
+		}
+		boots := j.Boot("n1")
+		if len(boots) != 1 || boots[0].Stage != boot.StageUp || len(boots[0].Events) != 7 || boots[0].Relay != "r2" || !boots[0].Started.Equal(t0) {
+			t.Errorf("%+v", boots)
+		}
+	}
+	j := open(t, "")
+	j.Record(slices.Concat(a, b, c))
+	j.Record([]boot.Event{with(event(300, boot.StageDHCP, ""), "r1", boot.FirmwareBIOS)})
+	if boots := j.Boot("n1"); len(boots) != 2 || boots[0].Stage != boot.StageDHCP {
+		t.Errorf("the next boot: %+v", boots)
 	}
 }
 

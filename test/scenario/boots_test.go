@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -32,6 +33,12 @@ func boots(t *testing.T, m *mesh.Mesh, c *mesh.Controller) map[catalog.HardwareA
 // told waits until every controller that runs knows that these nodes are up.
 func told(t *testing.T, m *mesh.Mesh, nodes ...*firmware.Machine) {
 	t.Helper()
+	var missing string
+	defer func() {
+		if t.Failed() && missing != "" {
+			t.Log("what is known of it: " + missing)
+		}
+	}()
 	for _, c := range m.Controllers {
 		if !c.Running() {
 			continue
@@ -40,9 +47,11 @@ func told(t *testing.T, m *mesh.Mesh, nodes ...*firmware.Machine) {
 			by := boots(t, m, c)
 			for _, n := range nodes {
 				if b := by[n.Hardware()]; b.Stage != boot.StageUp || string(b.Node) != n.Name() {
+					missing = fmt.Sprintf("%s of %s: %+v", c.Name, n.Name(), b)
 					return false
 				}
 			}
+			missing = ""
 			return true
 		})
 	}
