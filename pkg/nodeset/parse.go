@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
-
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // DefaultMax is how many names an expression may stand for where a Parser says nothing else.
 const DefaultMax = 1 << 20
+
+// MaxText is the longest expression in bytes, and the longest line of a file: ten times what 40 000 names need that are
+// listed one by one.
+const MaxText = 4 << 20
 
 // maxWork bounds how many times the names that an expression may have are walked by operators: a minus costs what
 // its left side has, and there is room for a great many in a short text.
@@ -20,6 +23,13 @@ const maxWork = 64
 // maxLookups bounds the groups, regular expressions and files of one expression, for each may cost a walk over all
 // nodes.
 const maxLookups = 4096
+
+// Regular expressions are bounded more tightly: one takes longer over all nodes, and to compile it may take a
+// hundred times the memory of its text.
+const (
+	maxMatches = 64
+	maxRegexp  = 1024 // bytes
+)
 
 // Groups knows the groups of names.
 type Groups interface {
@@ -46,7 +56,7 @@ func (p Parser) Parse(expression string) (Set, error) {
 	if p.Max == 0 {
 		p.Max = DefaultMax
 	}
-	return (&evaluation{Parser: p, budget: p.Max, lookups: maxLookups, work: maxWork * p.Max}).set(expression)
+	return (&evaluation{Parser: p, budget: p.Max, lookups: maxLookups, matches: maxMatches, work: maxWork * p.Max}).set(expression)
 }
 
 // evaluation is what the expressions of one call, files included, share.
@@ -54,6 +64,7 @@ type evaluation struct {
 	Parser
 	budget  int // names that may still come
 	lookups int // groups, regular expressions and files that may still come
+	matches int // of them, regular expressions
 	work    int // names that operators other than the union may still walk
 	inFile  bool
 }
@@ -65,6 +76,10 @@ const (
 
 // set evaluates one expression from left to right.
 func (e *evaluation) set(expression string) (Set, error) {
+	if len(expression) > MaxText {
+		return Set{}, describe("node set", flaw(MaxText, "the expression has %d bytes, more than %d", len(expression), MaxText).
+			hint("list the names in a file, one a line, and write ^file"), expression)
+	}
 	c := cursor{text: expression}
 	var done Set         // the result of all operators that were not unions
 	var pending []string // to be united with it: many unions cost one sort
@@ -72,16 +87,19 @@ func (e *evaluation) set(expression string) (Set, error) {
 	for {
 		c.skip()
 		at := c.pos
-		names, err := e.term(&c)
-		if err != nil {
-			return Set{}, describe(err, expression)
-		}
 		if op == ',' {
-			pending = append(pending, names...)
+			var err error
+			if pending, err = e.term(&c, pending); err != nil {
+				return Set{}, describe("node set", err, expression)
+			}
 		} else {
+			names, err := e.term(&c, nil)
+			if err != nil {
+				return Set{}, describe("node set", err, expression)
+			}
 			done, pending = settle(done, pending), nil
 			if e.work -= done.Len() + len(names); e.work < 0 {
-				return Set{}, describe(flaw(at, "the expression has too many operators for the names it stands for"), expression)
+				return Set{}, describe("node set", flaw(at, "the expression has too many operators for the names it stands for"), expression)
 			}
 			done = combine(op, done, Set{normal(names)})
 		}
@@ -95,7 +113,7 @@ func (e *evaluation) set(expression string) (Set, error) {
 		case spaced:
 			op = ','
 		default:
-			return Set{}, describe(stray(&c), expression)
+			return Set{}, describe("node set", stray(&c), expression)
 		}
 	}
 }
@@ -122,8 +140,8 @@ func combine(op byte, l, r Set) Set {
 	}
 }
 
-// term reads one operand and returns its names, in any order and maybe repeated.
-func (e *evaluation) term(c *cursor) ([]string, error) {
+// term reads one operand and appends its names, in any order and maybe repeated.
+func (e *evaluation) term(c *cursor, all []string) ([]string, error) {
 	at := c.pos
 	rest := c.rest()
 	switch {
@@ -133,16 +151,16 @@ func (e *evaluation) term(c *cursor) ([]string, error) {
 		return nil, flaw(at, "a name is missing after the last operator")
 	case rest[0] == '@':
 		c.pos++
-		return e.group(c.until(operators+space), at)
+		return e.group(c.until(operators+space), at, all)
 	case rest[0] == '~':
 		c.pos++
-		return e.match(c.regexp(), at)
+		return e.match(c.regexp(), at, all)
 	case rest[0] == '^':
 		c.pos++
-		return e.file(c.until(operators+space), at)
+		return e.file(c.until(operators+space), at, all)
 	case rest == "-" || rest[0] == '-' && strings.IndexByte(operators+space, rest[1]) >= 0:
 		c.pos++
-		return e.file("-", at)
+		return e.file("-", at, all)
 	case strings.IndexByte(operators, rest[0]) >= 0:
 		return nil, flaw(at, "a name is missing before %q", rest[0])
 	}
@@ -150,15 +168,19 @@ func (e *evaluation) term(c *cursor) ([]string, error) {
 	if text == "" {
 		return nil, stray(c)
 	}
-	return e.names(text, at)
+	return e.names(text, at, all)
 }
 
 // names expands a plain term.
-func (e *evaluation) names(text string, at int) ([]string, error) {
+func (e *evaluation) names(text string, at int, all []string) ([]string, error) {
 	if text[0] == '-' || text[0] == '.' {
 		return nil, flaw(at, "no name begins with %q", text[0])
 	}
-	p, err := parsePattern(text, at)
+	if len(text) <= MaxName && e.budget > 0 && !strings.ContainsAny(text, "[]") {
+		e.budget-- // long expressions are mostly lists of such
+		return append(all, strings.Clone(text)), nil
+	}
+	p, err := parsePattern(text, at, e.Max)
 	if err != nil {
 		return nil, err
 	}
@@ -170,11 +192,11 @@ func (e *evaluation) names(text string, at int) ([]string, error) {
 		return nil, flaw(at, "%.40s would make more than %d names", text, e.Max).hint("name fewer nodes at once")
 	}
 	e.budget -= n
-	return p.expand(make([]string, 0, n)), nil
+	return p.expand(slices.Grow(all, n)), nil
 }
 
 // group resolves what follows an @: source:name or name, where the name may have ranges.
-func (e *evaluation) group(text string, at int) ([]string, error) {
+func (e *evaluation) group(text string, at int, all []string) ([]string, error) {
 	if e.Groups == nil {
 		return nil, flaw(at, "groups are not known here")
 	}
@@ -185,14 +207,13 @@ func (e *evaluation) group(text string, at int) ([]string, error) {
 	if name == "" || ok && source == "" {
 		return nil, flaw(at, "the group has no name").hint("write @group, @source:group, or @* for all nodes")
 	}
-	p, err := parsePattern(name, at+len(text)-len(name)+1)
+	p, err := parsePattern(name, at+len(text)-len(name)+1, maxLookups)
 	if err != nil {
 		return nil, err
 	}
 	if p.count(e.lookups) < 0 {
 		return nil, tooManyLookups(at)
 	}
-	var all []string
 	for _, g := range p.expand(nil) {
 		names, err := e.Groups.Group(source, g)
 		if all, err = e.found(all, names, err, "@"+text, at); err != nil {
@@ -202,9 +223,15 @@ func (e *evaluation) group(text string, at int) ([]string, error) {
 	return all, nil
 }
 
-func (e *evaluation) match(text string, at int) ([]string, error) {
+func (e *evaluation) match(text string, at int, all []string) ([]string, error) {
 	if e.Match == nil {
 		return nil, flaw(at, "regular expressions are not known here")
+	}
+	if len(text) > maxRegexp {
+		return nil, flaw(at, "a regular expression has %d bytes, more than %d", len(text), maxRegexp)
+	}
+	if e.matches--; e.matches < 0 {
+		return nil, flaw(at, "more than %d regular expressions", maxMatches).hint("write ~^(a|b) for names that match one of two")
 	}
 	re, err := regexp.Compile(text)
 	if err != nil || text == "" {
@@ -215,7 +242,7 @@ func (e *evaluation) match(text string, at int) ([]string, error) {
 		return nil, f
 	}
 	names, err := e.Match(re)
-	return e.found(nil, names, err, "~"+text, at)
+	return e.found(all, names, err, "~"+text, at)
 }
 
 // found takes what a hook gave: it counts, checks and appends.
@@ -238,7 +265,7 @@ func (e *evaluation) found(all, names []string, err error, what string, at int) 
 }
 
 // file reads the expressions in a file, one a line, and unites them.
-func (e *evaluation) file(name string, at int) ([]string, error) {
+func (e *evaluation) file(name string, at int, all []string) ([]string, error) {
 	switch {
 	case e.Read == nil:
 		return nil, flaw(at, "files are not read here")
@@ -256,7 +283,6 @@ func (e *evaluation) file(name string, at int) ([]string, error) {
 	}
 	e.inFile = true
 	defer func() { e.inFile = false }()
-	var all []string
 	number := 0
 	for line := range strings.Lines(text) {
 		number++
@@ -315,45 +341,3 @@ func tail(s string) string {
 	s = s[strings.LastIndexAny(s, operators+space)+1:]
 	return s[max(0, len(s)-40):]
 }
-
-// describe turns a problem in the expression into the fault that callers see.
-func describe(err error, expression string) error {
-	p, ok := err.(*problem) //nolint:errorlint // made in this package, never wrapped
-	if !ok {
-		return err
-	}
-	// Of a long expression the part around the problem is enough.
-	from, to, dots := max(0, p.at-30), min(len(expression), p.at+30), [2]string{}
-	if from > 0 {
-		dots[0] = "…"
-	}
-	if to < len(expression) {
-		dots[1] = "…"
-	}
-	message := fmt.Sprintf("node set %s%q%s at %d: %s", dots[0], expression[from:to], dots[1], p.at+1, p.text)
-	f := fault.New(fault.Invalid, "%s", message)
-	if p.err != nil {
-		f = fault.Wrap(fault.KindOf(p.err), p.err, "%s", message)
-	}
-	f.Fix = p.fix
-	return f
-}
-
-// problem is something wrong at a position (from 0) of the expression being read.
-type problem struct {
-	at   int
-	text string
-	fix  string
-	err  error // of a hook; nil if the expression itself is wrong
-}
-
-func flaw(at int, format string, args ...any) *problem {
-	return &problem{at: at, text: fmt.Sprintf(format, args...)}
-}
-
-func (p *problem) hint(format string, args ...any) *problem {
-	p.fix = fmt.Sprintf(format, args...)
-	return p
-}
-
-func (p *problem) Error() string { return p.text }

@@ -21,8 +21,9 @@ type span struct {
 // maxDigits is how long a number may be: what surely fits in 64 bits. In a name, longer runs of digits are text.
 const maxDigits = 18
 
-// parsePattern reads text with ranges in brackets. at is the position of s in the expression, for errors.
-func parsePattern(s string, at int) (pattern, error) {
+// parsePattern reads text with ranges in brackets. at is the position of s in the expression, for errors; most is how
+// many ranges a list may have.
+func parsePattern(s string, at, most int) (pattern, error) {
 	var p pattern
 	for {
 		open := strings.IndexAny(s, "[]")
@@ -40,7 +41,10 @@ func parsePattern(s string, at int) (pattern, error) {
 		case s[open+1+length] == '[':
 			return p, flaw(at+open+1+length, "a bracket inside a bracket").hint("several dimensions stand side by side: r[1-2]n[1-4]")
 		}
-		list, err := parseSpans(s[open+1:open+1+length], at+open+1)
+		if len(p.lists) == MaxName {
+			return p, flaw(at+open, "a name has more than %d ranges", MaxName)
+		}
+		list, err := parseSpans(s[open+1:open+1+length], at+open+1, most)
 		if err != nil {
 			return p, err
 		}
@@ -50,8 +54,12 @@ func parsePattern(s string, at int) (pattern, error) {
 	}
 }
 
-func parseSpans(s string, at int) ([]span, error) {
-	var list []span
+func parseSpans(s string, at, most int) ([]span, error) {
+	n := strings.Count(s, ",") + 1
+	if n > most {
+		return nil, flaw(at, "these are more than %d ranges", most)
+	}
+	list := make([]span, 0, n)
 	for item := range strings.SplitSeq(s, ",") {
 		sp, err := parseSpan(item, at)
 		if err != nil {
@@ -117,6 +125,9 @@ func number(s string, at int) (uint64, error) {
 
 // count is how many names the pattern stands for, or -1 if they are more than limit.
 func (p pattern) count(limit int) int {
+	if limit < 1 {
+		return -1
+	}
 	total := uint64(1)
 	for _, list := range p.lists {
 		var n uint64
