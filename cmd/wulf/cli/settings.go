@@ -8,6 +8,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
 
 // settingFlags are the flags that decide settings, of nodes and of profiles. Their names are those of wwctl where it
@@ -128,7 +129,7 @@ func (d *decisions) readNet(c *cli.Context) error {
 // nothing such. What is in it is no longer among what is set for all.
 func (d *decisions) perNode(c *cli.Context, nodes []string) (map[catalog.NodeName]catalog.Settings, error) {
 	devices, racks := make([]catalog.NetDev, len(nodes)), make([]string, len(nodes))
-	computed := strings.Contains(c.String("rack"), "{")
+	computed := nodeset.IsFormula(c.String("rack"))
 	if computed {
 		var err error
 		if racks, err = spread("rack", c.String("rack"), nodes, nil); err != nil {
