@@ -9,10 +9,28 @@ import (
 // Fold writes names, in any order and maybe repeated, as compact text: runs of digits become ranges, in as many
 // dimensions as the names have. Parse reads the text back into the same names. What is not a name (IsName) is written
 // as it is. Terms come in the order of their first names. It takes time proportional to n·log n.
-func Fold(names []string) string { return fold(normal(slices.Clone(names))) }
+func Fold(names []string) string { return fold(normal(slices.Clone(names)), FoldOptions{}) }
+
+// FoldOptions say how Set.Fold writes a set. The zero value is how String does.
+type FoldOptions struct {
+	// Autostep is from how many numbers on, equally far apart, they become a range with a step: with 3, n0, n4 and
+	// n8 are n[0-8/4]. Numbers that follow one another are a range without a step before. 0 makes no steps; less
+	// than 3 is 3, for two numbers are no pattern.
+	Autostep int
+}
 
 // fold is Fold of names in order, each once.
-func fold(names []string) string {
+func fold(names []string, o FoldOptions) string {
+	terms := foldTerms(names, o)
+	texts := make([]string, len(terms))
+	for i, t := range terms {
+		texts[i] = t.text
+	}
+	return strings.Join(texts, ",")
+}
+
+// foldTerms is fold before the terms are joined.
+func foldTerms(names []string, o FoldOptions) []term {
 	shapes := make(map[string]*shape)
 	var terms []term
 	var key []byte
@@ -24,7 +42,7 @@ func fold(names []string) string {
 		key = appendShape(key[:0], name)
 		s, ok := shapes[string(key)]
 		if !ok {
-			s = newShape(string(key))
+			s = newShape(string(key), o)
 			shapes[string(key)] = s
 		}
 		s.add(i, name)
@@ -33,11 +51,7 @@ func fold(names []string) string {
 		terms = s.fold(terms)
 	}
 	slices.SortFunc(terms, func(a, b term) int { return cmp.Compare(a.first, b.first) })
-	texts := make([]string, len(terms))
-	for i, t := range terms {
-		texts[i] = t.text
-	}
-	return strings.Join(texts, ",")
+	return terms
 }
 
 // term is one piece of the result.
@@ -51,11 +65,12 @@ const hole = '\x00'
 
 // shape is all names that are alike but for their numbers, as rows of numbers.
 type shape struct {
+	FoldOptions
 	text    []string // around the numbers; one more than there are
 	names   []int    // of each row, the index of its name
 	numbers []uint64 // row after row
-	pads    []int    // likewise: the width a number is padded to, 0 if it has no leading zeros
-	lengths []int    // likewise: the digits it has
+	pads    []uint8  // likewise: the width a number is padded to, 0 if it has no leading zeros
+	lengths []uint8  // likewise: the digits it has
 }
 
 // appendShape writes name with a hole for every number.
@@ -76,7 +91,9 @@ func appendShape(b []byte, name string) []byte {
 	return b
 }
 
-func newShape(key string) *shape { return &shape{text: strings.Split(key, string(hole))} }
+func newShape(key string, o FoldOptions) *shape {
+	return &shape{FoldOptions: o, text: strings.Split(key, string(hole))}
+}
 
 func (s *shape) dims() int { return len(s.text) - 1 }
 
@@ -89,15 +106,11 @@ func (s *shape) add(index int, name string) {
 		if run == "" || len(run) > maxDigits {
 			continue
 		}
-		var n uint64
-		for _, d := range []byte(run) {
-			n = 10*n + uint64(d-'0')
+		length, pad := uint8(len(run)), uint8(0)
+		if length > 1 && run[0] == '0' {
+			pad = length
 		}
-		pad := 0
-		if len(run) > 1 && run[0] == '0' {
-			pad = len(run)
-		}
-		s.numbers, s.pads, s.lengths = append(s.numbers, n), append(s.pads, pad), append(s.lengths, len(run))
+		s.numbers, s.pads, s.lengths = append(s.numbers, value(run)), append(s.pads, pad), append(s.lengths, length)
 	}
 }
 
@@ -203,24 +216,49 @@ func (s *shape) boxes(rows []int, d int) []box {
 func (s *shape) ranges(rows []int, dim int) string {
 	stride := s.dims()
 	at := func(i int) uint64 { return s.numbers[rows[i]*stride+dim] }
-	width := s.pads[rows[0]*stride+dim]
+	width := int(s.pads[rows[0]*stride+dim])
 	if len(rows) == 1 {
 		return string(appendNumber(nil, at(0), width))
 	}
 	b := []byte{'['}
 	for i := 0; i < len(rows); {
-		j := i
+		j, step := i, uint64(1)
 		for j+1 < len(rows) && at(j+1) == at(j)+1 {
 			j++
+		}
+		if j == i && s.Autostep > 0 {
+			j, step = s.stepped(rows, dim, i)
 		}
 		b = appendNumber(b, at(i), width)
 		if j > i {
 			b = append(b, '-')
 			b = appendNumber(b, at(j), width)
 		}
+		if step > 1 {
+			b = append(b, '/')
+			b = appendNumber(b, step, 0)
+		}
 		b = append(b, ',')
 		i = j + 1
 	}
 	b[len(b)-1] = ']'
 	return string(b)
+}
+
+// stepped finds the last of the numbers from i on that are equally far apart, and their distance. If they are too few
+// to become a range it is i itself.
+func (s *shape) stepped(rows []int, dim, i int) (last int, step uint64) {
+	stride := s.dims()
+	at := func(i int) uint64 { return s.numbers[rows[i]*stride+dim] }
+	for last = i; last+1 < len(rows); last++ {
+		next := last + 1
+		if last > i && at(next)-at(last) != step || next+1 < len(rows) && at(next+1) == at(next)+1 {
+			break // the next begins a range without a step if the one after it follows it
+		}
+		step = at(next) - at(last)
+	}
+	if last-i+1 < max(s.Autostep, 3) {
+		return i, 1
+	}
+	return last, step
 }

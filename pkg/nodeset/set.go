@@ -2,7 +2,6 @@ package nodeset
 
 import (
 	"iter"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -59,6 +58,9 @@ func normal(names []string) []string {
 // Len is the number of names.
 func (s Set) Len() int { return len(s.names) }
 
+// IsZero tells whether the set has no names, for the JSON tag omitzero.
+func (s Set) IsZero() bool { return len(s.names) == 0 }
+
 // All yields the names in order.
 func (s Set) All() iter.Seq[string] { return slices.Values(s.names) }
 
@@ -73,9 +75,6 @@ func (s Set) Contains(name string) bool {
 
 // Equal tells whether both have the same names.
 func (s Set) Equal(o Set) bool { return slices.Equal(s.names, o.names) }
-
-// String is the set as compact text that Parse reads back; see Fold.
-func (s Set) String() string { return fold(s.names) }
 
 // Union is what is in s or o.
 func (s Set) Union(o Set) Set { return merge(s, o, true, true, true) }
@@ -113,24 +112,6 @@ func merge(l, r Set, left, both, right bool) Set {
 	}
 	if right {
 		out = append(out, b...)
-	}
-	return Set{out}
-}
-
-// First is the first n names, or all if there are fewer.
-func (s Set) First(n int) Set { return Set{s.names[:min(max(n, 0), len(s.names))]} }
-
-// Pick is n names chosen by r with equal chances, or all if there are fewer.
-func (s Set) Pick(n int, r *rand.Rand) Set {
-	if n >= len(s.names) {
-		return s
-	}
-	// Selection sampling (Knuth, TAOCP 2, 3.4.2, algorithm S): each name in turn with the chance that is left.
-	out := make([]string, 0, max(n, 0))
-	for i, name := range s.names {
-		if r.IntN(len(s.names)-i) < n-len(out) {
-			out = append(out, name)
-		}
 	}
 	return Set{out}
 }
