@@ -173,8 +173,15 @@ func FuzzFold(f *testing.F) {
 			}
 			return
 		}
-		if got, err := nodeset.Parse(text); want.Len() > 0 && (err != nil || !got.Equal(want)) {
-			t.Fatalf("%q: %q, %v", names, text, err)
+		for _, text := range []string{text, want.Fold(nodeset.FoldOptions{Autostep: 3})} {
+			if got, err := nodeset.Parse(text); want.Len() > 0 && (err != nil || !got.Equal(want)) {
+				t.Fatalf("%q: %q, %v", names, text, err)
+			}
+		}
+		for _, part := range want.Contiguous() {
+			if strings.Contains(part.String(), ",") {
+				t.Fatalf("%q has the part %v", names, part)
+			}
 		}
 	})
 }
