@@ -45,7 +45,10 @@ func (s *Server) nodeView(c *catalog.Catalog, name catalog.NodeName, full bool) 
 	}
 	v := api.NodeView{Node: *res.Node, Effective: &res.Settings}
 	if full {
-		v.Blame, v.HostKey = res.Blame, s.hostKey(res)
+		if _, v.Blame, err = c.Explain(name); err != nil {
+			return api.NodeView{}, err
+		}
+		v.HostKey = s.hostKey(res)
 	}
 	return v, nil
 }

@@ -278,7 +278,7 @@ func TestAChangeIsMadeOnceThoughItIsAskedForAgain(t *testing.T) {
 				t.Errorf("%s: revision %d, %v; %d requests were applied", name, rev, err, len(g.applied))
 			}
 			for _, q := range g.seen {
-				if q.Request != g.seen[0].Request || q.Kind != "node.delete" || q.If != 7 || !q.DryRun || string(q.Change) != `{"nodes":["n1"]}` {
+				if q.Request != g.seen[0].Request || q.Kind != "node.delete" || q.If != 7 || !q.DryRun || string(q.Change) != `{"nodes":"n1"}` {
 					t.Errorf("%s: asked for %+v", name, q)
 				}
 			}

@@ -65,13 +65,18 @@ func (c *Catalog) step(rev Revision, e *Entry) (*Catalog, Outcome) {
 	case e.If != 0 && e.If < c.requests.changed: // later ones changed nothing: what was seen still holds
 		out.Err = fault.New(fault.Conflict, "the catalog has changed since revision %d; it is at %d now", e.If, c.requests.changed).
 			WithFix("look at the present state and try again with --if-revision %d", c.requests.changed)
+	case len(e.Message) > MaxMessage:
+		out.Err = fault.New(fault.Invalid, "the message has %d bytes, more than %d", len(e.Message), MaxMessage)
 	default:
+		draft.touched = &touched{}
 		out.Err = safely(func() error { return e.Change.apply(&draft, e) })
 	}
 	if out.Err != nil {
 		draft = *c
 	} else {
 		draft.requests.changed = rev
+		draft.history.add(draft.record(c, rev, e))
+		draft.touched = nil
 	}
 	draft.requests.remember(e.Request, out)
 	return &draft, out

@@ -3,6 +3,7 @@ package catalog
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -35,6 +36,7 @@ func (x PutImage) apply(c *Catalog, e *Entry) error {
 		return err
 	}
 	c.images.put(string(x.Name), next)
+	c.touched.image(x.Name)
 	return nil
 }
 
@@ -76,6 +78,26 @@ func (x TagImage) apply(c *Catalog, _ *Entry) error {
 	next.Tags = maps.Clone(old.Tags)
 	next.Tags[x.Tag] = x.Version
 	c.images.put(string(x.Name), &next)
+	c.touched.image(x.Name)
+	return nil
+}
+
+// setTags moves the tags of an image back to where they were, as far as those versions are still there.
+func (c *Catalog) setTags(name ImageName, tags map[string]chunk.ID) error {
+	old, ok := c.Image(name)
+	if !ok {
+		return nil // it was deleted since, with all that it had
+	}
+	next := *old
+	next.Tags = map[string]chunk.ID{}
+	for tag, id := range tags {
+		if _, ok := old.Version(id.String()); !ok {
+			return fault.New(fault.NotFound, "image %s no longer has the version %s", name, id.Short()).WithFix("see its versions with: wulf image show %s", name)
+		}
+		next.Tags[tag] = id
+	}
+	c.images.put(string(name), &next)
+	c.touched.image(name)
 	return nil
 }
 
@@ -89,6 +111,7 @@ func (x DeleteImage) apply(c *Catalog, _ *Entry) error {
 			return inUse("image", string(x.Name), users)
 		}
 		c.images.delete(string(x.Name))
+		c.touched.image(x.Name)
 		return nil
 	}
 	if _, ok := old.Version(x.Version.String()); !ok {
@@ -103,6 +126,7 @@ func (x DeleteImage) apply(c *Catalog, _ *Entry) error {
 	next := *old
 	next.Versions = slices.DeleteFunc(slices.Clone(old.Versions), func(v ImageVersion) bool { return v.Manifest.ID == x.Version })
 	c.images.put(string(x.Name), &next)
+	c.touched.image(x.Name)
 	return nil
 }
 
@@ -144,7 +168,7 @@ func (x DeleteOverlay) apply(c *Catalog, _ *Entry) error {
 		return c.noOverlay(x.Name)
 	}
 	users := usersOf(c, func(_ []ProfileName, s Settings) bool {
-		return slices.Contains(s.Overlays.System, string(x.Name)) || slices.Contains(s.Overlays.Runtime, string(x.Name))
+		return slices.ContainsFunc(slices.Concat(s.Overlays.System, s.Overlays.Runtime), func(o string) bool { return strings.TrimPrefix(o, "~") == string(x.Name) })
 	})
 	if users != "" {
 		return inUse("overlay", string(x.Name), users)
@@ -157,62 +181,6 @@ func (c *Catalog) noOverlay(name OverlayName) error {
 	return notFound("overlay", string(name), func(yield func(string) bool) {
 		for o := range c.Overlays() {
 			if !yield(string(o.Name)) {
-				return
-			}
-		}
-	})
-}
-
-func (x AddNetwork) apply(c *Catalog, _ *Entry) error {
-	if _, ok := c.Network(x.Network.Name); ok {
-		return fault.New(fault.Conflict, "network %q exists already", x.Network.Name).WithFix("change it with: wulf network set %s …", x.Network.Name)
-	}
-	return c.putNetwork(x.Network)
-}
-
-func (x SetNetwork) apply(c *Catalog, _ *Entry) error {
-	if _, ok := c.Network(x.Network.Name); !ok {
-		return c.noNetwork(x.Network.Name)
-	}
-	if err := c.putNetwork(x.Network); err != nil {
-		return err
-	}
-	for n := range c.Nodes() {
-		if err := c.checkNets(n); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (x DeleteNetwork) apply(c *Catalog, _ *Entry) error {
-	if _, ok := c.Network(x.Name); !ok {
-		return c.noNetwork(x.Name)
-	}
-	users := usersOf(c, func(_ []ProfileName, s Settings) bool {
-		for _, d := range s.Nets {
-			if d.Network != nil && *d.Network == string(x.Name) {
-				return true
-			}
-		}
-		return false
-	})
-	if users != "" {
-		return inUse("network", string(x.Name), users)
-	}
-	for r := range c.Relays() {
-		if slices.Contains(r.Networks, x.Name) {
-			return inUse("network", string(x.Name), "relay "+string(r.Name))
-		}
-	}
-	c.networks.delete(string(x.Name))
-	return nil
-}
-
-func (c *Catalog) noNetwork(name NetworkName) error {
-	return notFound("network", string(name), func(yield func(string) bool) {
-		for n := range c.Networks() {
-			if !yield(string(n.Name)) {
 				return
 			}
 		}

@@ -8,7 +8,6 @@ package catalog
 
 import (
 	"iter"
-	"net/netip"
 	"strings"
 )
 
@@ -29,9 +28,11 @@ type Catalog struct {
 	tokens      table[*Token]
 	requests    requests
 
-	// Where nodes are found by what they declare themselves; kept by putNode and dropNode alone.
-	byHardware table[NodeName]
-	byAddress  table[NodeName]
+	index    table[NodeName]    // nodes by their identities; kept by nodeEdit alone
+	prefixes table[NetworkName] // networks by the first address of their prefixes; they do not overlap
+	bases    *bases             // of the present profiles; nil: none are remembered
+	history  history
+	touched  *touched // by the change that is being applied; nil in what is published
 }
 
 // Node returns the node of that name.
@@ -42,24 +43,6 @@ func (c *Catalog) Nodes() iter.Seq[*Node] { return c.nodes.values() }
 
 // NodeCount is the number of nodes.
 func (c *Catalog) NodeCount() int { return c.nodes.len() }
-
-// NodeByHardware returns the node that declares the hardware address.
-func (c *Catalog) NodeByHardware(hw HardwareAddr) (*Node, bool) {
-	name, ok := c.byHardware.get(string(hw))
-	if !ok {
-		return nil, false
-	}
-	return c.Node(name)
-}
-
-// NodeByAddress returns the node that declares the IP address.
-func (c *Catalog) NodeByAddress(a netip.Addr) (*Node, bool) {
-	name, ok := c.byAddress.get(a.String())
-	if !ok {
-		return nil, false
-	}
-	return c.Node(name)
-}
 
 // Profile returns the profile of that name.
 func (c *Catalog) Profile(name ProfileName) (*Profile, bool) { return c.profiles.get(string(name)) }
@@ -72,17 +55,6 @@ func (c *Catalog) Network(name NetworkName) (*Network, bool) { return c.networks
 
 // Networks yields all networks in the order of their names.
 func (c *Catalog) Networks() iter.Seq[*Network] { return c.networks.values() }
-
-// NetworkOf returns the network whose prefix holds the address; the longest prefix wins.
-func (c *Catalog) NetworkOf(a netip.Addr) (*Network, bool) {
-	var best *Network
-	for n := range c.Networks() {
-		if n.Prefix.Contains(a) && (best == nil || n.Prefix.Bits() > best.Prefix.Bits()) {
-			best = n
-		}
-	}
-	return best, best != nil
-}
 
 // Image returns the image of that name.
 func (c *Catalog) Image(name ImageName) (*Image, bool) { return c.images.get(string(name)) }

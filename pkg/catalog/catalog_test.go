@@ -242,7 +242,7 @@ func TestUndecodableEntryStops(t *testing.T) {
 		"torn":          `{"format":1,"kind":"node.del`,
 		"unknown kind":  `{"format":1,"kind":"node.paint","at":"2026-01-01T00:00:00Z","change":{}}`,
 		"unknown field": `{"format":1,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{"nodes":["a"],"force":true}}`,
-		"later format":  `{"format":2,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{"nodes":["a"]}}`,
+		"later format":  `{"format":3,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{"nodes":["a"]}}`,
 		"two values":    `{"format":1,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{}} {}`,
 		"empty":         ``,
 		"not an object": `7`,
@@ -268,8 +268,12 @@ func TestMergeOrderListsAndBlame(t *testing.T) {
 	if got, want := strings.Join(r.Settings.Kernel.Args, " "), "a=1 base gpu"; got != want {
 		t.Errorf("kernel args %q, want %q", got, want)
 	}
+	_, blame, err := l.c.Explain("n1")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{"rack": "node n1", "tags.a": "profile base", "tags.b": "profile gpu", "image": "profile default", "init": "default", "kernel.args": "profile default, profile base, profile gpu", "nets.default.address": "node n1"} {
-		if got := r.Blame[path]; got != want {
+		if got := blame[path]; got != want {
 			t.Errorf("%s is blamed on %q, want %q", path, got, want)
 		}
 	}

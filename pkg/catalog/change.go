@@ -15,8 +15,9 @@ import (
 
 // EntryFormat is the version of Entry's encoding that this program writes; it reads no later one.
 //
-// History: 1 (2026-11) first.
-const EntryFormat = 1
+// History: 1 (2026-11) first. 2 (2026-11) the whole model of nodes; sets of nodes folded, values computed from names,
+// messages, batches, reverts. Format 1 is still read.
+const EntryFormat = 2
 
 // MaxEntry bounds the bytes of an encoded Entry.
 const MaxEntry = 8 << 20
@@ -28,8 +29,12 @@ type Entry struct {
 	By      string    // who asked for it
 	At      time.Time // when it was accepted
 	If      Revision  // 0, or: reject unless nothing has changed since this revision
+	Message string    // why, in the words of whom it was; may be empty
 	Change  Change
 }
+
+// MaxMessage bounds the bytes of an Entry's message.
+const MaxMessage = 1 << 10
 
 // Change is one of the things that can be written; the set is closed. All of a change happens, or nothing.
 type Change interface {
@@ -39,6 +44,8 @@ type Change interface {
 
 // The changes. A name ends up in the log and in feeds: never rename one.
 var kinds = map[string]reflect.Type{
+	"batch":             reflect.TypeFor[Batch](),
+	"revert":            reflect.TypeFor[Revert](),
 	"cluster.init":      reflect.TypeFor[InitCluster](),
 	"node.add":          reflect.TypeFor[AddNodes](),
 	"node.set":          reflect.TypeFor[SetNodes](),
@@ -70,21 +77,42 @@ type (
 		Controller Controller `json:"controller"`
 	}
 
-	// AddNodes makes nodes that do not exist.
-	AddNodes struct {
-		Nodes []Node `json:"nodes"`
+	// Batch makes several changes as one: what apply and import do. It holds no batch, and no change that has a path of
+	// its own in the API.
+	Batch struct {
+		Changes []Step `json:"changes"`
 	}
-	// SetNodes changes nodes alike: settings as Settings.Patch does, and the list of profiles if there is one. What
-	// differs from node to node, such as addresses, is in Each, which wins over Set.
-	SetNodes struct {
-		Nodes    []NodeName            `json:"nodes"`
+	// Revert takes back what happened after a revision, as far as it is remembered (see History): settings of nodes,
+	// profiles, networks, tags of images.
+	Revert struct {
+		To Revision `json:"to"`
+	}
+
+	// AddNodes makes nodes that do not exist: Nodes as they are, and those that Names lists, alike but for what Compute
+	// and Each say.
+	AddNodes struct {
+		Nodes    []Node                `json:"nodes,omitempty"`
+		Names    NodeSet               `json:"names,omitempty"`
 		Profiles *[]ProfileName        `json:"profiles,omitempty"`
 		Set      Settings              `json:"set,omitzero"`
-		Unset    []string              `json:"unset,omitempty"`
-		Each     map[NodeName]Settings `json:"each,omitempty"` // of some of Nodes
+		Compute  map[string]string     `json:"compute,omitempty"` // see SetNodes
+		Each     map[NodeName]Settings `json:"each,omitempty"`    // of some of Names
+	}
+	// SetNodes changes nodes alike: settings as Settings.Patch does, and the list of profiles if there is one. What
+	// differs from node to node is in Compute and in Each, which wins over Compute, which wins over Set. However many
+	// nodes it is about, it holds the change and not the nodes.
+	SetNodes struct {
+		Nodes    NodeSet        `json:"nodes"`
+		Profiles *[]ProfileName `json:"profiles,omitempty"`
+		Set      Settings       `json:"set,omitzero"`
+		Unset    []string       `json:"unset,omitempty"`
+		// Compute gives the setting at a path by a formula of the node's name, such as 10.1.{n1}.{n2}, or an address by
+		// Auto: the first free one of the device's network.
+		Compute map[string]string     `json:"compute,omitempty"`
+		Each    map[NodeName]Settings `json:"each,omitempty"` // of some of Nodes
 	}
 	DeleteNodes struct {
-		Nodes []NodeName `json:"nodes"`
+		Nodes NodeSet `json:"nodes"`
 	}
 
 	AddProfile struct {
@@ -181,6 +209,7 @@ type entryWire struct {
 	By      string          `json:"by,omitempty"`
 	At      time.Time       `json:"at"`
 	If      Revision        `json:"if,omitempty"`
+	Message string          `json:"message,omitempty"`
 	Kind    string          `json:"kind"`
 	Change  json.RawMessage `json:"change"`
 }
@@ -202,7 +231,7 @@ func (e Entry) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "encoding change")
 	}
-	b, err := json.Marshal(entryWire{Format: EntryFormat, Request: e.Request, By: e.By, At: e.At.UTC(), If: e.If, Kind: KindOf(e.Change), Change: body})
+	b, err := json.Marshal(entryWire{Format: EntryFormat, Request: e.Request, By: e.By, At: e.At.UTC(), If: e.If, Message: e.Message, Kind: KindOf(e.Change), Change: body})
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, err, "encoding entry")
 	}
@@ -226,7 +255,7 @@ func DecodeEntry(b []byte) (Entry, error) {
 	if err != nil {
 		return Entry{}, fault.Wrap(fault.Corrupt, err, "log entry cannot be decoded")
 	}
-	return Entry{Request: w.Request, By: w.By, At: w.At, If: w.If, Change: change}, nil
+	return Entry{Request: w.Request, By: w.By, At: w.At, If: w.If, Message: w.Message, Change: change}, nil
 }
 
 // DecodeChange reads a change of the kind from its JSON; unknown kinds and fields are fault.Invalid.

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"cmp"
 	"fmt"
 	"iter"
 	"maps"
@@ -18,8 +17,9 @@ func (c *Catalog) checkProfiles(what string, names []ProfileName) error {
 		return fault.New(fault.Invalid, "%s: %d profiles are more than %d", what, len(names), MaxProfiles)
 	}
 	for i, name := range names {
-		if _, ok := c.Profile(name); !ok {
-			return within(what, c.noProfile(name))
+		known := ProfileName(strings.TrimPrefix(string(name), "~"))
+		if _, ok := c.Profile(known); !ok {
+			return within(what, c.noProfile(known))
 		}
 		if slices.Contains(names[:i], name) {
 			return fault.New(fault.Invalid, "%s: profile %s is named twice", what, name)
@@ -41,17 +41,11 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 				WithFix("it has the tags %s", strings.Join(sortedKeys(i.Tags), ", "))
 		}
 	}
-	for _, check := range []struct {
-		setting string
-		value   *string
-		allowed []string
-	}{
-		{"method", s.Method, []string{MethodTwoStage, MethodOneStage}},
-		{"root", s.Root, []string{RootTmpfs, RootRamfs}},
-	} {
-		if check.value != nil && !slices.Contains(check.allowed, *check.value) {
-			return fault.New(fault.Invalid, "%s: %s cannot be %q", what, check.setting, clip(*check.value)).WithFix("choose %s", strings.Join(check.allowed, " or "))
-		}
+	if err := oneOf("method", s.Method, MethodTwoStage, MethodOneStage); err != nil {
+		return within(what, err)
+	}
+	if err := oneOf("root", s.Root, RootTmpfs, RootRamfs); err != nil {
+		return within(what, err)
 	}
 	if s.Init != nil && !strings.HasPrefix(*s.Init, "/") {
 		return fault.New(fault.Invalid, "%s: init %q is not an absolute path", what, clip(*s.Init))
@@ -75,8 +69,18 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 			return fault.New(fault.Invalid, "%s: an SSH key is one line", what)
 		}
 	}
-	for _, t := range sortedKeys(s.Tags) {
-		if _, err := ParseName[string]("tag", t); err != nil {
+	for _, check := range []func() error{
+		func() error { return checkKeys("tag", s.Tags) },
+		func() error { return checkKeys("resource", s.Resources) },
+		func() error { return checkWords("role", s.Roles) },
+		func() error { return checkWords("group", s.Groups) },
+		func() error { return checkPlaces(s) },
+		func() error { return checkSecrets(s) },
+		func() error { return checkWithout(s.Without) },
+		func() error { return checkBMC(s.BMC) },
+		func() error { return checkDisks(s) },
+	} {
+		if err := check(); err != nil {
 			return within(what, err)
 		}
 	}
@@ -91,94 +95,43 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 	return nil
 }
 
-func (c *Catalog) checkNetDev(what string, d NetDev) error {
-	if d.Network != nil {
-		if _, ok := c.Network(NetworkName(*d.Network)); !ok {
-			return within(what, c.noNetwork(NetworkName(*d.Network)))
-		}
-	}
-	if d.Hardware != nil {
-		if hw, err := ParseHardwareAddr(string(*d.Hardware)); err != nil || hw != *d.Hardware {
-			return fault.New(fault.Invalid, "%s: %q is not a hardware address", what, clip(string(*d.Hardware)))
-		}
-	}
-	// 15 bytes: IFNAMSIZ of Linux, less the NUL.
-	if d.Device != nil && (*d.Device == "" || len(*d.Device) > 15 || strings.ContainsAny(*d.Device, "/ \t\n:")) {
-		return fault.New(fault.Invalid, "%s: %q is not a name that Linux gives a network device", what, clip(*d.Device))
-	}
-	if d.MTU != nil && (*d.MTU < 576 || *d.MTU > 65520) {
-		return fault.New(fault.Invalid, "%s: MTU %d is not between 576 and 65520", what, *d.MTU)
-	}
-	return nil
-}
-
 // checkNets refuses addresses that lie outside of the device's network, as profiles and node decide it together.
 func (c *Catalog) checkNets(n *Node) error {
-	if len(n.Settings.Nets) == 0 {
-		return nil
-	}
-	r := c.resolve(n)
-	for _, d := range r.Nets {
-		if !d.Address.IsValid() {
+	nets := c.Effective(n).Nets
+	for _, name := range sortedKeys(nets) {
+		d := nets[name]
+		if d.Address == nil && d.Address6 == nil {
 			continue
 		}
-		what := fmt.Sprintf("node %s, device %s", n.Name, d.Name)
-		addr := d.Address.Addr()
-		if d.Network == nil {
-			return fault.New(fault.Invalid, "%s: address %s lies in no network", what, addr).WithFix("declare its network: wulf network add NAME --cidr …")
-		}
-		p := d.Network.Prefix
-		switch {
-		case !p.Contains(addr):
-			return fault.New(fault.Invalid, "%s: address %s lies outside of network %s (%s)", what, addr, d.Network.Name, p).WithFix("choose an address in %s", p)
-		case p.Bits() < 31 && (addr == p.Masked().Addr() || addr == broadcast(p)):
-			return fault.New(fault.Invalid, "%s: %s is the network's own or broadcast address", what, addr)
-		case d.Network.Pool.Contains(addr):
-			return fault.New(fault.Invalid, "%s: address %s lies in the pool of network %s, which is for unknown machines", what, addr, d.Network.Name).WithFix("choose one outside of %s-%s", d.Network.Pool.First, d.Network.Pool.Last)
-		case addr == d.Network.Gateway:
-			return fault.New(fault.Conflict, "%s: %s is the gateway of network %s", what, addr, d.Network.Name)
+		if err := c.checkAddresses(c.resolveNet(name, d)); err != nil {
+			return within(fmt.Sprintf("node %s, device %s", n.Name, name), err)
 		}
 	}
 	return nil
 }
 
-func broadcast(p netip.Prefix) netip.Addr {
-	a := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		a[i/8] |= 1 << (7 - i%8)
-	}
-	return netip.AddrFrom4(a)
-}
-
-func (c *Catalog) putNetwork(n Network) error {
-	if _, err := ParseName[NetworkName]("network", string(n.Name)); err != nil {
-		return err
-	}
-	what := "network " + string(n.Name)
-	n.DHCP, n.Secrets = cmp.Or(n.DHCP, DHCPAuthoritative), cmp.Or(n.Secrets, SecretsRelay)
-	switch {
-	case !n.Prefix.IsValid() || !n.Prefix.Addr().Is4():
-		return fault.New(fault.Invalid, "%s: it needs an IPv4 prefix", what).WithFix("such as --cidr 10.1.0.0/16")
-	case n.Prefix != n.Prefix.Masked():
-		return fault.New(fault.Invalid, "%s: %s has bits set beyond its prefix", what, n.Prefix).WithFix("write %s", n.Prefix.Masked())
-	case n.Gateway.IsValid() && !n.Prefix.Contains(n.Gateway):
-		return fault.New(fault.Invalid, "%s: gateway %s lies outside of %s", what, n.Gateway, n.Prefix)
-	case !slices.Contains([]string{DHCPAuthoritative, DHCPProxy, DHCPOff}, n.DHCP):
-		return fault.New(fault.Invalid, "%s: DHCP mode %q is not known", what, clip(n.DHCP)).WithFix("choose authoritative, proxy or off")
-	case !slices.Contains([]string{SecretsRelay, SecretsRefuse}, n.Secrets):
-		return fault.New(fault.Invalid, "%s: secrets policy %q is not known", what, clip(n.Secrets)).WithFix("choose relay or refuse")
-	case n.MTU != 0 && (n.MTU < 576 || n.MTU > 65520):
-		return fault.New(fault.Invalid, "%s: MTU %d is not between 576 and 65520", what, n.MTU)
-	case n.Pool.First.IsValid() != n.Pool.Last.IsValid(),
-		n.Pool.First.IsValid() && (!n.Prefix.Contains(n.Pool.First) || !n.Prefix.Contains(n.Pool.Last) || n.Pool.Last.Less(n.Pool.First)):
-		return fault.New(fault.Invalid, "%s: pool %s-%s is not a run of addresses in %s", what, n.Pool.First, n.Pool.Last, n.Prefix)
-	}
-	for other := range c.Networks() {
-		if other.Name != n.Name && other.Prefix.Overlaps(n.Prefix) {
-			return fault.New(fault.Conflict, "%s: %s overlaps network %s (%s)", what, n.Prefix, other.Name, other.Prefix)
+func (c *Catalog) checkAddresses(d ResolvedNet) error {
+	n := d.Network
+	for _, address := range []netip.Prefix{d.Address, d.Address6} {
+		if !address.IsValid() {
+			continue
+		}
+		addr := address.Addr()
+		switch {
+		case n == nil && !address.IsSingleIP():
+			// In a network that wulfmesh has nothing to do with, such as a storage fabric: its mask says all.
+		case n == nil:
+			return fault.New(fault.Invalid, "address %s lies in no network", addr).WithFix("declare its network: wulf network add NAME --cidr …; or give its --netmask, if nothing boots there")
+		case !n.Holds(addr):
+			return fault.New(fault.Invalid, "address %s lies outside of network %s (%s)", addr, n.Name, n.Prefix).WithFix("choose an address in %s", n.Prefix)
+		case n.reserved(addr):
+			return fault.New(fault.Invalid, "%s is the network's own or broadcast address", addr)
+		case n.Pool.Contains(addr):
+			return fault.New(fault.Invalid, "address %s lies in the pool of network %s, which is for unknown machines", addr, n.Name).WithFix("choose one outside of %s-%s", n.Pool.First, n.Pool.Last)
+		case addr == n.Gateway || addr == n.Gateway6:
+			return fault.New(fault.Conflict, "%s is the gateway of network %s", addr, n.Name)
 		}
 	}
-	c.networks.put(string(n.Name), &n)
 	return nil
 }
 

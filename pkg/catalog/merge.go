@@ -5,189 +5,160 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // Blame says for each decided setting, by its path ("kernel.args", "nets.default.address"), who decided it.
 type Blame map[string]string
 
-// Merge lays src over dst: a scalar that src decides wins; a list is appended, and an element "~x" takes away
-// an x decided before it; maps merge key by key. Source is who to blame in blame, which may be nil.
+// Merge lays src over dst: a scalar that src decides wins; a list is appended; maps merge key by key, resources at
+// every depth. What src is without is taken from dst first. Source is who to blame in blame, which may be nil.
+//
+// An element "~x" of a list stays in it until clean, for it takes x away wherever in the list that stands: these are
+// Warewulf's rules, in which the order of profiles does not matter to what is negated.
 func Merge(dst *Settings, src Settings, source string, blame Blame) {
-	merge(reflect.ValueOf(dst).Elem(), reflect.ValueOf(src), "", source, blame)
+	for _, path := range src.Without {
+		if undecide(reflect.ValueOf(dst).Elem(), strings.Split(path, ".")) && blame != nil {
+			blame.without(path, source)
+		}
+	}
+	src.Without = nil
+	m := merger{source, blame}
+	m.merge(reflect.ValueOf(dst).Elem(), reflect.ValueOf(&src).Elem(), "")
 }
 
-// merge walks the structure of Settings, so that a field added there is merged, blamed and unset with no line here.
-func merge(dst, src reflect.Value, path, source string, blame Blame) {
+// without blames source for the absence of a setting, and forgets who decided it or parts of it before.
+func (b Blame) without(path, source string) {
+	maps.DeleteFunc(b, func(p, _ string) bool { return p == path || strings.HasPrefix(p, path+".") })
+	b[path] = source + ", which is without"
+}
+
+// merger walks the structure of Settings, so that a field added there is merged, blamed and unset with no line here.
+type merger struct {
+	source string
+	blame  Blame // nil: paths are not even computed
+}
+
+func (m merger) note(path string) {
+	if m.blame != nil {
+		m.blame[path] = m.source
+	}
+}
+
+func (m merger) path(path, name string) string {
+	if m.blame == nil {
+		return ""
+	}
+	return join(path, name)
+}
+
+func (m merger) merge(dst, src reflect.Value, path string) {
 	if src.IsZero() {
 		return
-	}
-	note := func(path, source string) {
-		if blame != nil {
-			blame[path] = source
-		}
 	}
 	switch src.Kind() {
 	case reflect.Struct:
 		for i := range src.NumField() {
-			merge(dst.Field(i), src.Field(i), join(path, jsonName(src.Type().Field(i))), source, blame)
+			if f := src.Field(i); !f.IsZero() {
+				m.merge(dst.Field(i), f, m.path(path, m.name(src.Type(), i)))
+			}
 		}
 	case reflect.Slice:
-		list := slices.Clone(dst.Interface().([]string))
-		for _, v := range src.Interface().([]string) {
-			if gone, is := strings.CutPrefix(v, "~"); is {
-				list = slices.DeleteFunc(list, func(s string) bool { return s == gone })
-			} else {
-				list = append(list, v)
-			}
-		}
-		if before := blame[path]; before != "" && before != source {
-			source = before + ", " + source
-		}
+		list := slices.Concat(dst.Interface().([]string), src.Interface().([]string))
 		dst.Set(reflect.ValueOf(list))
-		note(path, source)
+		m.noteToo(path)
 	case reflect.Map:
-		m := reflect.MakeMap(src.Type())
-		for it := dst.MapRange(); it.Next(); {
-			m.SetMapIndex(it.Key(), it.Value())
-		}
-		for it := src.MapRange(); it.Next(); {
-			v := reflect.New(src.Type().Elem()).Elem()
-			if old := m.MapIndex(it.Key()); old.IsValid() {
-				v.Set(old)
-			}
-			key := join(path, it.Key().String())
-			if it.Value().Kind() == reflect.String { // "" is a decision too: the tag is there, and empty
-				v.Set(it.Value())
-				note(key, source)
-			} else {
-				merge(v, it.Value(), key, source, blame)
-			}
-			m.SetMapIndex(it.Key(), v)
-		}
-		dst.Set(m)
+		m.mergeMap(dst, src, path)
 	default: // a pointer to a scalar
 		dst.Set(src)
-		note(path, source)
+		m.note(path)
 	}
 }
 
-// Patch changes s as a command asks: what set decides replaces what s decided (a list as a whole, a map key by
-// key), then each path in unset is decided no longer. An unset path that names no setting is fault.Invalid.
-func (s *Settings) Patch(set Settings, unset []string) error {
-	replace(reflect.ValueOf(s).Elem(), reflect.ValueOf(set))
-	for _, path := range unset {
-		if !undecide(reflect.ValueOf(s).Elem(), strings.Split(path, ".")) {
-			return fault.New(fault.Invalid, "no setting is called %q", clip(path)).WithFix("settings are %s", strings.Join(Paths(), ", "))
-		}
+// name is the JSON name of a field; it is worth computing only where somebody is blamed.
+func (m merger) name(t reflect.Type, field int) string {
+	if m.blame == nil {
+		return ""
 	}
-	return nil
+	return jsonName(t.Field(field))
 }
 
-func replace(dst, src reflect.Value) {
-	switch {
-	case src.IsZero():
-	case src.Kind() == reflect.Struct:
-		for i := range src.NumField() {
-			replace(dst.Field(i), src.Field(i))
+// noteToo blames the source for a part of a value, besides whoever decided the rest.
+func (m merger) noteToo(path string) {
+	if m.blame == nil {
+		return
+	}
+	if before := m.blame[path]; before != "" && before != m.source {
+		m.blame[path] = before + ", " + m.source
+		return
+	}
+	m.blame[path] = m.source
+}
+
+func (m merger) mergeMap(dst, src reflect.Value, path string) {
+	if all, ok := dst.Addr().Interface().(*map[string]Resource); ok {
+		m.mergeResources(all, src.Interface().(map[string]Resource), path)
+		return
+	}
+	out := cloneMap(dst, src.Len())
+	scalar := src.Type().Elem().Kind() == reflect.String // "" is a decision too: the tag is there, and empty
+	for it := src.MapRange(); it.Next(); {
+		key := m.path(path, it.Key().String())
+		if scalar {
+			out.SetMapIndex(it.Key(), it.Value())
+			m.note(key)
+			continue
 		}
-	case src.Kind() == reflect.Map:
-		m := reflect.MakeMap(src.Type())
-		for it := dst.MapRange(); it.Next(); {
-			m.SetMapIndex(it.Key(), it.Value())
+		v := reflect.New(src.Type().Elem()).Elem()
+		if old := out.MapIndex(it.Key()); old.IsValid() {
+			v.Set(old)
 		}
-		for it := src.MapRange(); it.Next(); {
-			v := reflect.New(src.Type().Elem()).Elem()
-			if old := m.MapIndex(it.Key()); old.IsValid() && v.Kind() == reflect.Struct {
-				v.Set(old)
-				replace(v, it.Value())
-			} else {
-				v.Set(it.Value())
-			}
-			m.SetMapIndex(it.Key(), v)
-		}
-		dst.Set(m)
-	default:
-		dst.Set(src)
+		m.merge(v, it.Value(), key)
+		out.SetMapIndex(it.Key(), v)
+	}
+	dst.Set(out)
+}
+
+func (m merger) mergeResources(dst *map[string]Resource, src map[string]Resource, path string) {
+	out := maps.Clone(*dst)
+	if out == nil {
+		out = make(map[string]Resource, len(src))
+	}
+	for k, v := range src {
+		out[k] = v.over(out[k])
+		m.noteToo(m.path(path, k))
+	}
+	*dst = out
+}
+
+// cloneMap is a copy of a map with room for more; other revisions share the original.
+func cloneMap(m reflect.Value, more int) reflect.Value {
+	out := reflect.MakeMapWithSize(m.Type(), m.Len()+more)
+	for it := m.MapRange(); it.Next(); {
+		out.SetMapIndex(it.Key(), it.Value())
+	}
+	return out
+}
+
+// clean takes from the lists every x of which there is a "~x", and the "~x" themselves.
+func (s *Settings) clean() {
+	for _, list := range []*[]string{
+		&s.Kernel.Args, &s.Overlays.System, &s.Overlays.Runtime, &s.SSHKeys, &s.Roles, &s.Groups,
+	} {
+		*list = cleaned(*list)
 	}
 }
 
-// undecide undecides the setting at path and reports whether there is a setting of that name.
-func undecide(v reflect.Value, path []string) bool {
-	if len(path) == 0 || path[0] == "" {
-		v.SetZero()
-		return true
+// cleaned is the list itself if nothing is negated in it.
+func cleaned[S ~string](list []S) []S {
+	negated := func(x S) bool { return strings.HasPrefix(string(x), "~") }
+	if !slices.ContainsFunc(list, negated) {
+		return list
 	}
-	switch v.Kind() {
-	case reflect.Struct:
-		for i := range v.NumField() {
-			if jsonName(v.Type().Field(i)) == path[0] {
-				return undecide(v.Field(i), path[1:])
-			}
+	var out []S
+	for _, x := range list {
+		if !negated(x) && !slices.Contains(list, "~"+x) {
+			out = append(out, x)
 		}
-		return false
-	case reflect.Map:
-		key := reflect.ValueOf(path[0])
-		elem := reflect.New(v.Type().Elem()).Elem()
-		old := v.MapIndex(key)
-		if old.IsValid() {
-			elem.Set(old)
-		}
-		if len(path) > 1 && (elem.Kind() != reflect.Struct || !undecide(elem, path[1:])) {
-			return false
-		}
-		if !old.IsValid() {
-			return true
-		}
-		m := reflect.MakeMap(v.Type())
-		for it := v.MapRange(); it.Next(); {
-			m.SetMapIndex(it.Key(), it.Value())
-		}
-		if len(path) == 1 || elem.IsZero() {
-			m.SetMapIndex(key, reflect.Value{})
-		} else {
-			m.SetMapIndex(key, elem)
-		}
-		v.Set(m)
-		return true
 	}
-	return false
-}
-
-// Paths lists the paths of all settings in order; "nets.NAME.device" stands for those of every device.
-func Paths() []string { return paths(reflect.TypeFor[Settings](), "") }
-
-func paths(t reflect.Type, path string) []string {
-	switch {
-	case t.Kind() == reflect.Struct:
-		var all []string
-		for i := range t.NumField() {
-			all = append(all, paths(t.Field(i).Type, join(path, jsonName(t.Field(i))))...)
-		}
-		return all
-	case t.Kind() == reflect.Map:
-		return paths(t.Elem(), join(path, "NAME"))
-	}
-	return []string{path}
-}
-
-// Decided lists the paths that s decides, in order of their names.
-func (s Settings) Decided() []string {
-	blame := Blame{}
-	var all Settings
-	Merge(&all, s, "x", blame)
-	return slices.Sorted(maps.Keys(blame))
-}
-
-func join(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
-}
-
-func jsonName(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-	return name
+	return out
 }

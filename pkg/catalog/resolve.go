@@ -2,6 +2,8 @@ package catalog
 
 import (
 	"cmp"
+	"encoding/binary"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"strings"
@@ -9,11 +11,10 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// Resolved is a node with every setting decided, and by whom.
+// Resolved is a node with every setting decided.
 type Resolved struct {
 	Node     *Node
 	Settings Settings // merged, with the defaults for what nobody decided
-	Blame    Blame    // path to "profile x", "node x" or "default"
 	Image    *Image   // nil if none is decided
 	Version  ImageVersion
 	Nets     []ResolvedNet // in the order of their names
@@ -25,8 +26,10 @@ type ResolvedNet struct {
 	Name     string // in wulfmesh
 	Device   string // the kernel's name, or "" to go by the hardware address
 	Hardware HardwareAddr
-	Address  netip.Prefix // the address with its network's prefix length; invalid if it has none
+	Address  netip.Prefix // the address with the length of its network's prefix; invalid if it has none
 	Gateway  netip.Addr
+	Address6 netip.Prefix // likewise
+	Gateway6 netip.Addr
 	MTU      int      // 0: the device's own
 	Network  *Network // nil if it is in none
 }
@@ -41,12 +44,7 @@ func (c *Catalog) Resolve(name NodeName) (*Resolved, error) {
 }
 
 func (c *Catalog) resolve(n *Node) *Resolved {
-	r := &Resolved{Node: n, Blame: Blame{}}
-	Merge(&r.Settings, defaults(), "default", r.Blame)
-	for _, p := range n.Profiles {
-		c.mergeProfile(r, p, 0)
-	}
-	Merge(&r.Settings, n.Settings, "node "+string(n.Name), r.Blame)
+	r := &Resolved{Node: n, Settings: c.Effective(n)}
 	if r.Settings.Image != nil {
 		r.Image, r.Version, _ = c.ImageVersion(*r.Settings.Image)
 	}
@@ -58,22 +56,53 @@ func (c *Catalog) resolve(n *Node) *Resolved {
 	return r
 }
 
-func defaults() Settings {
-	return Settings{Method: new(MethodTwoStage), Init: new("/sbin/init"), Root: new(RootTmpfs)}
+// Effective is what profiles and the node itself decide together, with the defaults for what nobody decides. What it
+// returns shares its parts with the catalog and must not be changed.
+func (c *Catalog) Effective(n *Node) Settings {
+	s := c.base(n.Profiles).settings
+	Merge(&s, n.Settings, "", nil)
+	s.clean()
+	s.fill("", nil)
+	return s
 }
 
-// mergeProfile lays a profile over what is decided, after those that it builds on. Circles cannot be written;
-// the depth is bounded all the same.
-func (c *Catalog) mergeProfile(r *Resolved, name ProfileName, depth int) {
-	p, ok := c.Profile(name)
-	if !ok || depth > MaxProfiles {
-		return
+// Explain is Effective with who decided each setting: "profile x", "node x" or "default". It fails with
+// fault.NotFound if there is no such node.
+func (c *Catalog) Explain(name NodeName) (Settings, Blame, error) {
+	n, ok := c.Node(name)
+	if !ok {
+		return Settings{}, nil, c.noNode(name)
 	}
-	for _, base := range p.Profiles {
-		c.mergeProfile(r, base, depth+1)
-	}
-	Merge(&r.Settings, p.Settings, "profile "+string(name), r.Blame)
+	var s Settings
+	blame := Blame{}
+	c.mergeProfiles(&s, n.Profiles, blame)
+	Merge(&s, n.Settings, "node "+string(n.Name), blame)
+	s.clean()
+	s.fill("default", blame)
+	return s, blame, nil
 }
+
+// fill decides by default what a boot cannot do without and nobody decided.
+func (s *Settings) fill(source string, blame Blame) {
+	for _, d := range []struct {
+		path  string
+		field **string
+		value string
+	}{
+		{"method", &s.Method, MethodTwoStage}, {"init", &s.Init, DefaultInit}, {"root", &s.Root, RootTmpfs},
+	} {
+		if *d.field != nil {
+			continue
+		}
+		*d.field = &d.value
+		if blame != nil {
+			blame[d.path] = source
+		}
+	}
+}
+
+// DefaultInit is the program that becomes process 1 if nobody decides another.
+const DefaultInit = "/sbin/init"
 
 func (c *Catalog) resolveNet(name string, d NetDev) ResolvedNet {
 	n := ResolvedNet{Name: name}
@@ -98,13 +127,47 @@ func (c *Catalog) resolveNet(name string, d NetDev) ResolvedNet {
 		}
 		n.Gateway, n.MTU = n.Network.Gateway, n.Network.MTU
 	}
+	if length, ok := maskBits(d.Netmask); ok && d.Address != nil {
+		n.Address = netip.PrefixFrom(*d.Address, length)
+	}
 	if d.Gateway != nil {
 		n.Gateway = *d.Gateway
 	}
 	if d.MTU != nil {
 		n.MTU = *d.MTU
 	}
+	c.resolveNet6(&n, d)
 	return n
+}
+
+func (c *Catalog) resolveNet6(n *ResolvedNet, d NetDev) {
+	if n.Network == nil && d.Address6 != nil {
+		n.Network, _ = c.NetworkOf(*d.Address6)
+	}
+	length := 0
+	if n.Network != nil && n.Network.Prefix6.IsValid() {
+		length, n.Gateway6 = n.Network.Prefix6.Bits(), n.Network.Gateway6
+	}
+	if d.Prefix6 != nil {
+		length = *d.Prefix6
+	}
+	if d.Address6 != nil {
+		n.Address6 = netip.PrefixFrom(*d.Address6, cmp.Or(length, d.Address6.BitLen()))
+	}
+	if d.Gateway6 != nil {
+		n.Gateway6 = *d.Gateway6
+	}
+}
+
+// maskBits is the length of the prefix that an IPv4 netmask stands for. There is none for a mask with holes.
+func maskBits(mask *netip.Addr) (int, bool) {
+	if mask == nil || !mask.Is4() {
+		return 0, false
+	}
+	b := mask.As4()
+	v := binary.BigEndian.Uint32(b[:])
+	n := bits.LeadingZeros32(^v)
+	return n, v<<n == 0
 }
 
 // primary is the device that was named so, else the default one, else the first that can boot.

@@ -14,8 +14,9 @@ import (
 
 // SnapshotFormat is the version of the encoding of a whole catalog that this program writes.
 //
-// History: 1 (2026-11) first: a header line, a line a thing, and a last line with their SHA-256.
-const SnapshotFormat = 1
+// History: 1 (2026-11) first: a header line, a line a thing, and a last line with their SHA-256. 2 (2026-11) lines of
+// history; the header says how far back it goes.
+const SnapshotFormat = 2
 
 // MaxSnapshotLine bounds a line of a snapshot, that is, one thing of the catalog.
 const MaxSnapshotLine = 16 << 20
@@ -25,6 +26,7 @@ type snapshotHeader struct {
 	Revision Revision `json:"revision"`
 	Changed  Revision `json:"changed"`
 	Hash     Hash     `json:"hash"`
+	Floor    Revision `json:"floor,omitempty"` // of the history
 	Cluster  Cluster  `json:"cluster"`
 }
 
@@ -38,13 +40,14 @@ type snapshotLine struct {
 	Controller *Controller `json:"controller,omitempty"`
 	Token      *Token      `json:"token,omitempty"`
 	Request    *request    `json:"request,omitempty"`
+	Record     *Record     `json:"record,omitempty"`
 	End        string      `json:"end,omitempty"` // SHA-256 of all lines before
 }
 
 // WriteTo writes the whole catalog, line by line. Equal catalogs give equal bytes.
 func (c *Catalog) WriteTo(w io.Writer) (int64, error) {
 	s := snapshotWriter{buf: bufio.NewWriterSize(w, 64<<10), sum: sha256.New()}
-	s.line(snapshotHeader{SnapshotFormat, c.Revision, c.requests.changed, c.Hash, c.Cluster})
+	s.line(snapshotHeader{SnapshotFormat, c.Revision, c.requests.changed, c.Hash, c.history.floor, c.Cluster})
 	for v := range c.Networks() {
 		s.line(snapshotLine{Network: v})
 	}
@@ -72,6 +75,9 @@ func (c *Catalog) WriteTo(w io.Writer) (int64, error) {
 	for _, id := range c.requests.byAge.all() {
 		q, _ := c.requests.byID.get(id)
 		s.line(snapshotLine{Request: &q})
+	}
+	for v := range c.history.records.values() {
+		s.line(snapshotLine{Record: v})
 	}
 	s.line(snapshotLine{End: hex.EncodeToString(s.sum.Sum(nil))})
 	if s.err == nil {
@@ -120,7 +126,8 @@ func ReadSnapshot(r io.Reader) (*Catalog, error) {
 		return nil, fault.New(fault.Corrupt, "the catalog has format %d; this program reads up to %d", h.Format, SnapshotFormat).WithFix("upgrade wulfmesh here")
 	}
 	c := &Catalog{Revision: h.Revision, Hash: h.Hash, Cluster: h.Cluster}
-	c.requests.changed = h.Changed
+	c.requests.changed, c.history.floor = h.Changed, h.Floor
+	c.profilesChanged()
 	load := c.newLoader()
 	for b, before := first, 0; ; before++ {
 		sum.Write(b)
@@ -158,20 +165,12 @@ func (c *Catalog) newLoader() loader { return loader{c, c.editNodes()} }
 func (l loader) put(v *snapshotLine) {
 	switch {
 	case v.Node != nil:
-		n := v.Node
-		l.edit.nodes.put(string(n.Name), n)
-		for _, d := range n.Settings.Nets {
-			if d.Hardware != nil {
-				l.edit.byHardware.put(string(*d.Hardware), n.Name)
-			}
-			if d.Address != nil {
-				l.edit.byAddress.put(d.Address.String(), n.Name)
-			}
-		}
+		l.edit.store(v.Node)
 	case v.Profile != nil:
 		l.c.profiles.put(string(v.Profile.Name), v.Profile)
 	case v.Network != nil:
 		l.c.networks.put(string(v.Network.Name), v.Network)
+		l.c.indexNetwork(v.Network, true)
 	case v.Image != nil:
 		l.c.images.put(string(v.Image.Name), v.Image)
 	case v.Overlay != nil:
@@ -182,6 +181,8 @@ func (l loader) put(v *snapshotLine) {
 		l.c.controllers.put(string(v.Controller.Name), v.Controller)
 	case v.Token != nil:
 		l.c.tokens.put(v.Token.ID, v.Token)
+	case v.Record != nil:
+		l.c.history.add(v.Record)
 	case v.Request != nil:
 		l.c.requests.add(*v.Request)
 	}

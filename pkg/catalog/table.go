@@ -41,6 +41,17 @@ func (t table[V]) all() iter.Seq2[string, V] {
 	}
 }
 
+// atOrBefore is the value of the greatest key that is not greater than key. All keys must be of one length.
+func (t table[V]) atOrBefore(key string) (v V, ok bool) {
+	if t.tree == nil {
+		return v, false
+	}
+	it := t.tree.Root().ReverseIterator()
+	it.SeekReverseLowerBound([]byte(key))
+	_, v, ok = it.Previous()
+	return v, ok
+}
+
 // values yields the values in the order of their keys.
 func (t table[V]) values() iter.Seq[V] {
 	return func(yield func(V) bool) {

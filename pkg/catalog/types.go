@@ -48,20 +48,6 @@ type Profile struct {
 // DefaultProfile is the profile that nodes get when they are added with none.
 const DefaultProfile ProfileName = "default"
 
-// Network is a range of addresses in which nodes boot.
-type Network struct {
-	Name    NetworkName  `json:"name"`
-	Prefix  netip.Prefix `json:"prefix"`
-	Gateway netip.Addr   `json:"gateway,omitzero"`
-	DNS     []netip.Addr `json:"dns,omitempty"`
-	NTP     []netip.Addr `json:"ntp,omitempty"`
-	Domain  string       `json:"domain,omitempty"`
-	MTU     int          `json:"mtu,omitempty"` // 0: the device's own
-	Pool    Range        `json:"pool,omitzero"` // for machines that are not known; none: they get no address
-	DHCP    string       `json:"dhcp"`          // DHCPAuthoritative, DHCPProxy or DHCPOff
-	Secrets string       `json:"secrets"`       // SecretsRelay or SecretsRefuse
-}
-
 // Range is a run of addresses, both ends included.
 type Range struct {
 	First netip.Addr `json:"first"`
@@ -72,19 +58,6 @@ type Range struct {
 func (r Range) Contains(a netip.Addr) bool {
 	return r.First.IsValid() && a.Is4() == r.First.Is4() && a.Compare(r.First) >= 0 && a.Compare(r.Last) <= 0
 }
-
-// What relays do about DHCP in a network.
-const (
-	DHCPAuthoritative = "authoritative" // they give addresses and boot information
-	DHCPProxy         = "proxy"         // another server gives the addresses, they only say what to boot
-	DHCPOff           = "off"
-)
-
-// Who may hold the secrets of a network's nodes (such as SSH host keys) while nodes boot.
-const (
-	SecretsRelay  = "relay"  // the relays that serve the network hold its key, so nodes get them with every controller away
-	SecretsRefuse = "refuse" // nobody: nodes boot without
-)
 
 // Image is a name for versions of a node image.
 type Image struct {

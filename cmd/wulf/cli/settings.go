@@ -2,6 +2,7 @@ package cli
 
 import (
 	"net/netip"
+	"reflect"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -119,7 +120,7 @@ func (d *decisions) readNet(c *cli.Context) error {
 	if c.IsSet("mtu") {
 		dev.MTU = new(c.Int("mtu"))
 	}
-	if dev != (catalog.NetDev{}) {
+	if !reflect.ValueOf(dev).IsZero() {
 		d.set.Nets = map[string]catalog.NetDev{d.netname: dev}
 	}
 	return nil
@@ -172,7 +173,7 @@ func (d *decisions) perNode(c *cli.Context, nodes []string) (map[catalog.NodeNam
 		if computed {
 			s.Rack = &racks[i]
 		}
-		if devices[i] != (catalog.NetDev{}) {
+		if !reflect.ValueOf(devices[i]).IsZero() {
 			s.Nets = map[string]catalog.NetDev{d.netname: devices[i]}
 		}
 		each[catalog.NodeName(name)] = s

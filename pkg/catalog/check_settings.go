@@ -1,0 +1,234 @@
+package catalog
+
+import (
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// Bounds of what one node or profile holds.
+const (
+	maxKeys  = 256     // of a map
+	maxWords = 256     // of a list
+	maxText  = 4 << 10 // bytes of a text
+)
+
+func oneOf(setting string, value *string, allowed ...string) error {
+	if value == nil || slices.Contains(allowed, *value) {
+		return nil
+	}
+	return fault.New(fault.Invalid, "%s cannot be %q", setting, clip(*value)).WithFix("choose %s", strings.Join(allowed, " or "))
+}
+
+func checkKeys[V any](what string, m map[string]V) error {
+	if len(m) > maxKeys {
+		return fault.New(fault.Invalid, "%d %ss are more than %d", len(m), what, maxKeys)
+	}
+	for _, k := range sortedKeys(m) {
+		if _, err := ParseName[string](what, k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkWords(what string, words []string) error {
+	if len(words) > maxWords {
+		return fault.New(fault.Invalid, "%d %ss are more than %d", len(words), what, maxWords)
+	}
+	for _, w := range words {
+		if _, err := ParseName[string](what, strings.TrimPrefix(w, "~")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLine refuses texts that would break the lines of files, scripts and tables that they end up in.
+func checkLine(what string, s *string) error {
+	if s == nil {
+		return nil
+	}
+	if len(*s) > maxText || strings.ContainsFunc(*s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		return fault.New(fault.Invalid, "%s is not one line of at most %d bytes", what, maxText)
+	}
+	return nil
+}
+
+func checkPlaces(s Settings) error {
+	for _, f := range []struct {
+		name  string
+		value *string
+	}{
+		{"cluster", s.Cluster}, {"rack", s.Rack}, {"position", s.Position}, {"zone", s.Zone}, {"asset", s.Asset}, {"comment", s.Comment}, {"ipxe", s.IPXE},
+	} {
+		if err := checkLine(f.name, f.value); err != nil {
+			return err
+		}
+	}
+	if s.UUID != nil {
+		if u, err := ParseUUID(*s.UUID); err != nil || u != *s.UUID {
+			return fault.New(fault.Invalid, "%q is not a UUID", clip(*s.UUID)).WithFix("write it in lower case, as 4c4c4544-0042-3510-8054-b4c04f564433")
+		}
+	}
+	for _, k := range sortedKeys(s.Tags) {
+		if len(s.Tags[k]) > maxText {
+			return fault.New(fault.Invalid, "tag %s has more than %d bytes", k, maxText)
+		}
+	}
+	return nil
+}
+
+var uuidForm = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// ParseUUID reads a UUID as firmware and people write it, and returns it in lower case.
+func ParseUUID(text string) (string, error) {
+	u := strings.ToLower(strings.Trim(strings.TrimSpace(text), "{}"))
+	if !uuidForm.MatchString(u) {
+		return "", fault.New(fault.Invalid, "%q is not a UUID", clip(text)).WithFix("write it as 4c4c4544-0042-3510-8054-b4c04f564433")
+	}
+	return u, nil
+}
+
+// checkSecrets refuses secrets that are not sealed: what is in clear must not get into the log.
+func checkSecrets(s Settings) error {
+	if err := checkKeys("secret", s.Secrets); err != nil {
+		return err
+	}
+	for _, k := range sortedKeys(s.Secrets) {
+		if !s.Secrets[k].Sealed() {
+			return fault.New(fault.Invalid, "secret %s is not sealed", k).WithFix("give it to a controller, which seals it: wulf node set NODE --secret %s=…", k)
+		}
+	}
+	if p := s.BMC.Password; p != nil && !p.Sealed() {
+		return fault.New(fault.Invalid, "the BMC's password is not sealed").WithFix("give it to a controller, which seals it: --ipmipass")
+	}
+	return nil
+}
+
+// checkWithout refuses paths that are no settings, and those that nobody could be without.
+func checkWithout(paths []string) error {
+	if len(paths) > maxWords {
+		return fault.New(fault.Invalid, "without names %d settings, more than %d", len(paths), maxWords)
+	}
+	for _, path := range paths {
+		var s Settings
+		if path == "" || path == "without" || path == "comment" || s.Patch(Settings{}, []string{path}) != nil {
+			return noSetting(path)
+		}
+	}
+	return nil
+}
+
+func checkBMC(b BMC) error {
+	for _, f := range []struct {
+		name  string
+		value *string
+	}{{"template", b.Template}, {"username", b.Username}, {"interface", b.Interface}, {"escapechar", b.Escape}} {
+		if err := checkLine("bmc."+f.name, f.value); err != nil {
+			return err
+		}
+	}
+	if b.Port != nil && (*b.Port < 1 || *b.Port > 65535) {
+		return fault.New(fault.Invalid, "bmc.port %d is not between 1 and 65535", *b.Port)
+	}
+	if err := checkMask("bmc.netmask", b.Netmask); err != nil {
+		return err
+	}
+	return checkKeys("tag", b.Tags)
+}
+
+func checkMask(what string, mask *netip.Addr) error {
+	if mask == nil {
+		return nil
+	}
+	if _, ok := maskBits(mask); !ok {
+		return fault.New(fault.Invalid, "%s %s is not an IPv4 netmask", what, mask).WithFix("write it as 255.255.0.0")
+	}
+	return nil
+}
+
+func checkDisks(s Settings) error {
+	if len(s.Disks) > maxKeys || len(s.Filesystems) > maxKeys {
+		return fault.New(fault.Invalid, "more than %d disks or file systems", maxKeys)
+	}
+	for _, dev := range sortedKeys(s.Disks) {
+		d := s.Disks[dev]
+		if !strings.HasPrefix(dev, "/dev/") {
+			return fault.New(fault.Invalid, "disk %q is not a device", clip(dev)).WithFix("write it as /dev/nvme0n1")
+		}
+		if err := checkKeys("partition", d.Partitions); err != nil {
+			return within("disk "+dev, err)
+		}
+		numbers := map[int]string{}
+		for _, label := range sortedKeys(d.Partitions) {
+			p := d.Partitions[label]
+			if p.Number != nil && *p.Number != 0 {
+				if other, ok := numbers[*p.Number]; ok {
+					return fault.New(fault.Invalid, "disk %s: partitions %s and %s both have number %d", dev, other, label, *p.Number)
+				}
+				numbers[*p.Number] = label
+			}
+			if p.Number != nil && *p.Number < 0 || p.Size != nil && *p.Size < 0 || p.Start != nil && *p.Start < 0 {
+				return fault.New(fault.Invalid, "disk %s: partition %s has a number, size or start below 0", dev, label)
+			}
+		}
+	}
+	for _, dev := range sortedKeys(s.Filesystems) {
+		f := s.Filesystems[dev]
+		if !strings.HasPrefix(dev, "/dev/") {
+			return fault.New(fault.Invalid, "file system %q is not on a device", clip(dev)).WithFix("write the device as /dev/disk/by-partlabel/scratch")
+		}
+		if f.Path != nil && !strings.HasPrefix(*f.Path, "/") && *f.Path != "none" && *f.Path != "swap" {
+			return fault.New(fault.Invalid, "file system %s: path %q is not absolute", dev, clip(*f.Path))
+		}
+		for _, text := range []*string{f.Format, f.Path, f.Label, f.UUID, f.Mount} {
+			if err := checkLine("file system "+dev, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Catalog) checkNetDev(what string, d NetDev) error {
+	if d.Network != nil {
+		if _, ok := c.Network(NetworkName(*d.Network)); !ok {
+			return within(what, c.noNetwork(NetworkName(*d.Network)))
+		}
+	}
+	if d.Hardware != nil {
+		if hw, err := ParseHardwareAddr(string(*d.Hardware)); err != nil || hw != *d.Hardware {
+			return fault.New(fault.Invalid, "%s: %q is not a hardware address", what, clip(string(*d.Hardware)))
+		}
+	}
+	if err := oneOf("type", d.Type, NetTypes...); err != nil {
+		return within(what, err)
+	}
+	if err := checkMask("netmask", d.Netmask); err != nil {
+		return within(what, err)
+	}
+	if d.Address != nil && !d.Address.Is4() || d.Gateway != nil && !d.Gateway.Is4() {
+		return fault.New(fault.Invalid, "%s: address and gateway are IPv4", what).WithFix("IPv6 has --ipaddr6 and --gateway6")
+	}
+	if d.Address6 != nil && (!d.Address6.Is6() || d.Address6.Is4In6()) || d.Gateway6 != nil && !d.Gateway6.Is6() {
+		return fault.New(fault.Invalid, "%s: address6 and gateway6 are IPv6", what)
+	}
+	if d.Prefix6 != nil && (*d.Prefix6 < 1 || *d.Prefix6 > 128) {
+		return fault.New(fault.Invalid, "%s: prefixlen6 %d is not between 1 and 128", what, *d.Prefix6)
+	}
+	if err := checkKeys("tag", d.Tags); err != nil {
+		return within(what, err)
+	}
+	// 15 bytes: IFNAMSIZ of Linux, less the NUL.
+	if d.Device != nil && (*d.Device == "" || len(*d.Device) > 15 || strings.ContainsAny(*d.Device, "/ \t\n:")) {
+		return fault.New(fault.Invalid, "%s: %q is not a name that Linux gives a network device", what, clip(*d.Device))
+	}
+	if d.MTU != nil && (*d.MTU < minMTU || *d.MTU > maxMTU) {
+		return fault.New(fault.Invalid, "%s: MTU %d is not between %d and %d", what, *d.MTU, minMTU, maxMTU)
+	}
+	return nil
+}

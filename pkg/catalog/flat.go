@@ -1,0 +1,85 @@
+package catalog
+
+import (
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+)
+
+// Flat is the decided settings by their path, as text for people: lists in brackets, secrets hidden.
+func (s Settings) Flat() map[string]string {
+	out := map[string]string{}
+	flatten(reflect.ValueOf(&s).Elem(), "", out)
+	return out
+}
+
+func flatten(v reflect.Value, path string, out map[string]string) {
+	if v.IsZero() && v.Kind() != reflect.String {
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type() == addrType {
+			out[path] = v.Interface().(netip.Addr).String()
+			return
+		}
+		for i := range v.NumField() {
+			flatten(v.Field(i), join(path, jsonName(v.Type().Field(i))), out)
+		}
+	case reflect.Pointer:
+		flatten(v.Elem(), path, out)
+		if _, ok := out[path]; !ok { // a pointer to a zero is a decision: mtu 0, wipe false
+			out[path] = fmt.Sprint(v.Elem().Interface())
+		}
+	case reflect.Map:
+		for it := v.MapRange(); it.Next(); {
+			flatten(it.Value(), join(path, it.Key().String()), out)
+		}
+	case reflect.Slice:
+		out[path] = "[" + strings.Join(v.Interface().([]string), " ") + "]"
+	default:
+		text := fmt.Sprint(v.Interface()) // a Secret hides itself
+		if text == "" {
+			text = `""`
+		}
+		out[path] = text
+	}
+}
+
+// Value is the text of the setting at a path, as Flat has it; false if it is not decided.
+func (s *Settings) Value(path string) (string, bool) {
+	v, ok := find(reflect.ValueOf(s).Elem(), strings.Split(path, "."))
+	if !ok || v.IsZero() && v.Kind() != reflect.String {
+		return "", false
+	}
+	out := map[string]string{}
+	flatten(v, "", out)
+	if text, ok := out[""]; ok {
+		return text, true
+	}
+	var parts []string
+	for _, k := range sortedKeys(out) {
+		parts = append(parts, strings.TrimPrefix(k, ".")+"="+out[k])
+	}
+	return strings.Join(parts, " "), true
+}
+
+func find(v reflect.Value, path []string) (reflect.Value, bool) {
+	if len(path) == 0 {
+		return v, true
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if jsonName(v.Type().Field(i)) == path[0] {
+				return find(v.Field(i), path[1:])
+			}
+		}
+	case reflect.Map:
+		if n := keyLength(v, path); n > 0 {
+			return find(v.MapIndex(reflect.ValueOf(strings.Join(path[:n], "."))), path[n:])
+		}
+	}
+	return v, false
+}

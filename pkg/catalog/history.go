@@ -1,0 +1,217 @@
+package catalog
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+)
+
+// Bounds of what is remembered of the past. Records go oldest first; what would take a change back goes earlier, when
+// it is about many nodes.
+const (
+	MaxHistory = 1000
+	maxUndo    = 100_000 // nodes in all undos together
+)
+
+// Record is what is remembered of a change that happened.
+type Record struct {
+	Revision Revision      `json:"revision"`
+	By       string        `json:"by,omitempty"`
+	At       time.Time     `json:"at"`
+	Kind     string        `json:"kind"` // as KindOf says it
+	Message  string        `json:"message,omitempty"`
+	Nodes    NodeSet       `json:"nodes,omitempty"` // that it changed
+	Profiles []ProfileName `json:"profiles,omitempty"`
+	Networks []NetworkName `json:"networks,omitempty"`
+	Images   []ImageName   `json:"images,omitempty"`
+	Undo     *Undo         `json:"undo,omitempty"` // nil: it cannot be taken back, or not any more
+}
+
+// Undo leads from the state after a change to the one before it.
+type Undo struct {
+	Gone         NodeSet                           `json:"gone,omitempty"`  // nodes that the change made
+	Nodes        []Node                            `json:"nodes,omitempty"` // that it deleted, as they were
+	Set          []SetNodes                        `json:"set,omitempty"`   // what it changed, grouped by what was before
+	GoneProfiles []ProfileName                     `json:"gone_profiles,omitempty"`
+	Profiles     []Profile                         `json:"profiles,omitempty"`
+	GoneNetworks []NetworkName                     `json:"gone_networks,omitempty"`
+	Networks     []Network                         `json:"networks,omitempty"`
+	Tags         map[ImageName]map[string]chunk.ID `json:"tags,omitempty"` // of images that are still there
+}
+
+// nodes is how many nodes the undo holds on to.
+func (u *Undo) nodes() int {
+	if u == nil {
+		return 0
+	}
+	n := len(u.Gone) + len(u.Nodes)
+	for _, s := range u.Set {
+		n += len(s.Nodes)
+	}
+	return n
+}
+
+// history is the last records, by revision.
+type history struct {
+	records table[*Record]
+	undo    int      // nodes in the undos kept
+	floor   Revision // changes up to here can no longer be taken back
+}
+
+// History yields what is remembered of the past, the newest first.
+func (c *Catalog) History() iter.Seq[*Record] {
+	return func(yield func(*Record) bool) {
+		all := slices.Collect(c.history.records.values())
+		for _, r := range slices.Backward(all) {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}
+
+// HistoryFloor is the revision to which Revert can still go.
+func (c *Catalog) HistoryFloor() Revision { return c.history.floor }
+
+func (h *history) add(r *Record) {
+	h.records.put(age(r.Revision), r)
+	h.undo += r.Undo.nodes()
+	for h.records.len() > MaxHistory {
+		k, old := h.oldest(func(*Record) bool { return true })
+		h.records.delete(k)
+		h.undo -= old.Undo.nodes()
+		h.floor = max(h.floor, old.Revision)
+	}
+	for h.undo > maxUndo {
+		k, old := h.oldest(func(r *Record) bool { return r.Undo.nodes() > 0 })
+		bare := *old
+		bare.Undo = nil
+		h.records.put(k, &bare)
+		h.undo -= old.Undo.nodes()
+		h.floor = max(h.floor, old.Revision)
+	}
+}
+
+func (h *history) oldest(is func(*Record) bool) (string, *Record) {
+	for k, r := range h.records.all() {
+		if is(r) {
+			return k, r
+		}
+	}
+	return "", nil // cannot be: the counts say that there is one
+}
+
+// touched notes what a change touches while it is applied, so that what it did can be found without a look at
+// everything. A nil *touched notes nothing.
+type touched struct {
+	nodes    []NodeName
+	profiles []ProfileName
+	networks []NetworkName
+	images   []ImageName
+}
+
+func (c *Catalog) touch(nodes []*Node) {
+	if c.touched == nil {
+		return
+	}
+	for _, n := range nodes {
+		c.touched.nodes = append(c.touched.nodes, n.Name)
+	}
+}
+
+func (t *touched) profile(name ProfileName) {
+	if t != nil {
+		t.profiles = append(t.profiles, name)
+	}
+}
+
+func (t *touched) network(name NetworkName) {
+	if t != nil {
+		t.networks = append(t.networks, name)
+	}
+}
+
+func (t *touched) image(name ImageName) {
+	if t != nil {
+		t.images = append(t.images, name)
+	}
+}
+
+// once makes each name stand there once, in order.
+func (t *touched) once() {
+	t.profiles, t.networks, t.images = sortedOnce(t.profiles), sortedOnce(t.networks), sortedOnce(t.images)
+	if !slices.IsSorted(t.nodes) || hasTwice(t.nodes) {
+		t.nodes = sortedOnce(t.nodes)
+	}
+}
+
+func hasTwice[S ~string](sorted []S) bool {
+	for i := 1; i < len(sorted); i++ {
+		if sorted[i] == sorted[i-1] {
+			return true
+		}
+	}
+	return false
+}
+
+func sortedOnce[S ~string](names []S) []S {
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// record makes the record of a change that led from before to c.
+func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
+	t := c.touched
+	t.once()
+	r := &Record{
+		Revision: rev, By: e.By, At: e.At, Kind: KindOf(e.Change), Message: e.Message,
+		Nodes: NodeSetOf(t.nodes...), Profiles: t.profiles, Networks: t.networks, Images: t.images,
+	}
+	u := &Undo{}
+	u.ofNodes(before, c, t.nodes)
+	for _, name := range t.profiles {
+		if old, ok := before.Profile(name); ok {
+			u.Profiles = append(u.Profiles, *old)
+		} else {
+			u.GoneProfiles = append(u.GoneProfiles, name)
+		}
+	}
+	for _, name := range t.networks {
+		if old, ok := before.Network(name); ok {
+			u.Networks = append(u.Networks, *old)
+		} else {
+			u.GoneNetworks = append(u.GoneNetworks, name)
+		}
+	}
+	for _, name := range t.images {
+		old, was := before.Image(name)
+		_, is := c.Image(name)
+		if was && is {
+			if u.Tags == nil {
+				u.Tags = map[ImageName]map[string]chunk.ID{}
+			}
+			u.Tags[name] = old.Tags
+		}
+	}
+	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(u.Tags) > 0 {
+		r.Undo = u
+	}
+	return r
+}
+
+// About says in a few words what a change was about.
+func (r *Record) About() string {
+	var parts []string
+	if n := len(r.Nodes); n == 1 {
+		parts = append(parts, "node "+string(r.Nodes[0]))
+	} else if n > 1 {
+		parts = append(parts, fmt.Sprintf("%d nodes %s", n, clip(r.Nodes.String())))
+	}
+	parts = append(parts, named("profile", r.Profiles)...)
+	parts = append(parts, named("network", r.Networks)...)
+	parts = append(parts, named("image", r.Images)...)
+	return joinWords(parts)
+}

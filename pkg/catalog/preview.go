@@ -1,0 +1,372 @@
+package catalog
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// Preview says what a change does, for people to decide on. Nothing in it is secret.
+type Preview struct {
+	Groups []PreviewGroup `json:"groups"`
+	More   int            `json:"more,omitempty"` // groups that are left out, for nobody reads more than a screen
+
+	Nodes    int     `json:"nodes"`           // that the change is about
+	Affected int     `json:"affected"`        // nodes that come out differently, also because of a profile
+	Which    NodeSet `json:"which,omitempty"` // those
+	Racks    int     `json:"racks"`           // in which they are
+	Reboot   int     `json:"reboot"`          // of those, how many must boot again before it takes effect
+	Changed  bool    `json:"changed"`         // whether anything is different at all
+}
+
+// PreviewGroup is what a change does to things that it does the same to.
+type PreviewGroup struct {
+	Action string        `json:"action"` // add, change or delete
+	What   string        `json:"what"`   // node, profile, network or image
+	Names  string        `json:"names"`  // folded
+	Count  int           `json:"count"`
+	Lines  []PreviewLine `json:"lines,omitempty"`
+}
+
+// PreviewLine is what becomes of one setting; "" stands for one that is not decided.
+type PreviewLine struct {
+	Path   string `json:"path"`
+	Before string `json:"before,omitempty"`
+	After  string `json:"after,omitempty"`
+	Other  int    `json:"other,omitempty"` // how many more have other values, of which this is an example
+}
+
+// maxPreview is how many groups a preview has: a screenful.
+const maxPreview = 12
+
+// Preview applies an entry to a copy and says what it did. It fails as the entry would.
+func (c *Catalog) Preview(entry []byte) (*Preview, error) {
+	e, err := DecodeEntry(entry)
+	if err != nil {
+		return nil, err
+	}
+	if e.If > c.Revision || e.If != 0 && e.If < c.requests.changed {
+		_, out := c.step(c.Revision+1, &e)
+		return nil, out.Err
+	}
+	draft := *c
+	draft.touched = &touched{}
+	if err := safely(func() error { return e.Change.apply(&draft, &e) }); err != nil {
+		return nil, err
+	}
+	if len(e.Message) > MaxMessage {
+		return nil, fault.New(fault.Invalid, "the message has %d bytes, more than %d", len(e.Message), MaxMessage)
+	}
+	draft.touched.once()
+	return preview(c, &draft), nil
+}
+
+func preview(before, after *Catalog) *Preview {
+	t := after.touched
+	p := &Preview{Nodes: len(t.nodes)}
+	var groups previewGroups
+	for _, name := range t.networks {
+		old, _ := before.Network(name)
+		now, _ := after.Network(name)
+		groups.add("network", string(name), old != nil, now != nil, flatNetwork(old), flatNetwork(now))
+	}
+	for _, name := range t.profiles {
+		old, _ := before.Profile(name)
+		now, _ := after.Profile(name)
+		groups.add("profile", string(name), old != nil, now != nil, flatProfile(old), flatProfile(now))
+	}
+	for _, name := range t.images {
+		old, _ := before.Image(name)
+		now, _ := after.Image(name)
+		groups.add("image", string(name), old != nil, now != nil, flatImage(old), flatImage(now))
+	}
+	for _, name := range t.nodes {
+		old, _ := before.Node(name)
+		now, _ := after.Node(name)
+		groups.addNode(old, now)
+	}
+	p.Groups, p.More = groups.shown()
+	p.Changed = len(groups.all) > 0
+	p.affected(before, after)
+	return p
+}
+
+// affected counts the nodes whose effective settings change, and those that must boot again for it.
+func (p *Preview) affected(before, after *Catalog) {
+	touched := make(map[NodeName]bool, len(after.touched.nodes))
+	for _, name := range after.touched.nodes {
+		touched[name] = true
+	}
+	racks := map[string]bool{}
+	inherits := inheritance{before: before, after: after, lists: map[string]*inherited{}}
+	for n := range after.Nodes() {
+		old, was := before.Node(n.Name)
+		if !touched[n.Name] && len(after.touched.profiles) == 0 && len(after.touched.images) == 0 {
+			continue
+		}
+		if touched[n.Name] && !was {
+			continue // a new node is not affected: it has not booted
+		}
+		changes, reboot := inherits.of(old, n)
+		if !changes {
+			continue
+		}
+		p.Affected++
+		p.Which = append(p.Which, n.Name)
+		if reboot {
+			p.Reboot++
+		}
+		if rack := cmp.Or(n.Settings.Rack, after.base(n.Profiles).settings.Rack); rack != nil {
+			racks[*rack] = true
+		}
+	}
+	p.Racks = len(racks)
+	p.Which = NodeSetOf(p.Which...)
+}
+
+// inheritance finds out for many nodes what changes for them: what lists of profiles come to is compared once.
+type inheritance struct {
+	before, after *Catalog
+	lists         map[string]*inherited
+}
+
+type inherited struct{ paths []string }
+
+// of says whether a node comes out differently, and whether it must boot again for it.
+func (x *inheritance) of(old, now *Node) (changes, reboot bool) {
+	paths := x.list(old.Profiles, now.Profiles).paths
+	if old != now {
+		set, unset := Difference(old.Settings, now.Settings)
+		paths = slices.Concat(paths, set.Decided(), unset)
+	}
+	if len(x.after.touched.images) > 0 {
+		image := cmp.Or(now.Settings.Image, x.after.base(now.Profiles).settings.Image)
+		if image != nil && x.moved(*image) {
+			return true, true
+		}
+	}
+	for _, path := range paths {
+		if _, own := now.Settings.Value(path); own && old == now && !isList(path) {
+			continue // the node decides it itself, whatever profiles say
+		}
+		changes = changes || path != "comment"
+		reboot = reboot || needsBoot(path)
+	}
+	return changes, reboot
+}
+
+// moved tells whether an image as a node names it stands for another version now.
+func (x *inheritance) moved(ref string) bool {
+	name, _ := SplitImage(ref)
+	if !slices.Contains(x.after.touched.images, name) {
+		return false
+	}
+	_, a, _ := x.before.ImageVersion(ref)
+	_, b, _ := x.after.ImageVersion(ref)
+	return a.Manifest.ID != b.Manifest.ID
+}
+
+func (x *inheritance) list(was, is []ProfileName) *inherited {
+	key := listKey(was) + "\x01" + listKey(is)
+	if found, ok := x.lists[key]; ok {
+		return found
+	}
+	set, unset := Difference(x.before.base(was).settings, x.after.base(is).settings)
+	found := &inherited{slices.Concat(set.Decided(), unset)}
+	x.lists[key] = found
+	return found
+}
+
+// isList tells whether a setting is appended to what profiles decide, instead of replacing it.
+func isList(path string) bool {
+	switch path {
+	case "kernel.args", "overlays.system", "overlays.runtime", "ssh_keys", "roles", "groups":
+		return true
+	}
+	return strings.HasPrefix(path, "resources.")
+}
+
+// needsBoot tells whether a running node goes on as before until it boots again. What templates of runtime overlays read
+// reaches it without; of what those of system overlays read beyond this, nobody can say here.
+func needsBoot(path string) bool {
+	top, _, _ := strings.Cut(path, ".")
+	switch top {
+	case "image", "method", "ipxe", "kernel", "init", "root", "primary", "nets", "disks", "filesystems":
+		return true
+	}
+	return path == "overlays.system"
+}
+
+// previewGroups gathers things by what is done to them.
+type previewGroups struct {
+	all   []previewGroup
+	byKey map[string]int
+
+	// The last node that was changed, and its group: thousands in a row change alike.
+	last struct {
+		fwd, back SetNodes
+		at        int
+	}
+}
+
+type previewGroup struct {
+	PreviewGroup
+	names []string
+}
+
+func (g *previewGroups) addNode(old, now *Node) {
+	if old == nil || now == nil {
+		g.add("node", string(cmp.Or(old, now).Name), old != nil, now != nil, flatNode(old), flatNode(now))
+		return
+	}
+	var fwd, back SetNodes
+	fwd.Set, fwd.Unset = Difference(old.Settings, now.Settings)
+	back.Set, back.Unset = Difference(now.Settings, old.Settings)
+	if !slices.Equal(old.Profiles, now.Profiles) {
+		fwd.Profiles, back.Profiles = &now.Profiles, &old.Profiles
+	}
+	if len(g.all) > 0 && alike(&g.last.fwd, &fwd) && alike(&g.last.back, &back) && g.all[g.last.at].What == "node" {
+		g.all[g.last.at].names = append(g.all[g.last.at].names, string(now.Name))
+		return
+	}
+	if at := g.add("node", string(now.Name), true, true, flatNode(old), flatNode(now)); at >= 0 {
+		g.last.fwd, g.last.back, g.last.at = fwd, back, at
+	}
+}
+
+// add notes what becomes of one thing, and returns its group; -1 if nothing becomes of it.
+func (g *previewGroups) add(what, name string, was, is bool, before, after map[string]string) int {
+	action := "change"
+	switch {
+	case !was && !is:
+		return -1
+	case !was:
+		action = "add"
+	case !is:
+		action, before = "delete", nil
+	}
+	lines := previewLines(before, after)
+	if action == "change" && len(lines) == 0 {
+		return -1
+	}
+	key := fmt.Sprintf("%s %s %v", action, what, lines)
+	if g.byKey == nil {
+		g.byKey = map[string]int{}
+	}
+	at, ok := g.byKey[key]
+	if !ok {
+		at = len(g.all)
+		g.byKey[key] = at
+		g.all = append(g.all, previewGroup{PreviewGroup: PreviewGroup{Action: action, What: what, Lines: lines}})
+	}
+	g.all[at].names = append(g.all[at].names, name)
+	return at
+}
+
+func previewLines(before, after map[string]string) []PreviewLine {
+	paths := sortedKeys(before)
+	for k := range after {
+		if _, ok := before[k]; !ok {
+			paths = append(paths, k)
+		}
+	}
+	slices.Sort(paths)
+	var lines []PreviewLine
+	for _, path := range paths {
+		a, b := before[path], after[path]
+		if a != b {
+			lines = append(lines, PreviewLine{Path: path, Before: clipValue(a), After: clipValue(b)})
+		}
+	}
+	return lines
+}
+
+// clipValue shortens a value that would fill the screen by itself.
+func clipValue(s string) string {
+	const most = 400
+	if len(s) > most {
+		return s[:most] + fmt.Sprintf("… (%d bytes)", len(s))
+	}
+	return s
+}
+
+// shown are the groups to show. Where there are too many, those that change the same settings to different values, as
+// addresses are, become one with an example.
+func (g *previewGroups) shown() ([]PreviewGroup, int) {
+	all := g.all
+	if len(all) > maxPreview {
+		all = byPaths(all)
+	}
+	out := make([]PreviewGroup, 0, min(len(all), maxPreview))
+	for _, v := range all[:min(len(all), maxPreview)] {
+		v.Count, v.Names = len(v.names), fold(v.names)
+		out = append(out, v.PreviewGroup)
+	}
+	return out, len(all) - len(out)
+}
+
+func byPaths(all []previewGroup) []previewGroup {
+	var out []previewGroup
+	at := map[string]int{}
+	for _, v := range all {
+		key := v.Action + " " + v.What
+		for _, l := range v.Lines {
+			key += " " + l.Path
+		}
+		i, ok := at[key]
+		if !ok {
+			at[key] = len(out)
+			v.Lines = slices.Clone(v.Lines)
+			out = append(out, v)
+			continue
+		}
+		first := &out[i]
+		first.names = append(first.names, v.names...)
+		for j, l := range v.Lines {
+			if l.Before != first.Lines[j].Before || l.After != first.Lines[j].After {
+				first.Lines[j].Other += len(v.names)
+			}
+		}
+	}
+	return out
+}
+
+func flatNode(n *Node) map[string]string {
+	if n == nil {
+		return nil
+	}
+	out := n.Settings.Flat()
+	if len(n.Profiles) > 0 {
+		out["profiles"] = joinNames(n.Profiles)
+	}
+	return out
+}
+
+func flatProfile(p *Profile) map[string]string {
+	if p == nil {
+		return nil
+	}
+	return flatNode(&Node{Profiles: p.Profiles, Settings: p.Settings})
+}
+
+func flatImage(i *Image) map[string]string {
+	if i == nil {
+		return nil
+	}
+	out := map[string]string{"versions": fmt.Sprint(len(i.Versions))}
+	for tag, id := range i.Tags {
+		out["tags."+tag] = id.Short()
+	}
+	return out
+}
+
+func joinNames[N ~string](names []N) string {
+	words := make([]string, len(names))
+	for i, n := range names {
+		words[i] = string(n)
+	}
+	return strings.Join(words, " ")
+}

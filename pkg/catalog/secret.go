@@ -1,0 +1,135 @@
+package catalog
+
+import (
+	"encoding/json"
+	"log/slog"
+	"reflect"
+	"strings"
+)
+
+// Secret is a value that only its node may know, sealed by a controller under a key that controllers alone have (see
+// pki.Vault). The catalog, the log, feeds and exports hold the sealed text; whoever formats a Secret sees Hidden.
+//
+// On its way from an operator to a controller a Secret is in clear: Sealed tells the two apart. Apply refuses a
+// Secret that is not sealed, so that none can get into the log by mistake.
+type Secret string
+
+// SealedPrefix begins a sealed secret; the number is that of the form.
+//
+// History: 1 (2026-11) first: AES-256-GCM, a random nonce before the ciphertext, base64url without padding.
+const SealedPrefix = "sealed:1:"
+
+// Hidden stands for a secret wherever people or logs would see it.
+const Hidden = "<secret>"
+
+// MaxSecret bounds the bytes of a secret in clear: a key or a password, no file.
+const MaxSecret = 32 << 10
+
+// Sealed tells whether the secret has the form of a sealed one. Whether it can be opened, only a controller knows.
+func (s Secret) Sealed() bool { return strings.HasPrefix(string(s), SealedPrefix) }
+
+// String hides the secret from whatever formats it.
+func (s Secret) String() string { return Hidden }
+
+// GoString hides it from %#v too.
+func (s Secret) GoString() string { return Hidden }
+
+// LogValue hides it from logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(Hidden) }
+
+// MarshalJSON writes the secret as it is held: sealed, but for the request that brings it to a controller.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(string(s)) }
+
+// SealSecrets returns the change with every secret in it replaced by what seal makes of it. The change that was given
+// is not altered.
+func SealSecrets(change Change, seal func(Secret) (Secret, error)) (Change, error) {
+	v, err := sealed(reflect.ValueOf(change), seal)
+	if err != nil {
+		return nil, err
+	}
+	return v.Interface().(Change), nil
+}
+
+var secretType = reflect.TypeFor[Secret]()
+
+// holdsSecrets tells whether values of a type can hold secrets; what cannot is not copied.
+func holdsSecrets(t reflect.Type, seen map[reflect.Type]bool) bool {
+	if t == secretType || t.Kind() == reflect.Interface {
+		return true
+	}
+	if seen[t] {
+		return false
+	}
+	seen[t] = true
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+		return holdsSecrets(t.Elem(), seen)
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if t.Field(i).IsExported() && holdsSecrets(t.Field(i).Type, seen) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// sealed is v with its secrets sealed. It copies what it changes: a change may share its parts with others.
+func sealed(v reflect.Value, seal func(Secret) (Secret, error)) (reflect.Value, error) {
+	if v.IsZero() || !holdsSecrets(v.Type(), map[reflect.Type]bool{}) {
+		return v, nil
+	}
+	if v.Type() == secretType {
+		s, err := seal(v.Interface().(Secret))
+		return reflect.ValueOf(s), err
+	}
+	out := reflect.New(v.Type()).Elem()
+	switch v.Kind() {
+	case reflect.Interface:
+		inner, err := sealed(v.Elem(), seal)
+		if err != nil {
+			return v, err
+		}
+		out.Set(inner)
+	case reflect.Pointer:
+		inner, err := sealed(v.Elem(), seal)
+		if err != nil {
+			return v, err
+		}
+		out.Set(reflect.New(v.Type().Elem()))
+		out.Elem().Set(inner)
+	case reflect.Slice:
+		out.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+		for i := range v.Len() {
+			inner, err := sealed(v.Index(i), seal)
+			if err != nil {
+				return v, err
+			}
+			out.Index(i).Set(inner)
+		}
+	case reflect.Map:
+		out.Set(reflect.MakeMapWithSize(v.Type(), v.Len()))
+		for it := v.MapRange(); it.Next(); {
+			inner, err := sealed(it.Value(), seal)
+			if err != nil {
+				return v, err
+			}
+			out.SetMapIndex(it.Key(), inner)
+		}
+	case reflect.Struct:
+		out.Set(v)
+		for i := range v.NumField() {
+			if !v.Type().Field(i).IsExported() {
+				continue
+			}
+			inner, err := sealed(v.Field(i), seal)
+			if err != nil {
+				return v, err
+			}
+			out.Field(i).Set(inner)
+		}
+	default:
+		return v, nil
+	}
+	return out, nil
+}

@@ -1,0 +1,287 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// ofNodes notes how the nodes were before.
+func (u *Undo) ofNodes(before, after *Catalog, names []NodeName) {
+	var groups undoGroups
+	for _, name := range names {
+		old, was := before.Node(name)
+		now, is := after.Node(name)
+		switch {
+		case was && !is:
+			u.Nodes = append(u.Nodes, *old)
+		case !was && is:
+			u.Gone = append(u.Gone, name)
+		case was && is:
+			groups.add(now, old)
+		}
+	}
+	u.Gone = NodeSetOf(u.Gone...)
+	u.Set = groups.all
+}
+
+// undoGroups gathers nodes by what leads each back to how it was: most nodes of one change were alike before.
+type undoGroups struct {
+	all   []SetNodes
+	byKey map[string]int // for those that are not like one of the last few
+}
+
+// recentGroups is how many groups are compared one by one before their encodings are.
+const recentGroups = 4
+
+func (g *undoGroups) add(from, to *Node) {
+	back := SetNodes{}
+	back.Set, back.Unset = Difference(from.Settings, to.Settings)
+	if !slices.Equal(from.Profiles, to.Profiles) {
+		list := to.Profiles
+		back.Profiles = &list
+	}
+	for i := len(g.all) - 1; i >= max(0, len(g.all)-recentGroups); i-- {
+		if alike(&g.all[i], &back) {
+			g.all[i].Nodes = append(g.all[i].Nodes, to.Name)
+			return
+		}
+	}
+	key := fmt.Sprintf("%v %v %s", deref(back.Profiles), back.Unset, encoded(back.Set))
+	if g.byKey == nil {
+		g.byKey = map[string]int{}
+	}
+	if i, ok := g.byKey[key]; ok {
+		g.all[i].Nodes = append(g.all[i].Nodes, to.Name)
+		return
+	}
+	g.byKey[key] = len(g.all)
+	back.Nodes = NodeSet{to.Name}
+	g.all = append(g.all, back)
+}
+
+func encoded(s Settings) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err.Error() // cannot be: it was decoded once
+	}
+	return string(b)
+}
+
+func alike(a, b *SetNodes) bool {
+	return slices.Equal(a.Unset, b.Unset) && (a.Profiles == nil) == (b.Profiles == nil) &&
+		slices.Equal(deref(a.Profiles), deref(b.Profiles)) && reflect.DeepEqual(a.Set, b.Set)
+}
+
+// Difference is what Patch needs to make to of from.
+func Difference(from, to Settings) (set Settings, unset []string) {
+	unset = difference(reflect.ValueOf(&from).Elem(), reflect.ValueOf(&to).Elem(), reflect.ValueOf(&set).Elem(), "", nil)
+	return set, unset
+}
+
+func difference(from, to, set reflect.Value, path string, unset []string) []string {
+	switch from.Kind() {
+	case reflect.Struct:
+		for i := range from.NumField() {
+			a, b := from.Field(i), to.Field(i)
+			if a.IsZero() && b.IsZero() {
+				continue
+			}
+			unset = difference(a, b, set.Field(i), join(path, jsonName(from.Type().Field(i))), unset)
+		}
+		return unset
+	case reflect.Map:
+		return differenceOfMaps(from, to, set, path, unset)
+	}
+	switch {
+	case same(from, to):
+	case to.IsZero():
+		unset = append(unset, path)
+	default:
+		set.Set(to)
+	}
+	return unset
+}
+
+func differenceOfMaps(from, to, set reflect.Value, path string, unset []string) []string {
+	if from.Pointer() == to.Pointer() {
+		return unset
+	}
+	put := func(key, v reflect.Value) {
+		if set.IsNil() {
+			set.Set(reflect.MakeMap(set.Type()))
+		}
+		set.SetMapIndex(key, v)
+	}
+	keys := map[string]bool{}
+	for _, m := range []reflect.Value{from, to} {
+		for it := m.MapRange(); it.Next(); {
+			keys[it.Key().String()] = true
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		key := reflect.ValueOf(k)
+		a, b := from.MapIndex(key), to.MapIndex(key)
+		switch {
+		case !b.IsValid():
+			unset = append(unset, join(path, k))
+		case !a.IsValid():
+			put(key, b)
+		case b.Kind() != reflect.Struct:
+			if a.String() != b.String() {
+				put(key, b)
+			}
+		default:
+			part := reflect.New(b.Type()).Elem()
+			unset = difference(a, b, part, join(path, k), unset)
+			if !part.IsZero() {
+				put(key, part)
+			}
+		}
+	}
+	return unset
+}
+
+// same compares pointers to scalars and lists by what they hold; those that are shared are the same at once.
+func same(a, b reflect.Value) bool {
+	if a.Kind() == reflect.Pointer && a.Pointer() == b.Pointer() {
+		return true
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}
+
+func (x Revert) apply(c *Catalog, e *Entry) error {
+	now := c.requests.changed
+	switch {
+	case x.To >= now:
+		return fault.New(fault.Invalid, "there is nothing to take back after revision %d: the last change was %d", x.To, now).WithFix("see wulf history")
+	case x.To < c.history.floor:
+		return fault.New(fault.NotFound, "the changes after revision %d are not all remembered any more", x.To).
+			WithFix("the oldest revision to go back to is %d", c.history.floor)
+	}
+	did := false
+	for r := range c.History() {
+		if r.Revision <= x.To {
+			break
+		}
+		if r.Undo == nil {
+			continue // joins, tokens, bytes of images: what is done there stays
+		}
+		did = true
+		if err := r.Undo.apply(c, e); err != nil {
+			return within(fmt.Sprintf("taking back revision %d", r.Revision), err)
+		}
+	}
+	if !did {
+		return fault.New(fault.Invalid, "nothing that can be taken back happened after revision %d", x.To).WithFix("see wulf history")
+	}
+	return nil
+}
+
+// apply goes back over one change.
+func (u *Undo) apply(c *Catalog, e *Entry) error {
+	if len(u.Gone) > 0 {
+		if err := (DeleteNodes{Nodes: u.Gone}).apply(c, e); err != nil {
+			return err
+		}
+	}
+	for _, n := range u.Networks {
+		if err := c.putNetwork(n); err != nil {
+			return err
+		}
+	}
+	for _, p := range u.Profiles { // those that others build on may come later, so all stand there before one is checked
+		c.profiles.put(string(p.Name), &p)
+	}
+	for _, p := range u.Profiles {
+		if err := c.putProfile(&p); err != nil {
+			return err
+		}
+	}
+	if len(u.Nodes) > 0 {
+		if err := (AddNodes{Nodes: u.Nodes}).apply(c, e); err != nil {
+			return err
+		}
+	}
+	if len(u.Set) > 0 {
+		if err := setBack(c, u.Set); err != nil {
+			return err
+		}
+	}
+	for _, name := range u.GoneProfiles {
+		if err := (DeleteProfile{Name: name}).apply(c, e); err != nil {
+			return err
+		}
+	}
+	for _, name := range u.GoneNetworks {
+		if err := (DeleteNetwork{Name: name}).apply(c, e); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(u.Tags)) {
+		if err := c.setTags(name, u.Tags[name]); err != nil {
+			return err
+		}
+	}
+	if len(u.Profiles)+len(u.Networks) > 0 {
+		return c.checkAllNets()
+	}
+	return nil
+}
+
+// setBack makes several groups of changes to nodes at once, so that addresses that were exchanged can be exchanged back.
+func setBack(c *Catalog, groups []SetNodes) error {
+	edit := c.editNodes()
+	compute, err := edit.computing(nil)
+	if err != nil {
+		return err
+	}
+	var fresh []*Node
+	for _, g := range groups {
+		for _, name := range g.Nodes {
+			old, ok := edit.nodes.get(string(name))
+			if !ok {
+				return c.noNode(name)
+			}
+			n := *old
+			if g.Profiles != nil {
+				n.Profiles = *g.Profiles
+			}
+			if err := n.Settings.Patch(g.Set, g.Unset); err != nil {
+				return err
+			}
+			edit.unindex(old)
+			fresh = append(fresh, &n)
+		}
+	}
+	if err := edit.finish(fresh, compute, everything); err != nil {
+		return err
+	}
+	edit.commit()
+	c.touch(fresh)
+	return nil
+}
+
+func deref[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+func named[N ~string](what string, names []N) []string {
+	switch len(names) {
+	case 0:
+		return nil
+	case 1:
+		return []string{what + " " + string(names[0])}
+	}
+	return []string{fmt.Sprintf("%d %ss", len(names), what)}
+}
+
+func joinWords(parts []string) string { return strings.Join(parts, ", ") }
