@@ -34,7 +34,7 @@ func (s *Server) postChange(w http.ResponseWriter, r *http.Request, by caller) e
 	if err := api.ReadJSON(w, r, &q); err != nil {
 		return err
 	}
-	p, err := proposal(q, by)
+	p, err := s.proposal(q, by)
 	if err != nil {
 		return err
 	}
@@ -43,11 +43,12 @@ func (s *Server) postChange(w http.ResponseWriter, r *http.Request, by caller) e
 		if err != nil {
 			return err
 		}
-		if err := s.cfg.State.DryRun(p); err != nil {
+		preview, err := s.cfg.State.Preview(p)
+		if err != nil {
 			return err
 		}
 		setRevision(w, c)
-		api.WriteJSON(w, api.ChangeResult{Revision: c.Revision})
+		api.WriteJSON(w, api.ChangeResult{Revision: c.Revision, Preview: preview})
 		return nil
 	}
 	var rev catalog.Revision
@@ -64,18 +65,41 @@ func (s *Server) postChange(w http.ResponseWriter, r *http.Request, by caller) e
 	return nil
 }
 
-// proposal makes a proposal of a request, which is not trusted.
-func proposal(q api.ChangeRequest, by caller) (state.Proposal, error) {
+// proposal makes a proposal of a request, which is not trusted. Secrets that came in clear are sealed in it.
+func (s *Server) proposal(q api.ChangeRequest, by caller) (state.Proposal, error) {
 	change, err := catalog.DecodeChange(q.Kind, q.Change)
 	if err != nil {
 		return state.Proposal{}, err
 	}
-	if why, is := notDirect[q.Kind]; is && by.role != controller {
-		return state.Proposal{}, fault.New(fault.Denied, "%s cannot be asked for by itself", q.Kind).WithFix("%s", why)
+	if err := direct(change, by); err != nil {
+		return state.Proposal{}, err
+	}
+	if change, err = catalog.SealSecrets(change, s.cfg.Mesh.Vault().Seal); err != nil {
+		return state.Proposal{}, err
 	}
 	return state.Proposal{
-		Change: change, By: by.by, Request: cmp.Or(q.Request, rand.Text()), If: q.If, At: time.Now(),
+		Change: change, By: by.by, Request: cmp.Or(q.Request, rand.Text()), If: q.If, At: time.Now(), Message: q.Message,
 	}, nil
+}
+
+// direct refuses what the caller may not ask for by itself, in a batch neither.
+func direct(change catalog.Change, by caller) error {
+	if by.role == controller {
+		return nil
+	}
+	if b, ok := change.(catalog.Batch); ok {
+		for _, s := range b.Changes {
+			if err := direct(s.Change, by); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	kind := catalog.KindOf(change)
+	if why, is := notDirect[kind]; is {
+		return fault.New(fault.Denied, "%s cannot be asked for by itself", kind).WithFix("%s", why)
+	}
+	return nil
 }
 
 // propose submits a change that this controller makes for a caller. Hours of work may hang on it, so it settles an
@@ -129,7 +153,7 @@ func (s *Server) forward(ctx context.Context, p state.Proposal) (catalog.Revisio
 	if err != nil {
 		return 0, fault.Wrap(fault.Internal, err, "encoding the change")
 	}
-	body, err := json.Marshal(api.ChangeRequest{Request: p.Request, If: p.If, Kind: catalog.KindOf(p.Change), Change: change})
+	body, err := json.Marshal(api.ChangeRequest{Request: p.Request, If: p.If, Message: p.Message, Kind: catalog.KindOf(p.Change), Change: change})
 	if err != nil {
 		return 0, fault.Wrap(fault.Internal, err, "encoding the change")
 	}

@@ -51,10 +51,12 @@ var table = []route{
 
 	{"GET", api.PathStatus, members, 0, quick, (*Server).getStatus},
 	{"GET", api.PathNodes, admins, 0, slow, (*Server).getNodes},
+	{"POST", api.PathQuery, admins, api.MaxRequest, slow, (*Server).postQuery},
 	{"GET", api.PathNode, admins, 0, quick, (*Server).getNode},
 	{"GET", api.PathWhy, admins, 0, quick, (*Server).getWhy},
 	{"GET", api.PathProfiles, admins, 0, slow, (*Server).getProfiles},
 	{"GET", api.PathNetworks, admins, 0, slow, (*Server).getNetworks},
+	{"GET", api.PathHistory, admins, 0, quick, (*Server).getHistory},
 	{"GET", api.PathBoots, admins, 0, 0, (*Server).getBoots},
 
 	{"GET", api.PathImages, admins, 0, slow, (*Server).getImages},

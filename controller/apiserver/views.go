@@ -10,34 +10,6 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// getNodes lists the nodes with their effective settings and last boot; with ?full=true also who decided each
-// setting, and the host keys.
-func (s *Server) getNodes(w http.ResponseWriter, r *http.Request, _ caller) error {
-	c, err := s.read(w, r)
-	if err != nil {
-		return err
-	}
-	full := r.URL.Query().Get("full") == "true"
-	last := map[catalog.NodeName]*api.Boot{}
-	for _, b := range s.cfg.Journal.Boots() {
-		if old := last[b.Node]; b.Node != "" && (old == nil || b.Last.After(old.Last)) {
-			last[b.Node] = &b
-		}
-	}
-	return writeList(w, c.Revision, func(yield func(api.NodeView) bool) {
-		for n := range c.Nodes() {
-			v, err := s.nodeView(c, n.Name, full)
-			if err != nil {
-				continue // cannot be: it is there
-			}
-			v.Boot = last[n.Name]
-			if !yield(v) {
-				return
-			}
-		}
-	})
-}
-
 func (s *Server) nodeView(c *catalog.Catalog, name catalog.NodeName, full bool) (api.NodeView, error) {
 	res, err := c.Resolve(name)
 	if err != nil {

@@ -212,6 +212,19 @@ func (j *Journal) Boots() []api.Boot {
 	return all
 }
 
+// Last returns the last boot of a node, without its events; nil if there is none.
+func (j *Journal) Last(node catalog.NodeName) *api.Boot {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	m := j.machines[j.nodes[node]]
+	if m == nil {
+		return nil
+	}
+	b := *m.boots[0]
+	b.Events = nil
+	return &b
+}
+
 // Boot returns the boots of a node, or of a machine by its hardware address, newest first, with their events.
 func (j *Journal) Boot(nodeOrHardware string) []api.Boot {
 	j.mu.Lock()

@@ -28,6 +28,7 @@ type Proposal struct {
 	By      string           // who asks for it
 	Request string           // names the write, so that it can be repeated: at most MaxRequest bytes
 	If      catalog.Revision // 0, or: only if nothing has changed since
+	Message string           // why, for the history
 	At      time.Time        // when it was accepted
 }
 
@@ -38,7 +39,7 @@ func (p Proposal) encode() ([]byte, error) {
 	if len(p.Request) > MaxRequest {
 		return nil, fault.New(fault.Invalid, "a request ID has at most %d characters, this one %d", MaxRequest, len(p.Request))
 	}
-	b, err := catalog.Entry{Request: p.Request, By: p.By, At: p.At, If: p.If, Change: p.Change}.Encode()
+	b, err := catalog.Entry{Request: p.Request, By: p.By, At: p.At, If: p.If, Message: p.Message, Change: p.Change}.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -72,16 +73,12 @@ func (s *State) Propose(ctx context.Context, p Proposal) (catalog.Revision, erro
 	return out.Revision, out.Err
 }
 
-// DryRun says what would come of a change if nothing else happened first. It proposes nothing.
-func (s *State) DryRun(p Proposal) error {
+// Preview says what would come of a change if nothing else happened first. It proposes nothing, and fails as the change
+// would.
+func (s *State) Preview(p Proposal) (*catalog.Preview, error) {
 	entry, err := p.encode()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c := s.Current()
-	_, out, err := c.Apply(c.Revision+1, entry)
-	if err != nil {
-		return err
-	}
-	return out.Err
+	return s.Current().Preview(entry)
 }

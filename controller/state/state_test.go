@@ -77,12 +77,12 @@ func TestProposalsSayWhatCameOfThem(t *testing.T) {
 	if _, err := s.Propose(t.Context(), add("n1")); !errors.Is(err, fault.Conflict) {
 		t.Errorf("the same node again: %v", err)
 	}
-	if err := s.DryRun(add("n1")); !errors.Is(err, fault.Conflict) {
-		t.Errorf("a dry run of it: %v", err)
+	if _, err := s.Preview(add("n1")); !errors.Is(err, fault.Conflict) {
+		t.Errorf("a preview of it: %v", err)
 	}
 	at := l.at
-	if err := s.DryRun(add("n2")); err != nil || l.at != at {
-		t.Errorf("a dry run: %v, and the log is at %d, not %d", err, l.at, at)
+	if p, err := s.Preview(add("n2")); err != nil || l.at != at || p.Nodes != 1 || !p.Changed {
+		t.Errorf("a preview: %v, and the log is at %d, not %d", err, l.at, at)
 	}
 	p := add("n3")
 	p.Request = strings.Repeat("x", state.MaxRequest+1)

@@ -32,7 +32,9 @@ const (
 	PathJoinControl = "/v1/join/controller"      // POST JoinController → JoinedController, by token
 	PathRenew       = "/v1/certificate"          // POST CertificateRequest → Certificate: a new one for the caller
 	PathTokens      = "/v1/tokens"               // GET → []catalog.Token; POST TokenRequest → TokenResult
-	PathNodes       = "/v1/nodes"                // GET ?full= → List[NodeView]; with full=true also blame and host keys
+	PathNodes       = "/v1/nodes"                // GET, see NodeQuery → List[NodeView] or NodeTable
+	PathQuery       = "/v1/nodes/query"          // POST NodeQuery → the same
+	PathHistory     = "/v1/history"              // GET ?limit=&node= → List[Record], the newest first
 	PathNode        = "/v1/nodes/{name}"         // GET → NodeView, resolved with blame
 	PathWhy         = "/v1/nodes/{name}/why"     // GET → Why
 	PathProfiles    = "/v1/profiles"             // GET → List[catalog.Profile]

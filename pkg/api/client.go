@@ -128,6 +128,7 @@ type Request struct {
 	Body   func() (io.ReadCloser, error) // made anew for each endpoint; nil for none
 	Size   int64                         // of the body; -1 if it is not known
 	Once   bool                          // never send it to a second endpoint after a byte of it may have been acted upon
+	Reads  bool                          // it changes nothing, though its method is not GET
 }
 
 // Do sends the request to the endpoints in turn until one answers with less than a server's own failure. The
@@ -199,7 +200,7 @@ func (c *Client) DoAt(ctx context.Context, endpoint string, q Request) (*http.Re
 		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "remote error" {
 			return nil, fault.Wrap(fault.Denied, err, "%s refuses the connection", endpoint).WithFix("the certificate shown is missing there, over or revoked")
 		}
-		if !connected || q.Method == http.MethodGet {
+		if !connected || q.Method == http.MethodGet || q.Reads {
 			return nil, fault.Wrap(fault.Unavailable, err, "%s does not answer", endpoint)
 		}
 		return nil, fault.Wrap(fault.Unknown, err, "%s did not answer; the request may have been carried out", endpoint)
@@ -222,6 +223,22 @@ func contextFault(ctx context.Context, err error) error {
 // Get fetches JSON into out.
 func (c *Client) Get(ctx context.Context, path string, out any) error {
 	a, err := c.Do(ctx, Request{Method: http.MethodGet, Path: path})
+	if err != nil {
+		return err
+	}
+	defer a.Body.Close()
+	return decode(a.Body, fault.Unavailable, out)
+}
+
+// Query asks a question that does not fit into a URL: in goes as JSON, the answer comes into out. It changes nothing, so
+// any endpoint may be asked again.
+func (c *Client) Query(ctx context.Context, path string, in, out any) error {
+	q, err := jsonRequest(http.MethodPost, path, in)
+	if err != nil {
+		return err
+	}
+	q.Reads = true
+	a, err := c.Do(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -297,41 +314,57 @@ func decode(r io.Reader, broken fault.Kind, out any) error {
 
 // ChangeOptions say under which condition a change is made.
 type ChangeOptions struct {
-	If     catalog.Revision // 0: whatever the state
-	DryRun bool
+	If      catalog.Revision // 0: whatever the state
+	Message string           // why, for the history
+	DryRun  bool
 }
 
 // Change makes a change and returns its revision. While the outcome is unknown, or no leader is there, it asks
 // again under the same request ID, at any endpoint, until ctx ends: so the change happens once at most, and an
 // error that is not fault.Unknown or fault.Timeout means that it did not happen.
 func (c *Client) Change(ctx context.Context, change catalog.Change, opt ChangeOptions) (catalog.Revision, error) {
+	out, err := c.change(ctx, change, opt)
+	return out.Revision, err
+}
+
+// Preview says what a change would do now, and the revision that this holds for. It asks again as Change does.
+func (c *Client) Preview(ctx context.Context, change catalog.Change, opt ChangeOptions) (*catalog.Preview, catalog.Revision, error) {
+	opt.DryRun = true
+	out, err := c.change(ctx, change, opt)
+	if err == nil && out.Preview == nil {
+		err = fault.New(fault.Internal, "the controller tried the change and does not say what it would do").WithFix("upgrade the controllers")
+	}
+	return out.Preview, out.Revision, err
+}
+
+func (c *Client) change(ctx context.Context, change catalog.Change, opt ChangeOptions) (ChangeResult, error) {
 	body, err := json.Marshal(change)
 	if err != nil {
-		return 0, fault.Wrap(fault.Internal, err, "encoding the change")
+		return ChangeResult{}, fault.Wrap(fault.Internal, err, "encoding the change")
 	}
-	q := ChangeRequest{Request: rand.Text(), If: opt.If, Kind: catalog.KindOf(change), Change: body, DryRun: opt.DryRun}
+	q := ChangeRequest{Request: rand.Text(), If: opt.If, Message: opt.Message, Kind: catalog.KindOf(change), Change: body, DryRun: opt.DryRun}
 	unknown := false
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		var out ChangeResult
 		err := c.send(ctx, http.MethodPost, PathChanges, q, &out, false)
 		switch fault.KindOf(err) {
 		case "":
-			return out.Revision, nil
+			return out, nil
 		case fault.Unknown:
 			unknown = true
 		case fault.Timeout:
 			unknown = unknown || ctx.Err() == nil // a controller's own; ours comes before anything was sent
 		case fault.Unavailable, fault.NotLeader:
 		default:
-			return 0, err
+			return ChangeResult{}, err
 		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			if unknown {
-				return 0, fault.Wrap(fault.Unknown, err, "it is not known whether the change happened").WithFix("look before you repeat it")
+				return ChangeResult{}, fault.Wrap(fault.Unknown, err, "it is not known whether the change happened").WithFix("look before you repeat it")
 			}
-			return 0, err
+			return ChangeResult{}, err
 		}
 	}
 }

@@ -17,12 +17,14 @@ type ChangeRequest struct {
 	If      catalog.Revision `json:"if,omitempty"`
 	Kind    string           `json:"kind"` // as catalog.KindOf says it
 	Change  json.RawMessage  `json:"change"`
+	Message string           `json:"message,omitempty"` // why, for the history
 	DryRun  bool             `json:"dry_run,omitempty"` // only say what would come of it
 }
 
-// ChangeResult says that a change happened.
+// ChangeResult says that a change happened, or with DryRun what it would do.
 type ChangeResult struct {
-	Revision catalog.Revision `json:"revision"`
+	Revision catalog.Revision `json:"revision"`          // at which it happened; with DryRun, that it was tried on
+	Preview  *catalog.Preview `json:"preview,omitempty"` // with DryRun
 }
 
 // ReadPoint is a revision at or after every change acknowledged before it was asked for.

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -77,7 +78,11 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 	}
 	scope := x.scope()
 	if scope == common {
-		if err := c.checkSettings("", x.Set); err != nil {
+		what := "node " + string(x.Nodes[0])
+		if len(x.Nodes) > 1 {
+			what = fmt.Sprintf("%d nodes", len(x.Nodes))
+		}
+		if err := c.checkSettings(what, x.Set); err != nil {
 			return err
 		}
 	}

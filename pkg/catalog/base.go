@@ -102,6 +102,15 @@ func (c *Catalog) expand(names []ProfileName) []*Profile {
 	return profiles
 }
 
+// Expand lists the profiles that a list of profiles comes to, in the order in which they are merged.
+func (c *Catalog) Expand(names []ProfileName) []ProfileName {
+	var all []ProfileName
+	for _, p := range c.expand(names) {
+		all = append(all, p.Name)
+	}
+	return all
+}
+
 // Takes tells whether a list of profiles takes settings from a profile, directly or through others.
 func (c *Catalog) Takes(names []ProfileName, profile ProfileName) bool {
 	return slices.ContainsFunc(c.expand(names), func(p *Profile) bool { return p.Name == profile })

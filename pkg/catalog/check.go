@@ -168,6 +168,9 @@ func inUse(what, name, users string) error {
 }
 
 func within(what string, err error) error {
+	if what == "" {
+		return err
+	}
 	return &fault.Error{Kind: fault.KindOf(err), Message: what + ": " + err.Error(), Fix: fault.Fix(err)}
 }
 

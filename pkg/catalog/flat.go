@@ -38,8 +38,14 @@ func flatten(v reflect.Value, path string, out map[string]string) {
 		}
 	case reflect.Slice:
 		out[path] = "[" + strings.Join(v.Interface().([]string), " ") + "]"
+	case reflect.String:
+		if s, ok := v.Interface().(Secret); ok {
+			out[path] = s.tag()
+			return
+		}
+		fallthrough
 	default:
-		text := fmt.Sprint(v.Interface()) // a Secret hides itself
+		text := fmt.Sprint(v.Interface())
 		if text == "" {
 			text = `""`
 		}

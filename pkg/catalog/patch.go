@@ -136,6 +136,12 @@ func paths(t reflect.Type, path string) []string {
 	return []string{path}
 }
 
+// IsPath tells whether a path names a setting or a group of settings.
+func IsPath(path string) bool {
+	var s Settings
+	return path != "" && s.Patch(Settings{}, []string{path}) == nil
+}
+
 // Decided lists the paths that s decides, in order of their names.
 func (s Settings) Decided() []string {
 	blame := Blame{}

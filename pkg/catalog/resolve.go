@@ -66,6 +66,19 @@ func (c *Catalog) Effective(n *Node) Settings {
 	return s
 }
 
+// Scalar is one text among the Effective settings of a node, "" if nobody decides it, for a fraction of what all of them
+// cost. The field must be one that has no default.
+func (c *Catalog) Scalar(n *Node, field func(*Settings) *string) string {
+	if len(n.Settings.Without) > 0 {
+		s := c.Effective(n)
+		return deref(field(&s))
+	}
+	if v := field(&n.Settings); v != nil {
+		return *v
+	}
+	return deref(field(&c.base(n.Profiles).settings))
+}
+
 // Explain is Effective with who decided each setting: "profile x", "node x" or "default". It fails with
 // fault.NotFound if there is no such node.
 func (c *Catalog) Explain(name NodeName) (Settings, Blame, error) {

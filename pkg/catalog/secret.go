@@ -1,7 +1,9 @@
 package catalog
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -30,6 +32,12 @@ func (s Secret) Sealed() bool { return strings.HasPrefix(string(s), SealedPrefix
 
 // String hides the secret from whatever formats it.
 func (s Secret) String() string { return Hidden }
+
+// tag is Hidden with a word that differs from one sealing to the next, so that people see that it was set anew.
+func (s Secret) tag() string {
+	sum := sha256.Sum256([]byte(s))
+	return fmt.Sprintf("<secret %x>", sum[:2])
+}
 
 // GoString hides it from %#v too.
 func (s Secret) GoString() string { return Hidden }
