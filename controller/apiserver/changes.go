@@ -60,8 +60,13 @@ func (s *Server) postChange(w http.ResponseWriter, r *http.Request, by caller) e
 	if err != nil {
 		return err
 	}
-	setRevision(w, s.cfg.State.Current())
-	api.WriteJSON(w, api.ChangeResult{Revision: rev})
+	c := s.cfg.State.Current()
+	setRevision(w, c)
+	out := api.ChangeResult{Revision: rev, By: p.By}
+	if rec, ok := c.RecordOf(rev); ok && rec.Undo != nil {
+		out.Undo = rev - 1
+	}
+	api.WriteJSON(w, out)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
 
 // getNodes lists nodes: all, or those of the query in the URL.
@@ -165,4 +167,27 @@ func appendJSON(b []byte, s string) []byte {
 		return append(b, `""`...) // no string is beyond JSON
 	}
 	return append(b, text...)
+}
+
+// getGroups lists the groups of a source, with their nodes.
+func (s *Server) getGroups(w http.ResponseWriter, r *http.Request, _ caller) error {
+	c, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	x := s.selection(c)
+	source := r.PathValue("name")
+	of, ok := x.sources()[source]
+	if !ok {
+		_, err := x.Group(source, "*") // which says what there is
+		return err
+	}
+	groups := x.index(source, of)
+	return writeList(w, c.Revision, func(yield func(api.GroupView) bool) {
+		for _, name := range slices.SortedFunc(maps.Keys(groups), nodeset.Compare) {
+			if !yield(api.GroupView{Name: name, Count: len(groups[name]), Nodes: nodeset.Fold(groups[name])}) {
+				return
+			}
+		}
+	})
 }

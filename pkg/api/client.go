@@ -327,6 +327,11 @@ func (c *Client) Change(ctx context.Context, change catalog.Change, opt ChangeOp
 	return out.Revision, err
 }
 
+// Make is Change, with all that is said of what happened.
+func (c *Client) Make(ctx context.Context, change catalog.Change, opt ChangeOptions) (ChangeResult, error) {
+	return c.change(ctx, change, opt)
+}
+
 // Preview says what a change would do now, and the revision that this holds for. It asks again as Change does.
 func (c *Client) Preview(ctx context.Context, change catalog.Change, opt ChangeOptions) (*catalog.Preview, catalog.Revision, error) {
 	opt.DryRun = true

@@ -70,3 +70,10 @@ type Record struct {
 	About    string `json:"about"`
 	Undoable bool   `json:"undoable"`
 }
+
+// GroupView is a group of nodes.
+type GroupView struct {
+	Name  string `json:"name"`
+	Count int    `json:"count"`
+	Nodes string `json:"nodes"` // folded
+}

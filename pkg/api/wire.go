@@ -24,6 +24,8 @@ type ChangeRequest struct {
 // ChangeResult says that a change happened, or with DryRun what it would do.
 type ChangeResult struct {
 	Revision catalog.Revision `json:"revision"`          // at which it happened; with DryRun, that it was tried on
+	By       string           `json:"by,omitempty"`      // whose change it is
+	Undo     catalog.Revision `json:"undo,omitempty"`    // to which catalog.Revert takes it back; 0: it cannot
 	Preview  *catalog.Preview `json:"preview,omitempty"` // with DryRun
 }
 

@@ -73,6 +73,9 @@ func (c *Catalog) History() iter.Seq[*Record] {
 	}
 }
 
+// RecordOf is what is remembered of the change that happened at a revision.
+func (c *Catalog) RecordOf(rev Revision) (*Record, bool) { return c.history.records.get(age(rev)) }
+
 // HistoryFloor is the revision to which Revert can still go.
 func (c *Catalog) HistoryFloor() Revision { return c.history.floor }
 

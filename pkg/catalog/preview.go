@@ -15,6 +15,7 @@ type Preview struct {
 	More   int            `json:"more,omitempty"` // groups that are left out, for nobody reads more than a screen
 
 	Nodes    int     `json:"nodes"`           // that the change is about
+	Added    int     `json:"added"`           // of those, how many are new
 	Affected int     `json:"affected"`        // nodes that come out differently, also because of a profile
 	Which    NodeSet `json:"which,omitempty"` // those
 	Racks    int     `json:"racks"`           // in which they are
@@ -86,6 +87,9 @@ func preview(before, after *Catalog) *Preview {
 	for _, name := range t.nodes {
 		old, _ := before.Node(name)
 		now, _ := after.Node(name)
+		if old == nil {
+			p.Added++
+		}
 		groups.addNode(old, now)
 	}
 	p.Groups, p.More = groups.shown()
@@ -296,10 +300,13 @@ func clipValue(s string) string {
 // shown are the groups to show. Where there are too many, those that change the same settings to different values, as
 // addresses are, become one with an example.
 func (g *previewGroups) shown() ([]PreviewGroup, int) {
-	all := g.all
-	if len(all) > maxPreview {
-		all = byPaths(all)
+	// Things that are new are shown together: that each has its own address is no news.
+	added := byPaths(slices.DeleteFunc(slices.Clone(g.all), func(v previewGroup) bool { return v.Action != "add" }))
+	others := slices.DeleteFunc(slices.Clone(g.all), func(v previewGroup) bool { return v.Action == "add" })
+	if len(others) > maxPreview {
+		others = byPaths(others)
 	}
+	all := append(added, others...)
 	out := make([]PreviewGroup, 0, min(len(all), maxPreview))
 	for _, v := range all[:min(len(all), maxPreview)] {
 		v.Count, v.Names = len(v.names), fold(v.names)

@@ -81,6 +81,7 @@ var owners = map[string][]string{
 	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"}, // answers to, and questions from, machines without address
 	"github.com/pin/tftp":                     {"relay/tftpd"},
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
+	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},
 	"github.com/klauspost/compress":           {"pkg/segment", "pkg/stageone", "pkg/chunkstore"}, // frames; the first initramfs; chunks at rest
 	"github.com/ulikunitz/xz":                 {"pkg/modules", "pkg/stageone"},                   // distributions pack kernel modules so
 	"github.com/Masterminds/sprig":            {"pkg/overlay"},

@@ -29,7 +29,7 @@ type line struct {
 // Every flag is passed on as one word under its own name, because the library refuses one that is given under its
 // name and its short form (-A a --kernelargs b), and would take a value that begins with a hyphen for a flag.
 func arrange(app *cli.App, argv []string) (line, error) {
-	a := arrangement{known: valued(app)}
+	a := arrangement{commands: app.Commands, known: valued(app)}
 	if err := a.split(argv); err != nil {
 		return line{}, err
 	}
@@ -114,10 +114,32 @@ func (f flagWord) as(name string) string {
 
 // arrangement sorts the words of a command line.
 type arrangement struct {
-	known map[string]bool // every flag of every command; true: it takes a value
-	words []string        // names of commands, and what they are about
-	flags []flagWord
-	rest  []string // after --
+	commands []*cli.Command
+	known    map[string]bool // every flag of every command; true: it takes a value
+	words    []string        // names of commands, and what they are about
+	flags    []flagWord
+	rest     []string // after --
+}
+
+// takes tells whether a flag takes a value, and whether there is such a flag at all. The command that was named before it
+// knows best: of unset, --image takes none.
+func (a *arrangement) takes(flag string) (takes, known bool) {
+	level, words := a.commands, a.words
+	var own []cli.Flag
+	for len(level) > 0 && len(words) > 0 {
+		c := named(level, words[0])
+		if c == nil {
+			break
+		}
+		own, level, words = c.Flags, c.Subcommands, words[1:]
+	}
+	for _, f := range own {
+		if slices.Contains(f.Names(), flag) {
+			return takesValue(f), true
+		}
+	}
+	takes, known = a.known[flag]
+	return takes, known
 }
 
 func (a *arrangement) split(argv []string) error {
@@ -133,7 +155,7 @@ func (a *arrangement) split(argv []string) error {
 		}
 		typed, value, has := strings.Cut(w, "=")
 		f := flagWord{typed: typed, name: strings.TrimPrefix(strings.TrimPrefix(typed, "-"), "-")}
-		takes, known := a.known[f.name]
+		takes, known := a.takes(f.name)
 		switch {
 		case has:
 			f.value = &value
@@ -158,15 +180,15 @@ func (a *arrangement) isFlag(word string) bool {
 	return is
 }
 
-// valued lists the flags of all commands, and whether they take a value: which is the same wherever a name occurs, or
-// a line could not be read before its command is known. A test holds the tree to that.
+// valued lists the flags of all commands, and whether they take a value: which is the same wherever a name occurs but
+// for unset, or a line could not be read before its command is known. A test holds the tree to that.
 func valued(app *cli.App) map[string]bool {
 	known := map[string]bool{"help": false, "h": false, "version": false}
 	var walk func([]cli.Flag, []*cli.Command)
 	walk = func(flags []cli.Flag, commands []*cli.Command) {
 		for _, f := range flags {
 			for _, n := range f.Names() {
-				known[n] = takesValue(f)
+				known[n] = known[n] || takesValue(f)
 			}
 		}
 		for _, c := range commands {

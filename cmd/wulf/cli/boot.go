@@ -13,6 +13,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -160,4 +161,12 @@ func (p *program) event(e boot.Event, format string) error {
 	_, err := fmt.Fprintf(p.out, "%s  %-12s %s %s\n", e.Time.UTC().Format("15:04:05"), plain(who),
 		t.paint(fmt.Sprintf("%s %-9s", mark, plain(string(e.Stage))), false), plain(eventDetail(e)))
 	return err
+}
+
+// revision is a revision as text, "" for none.
+func revision(r catalog.Revision) string {
+	if r == 0 {
+		return ""
+	}
+	return fmt.Sprint(r)
 }

@@ -23,6 +23,7 @@ func changeFlags(more ...cli.Flag) []cli.Flag {
 	return append(more,
 		toggle("yes", "do not ask", "y"),
 		toggle("dry-run", "check it and show what it would do, and do nothing"),
+		text("message", "say why, for the history, in a `TEXT`", "m"),
 		&cli.Uint64Flag{Name: "if-revision", Usage: "only if nothing has changed since revision `N`"},
 		waitFlag(), waitTimeFlag(),
 		number("confirm-above", "ask before changing more than `N` nodes (WULF_CONFIRM_ABOVE; default "+strconv.Itoa(usualConfirm)+")"),
@@ -41,58 +42,83 @@ const usualConfirm = 48
 // mutation is a change on its way: what it does in words, and what there is to lose.
 type mutation struct {
 	change catalog.Change
-	diff   []string         // for people, before they are asked
-	ask    string           // the question; "" if there is nothing to ask
+	diff   []string         // what it does, for people, before they are asked; nil: the controllers say it
+	ask    string           // the question; "": only if it is about many
 	count  int              // how many things are lost: of many, the number must be typed
 	seen   catalog.Revision // the change holds only if nothing happened since; 0: it holds whatever happened
 }
 
 // perform shows, confirms and makes a change, and waits for the relays if it is told to.
 func (p *program) perform(c *cli.Context, cl *client, m mutation) error {
+	opt := api.ChangeOptions{If: cmp.Or(catalog.Revision(c.Uint64("if-revision")), m.seen), Message: c.String("message")}
+	limit, err := p.confirmAbove(c)
+	if err != nil {
+		return err
+	}
+	// It is tried first, so that nobody is asked about what cannot be done.
+	v, tried, err := cl.preview(m.change, opt)
+	if err != nil {
+		return err
+	}
+	if m.diff == nil {
+		m.diff = previewLines(v)
+	}
 	for _, line := range m.diff {
 		fmt.Fprintln(p.err, plainIndented(line))
 	}
-	opt := api.ChangeOptions{If: cmp.Or(catalog.Revision(c.Uint64("if-revision")), m.seen), DryRun: c.Bool("dry-run")}
-	if m.ask != "" && !opt.DryRun {
-		// It is checked first, so that nobody is asked about what cannot be done.
-		if err := cl.try(m.change, api.ChangeOptions{If: opt.If, DryRun: true}, nil); err != nil {
-			return err
-		}
+	if c.Bool("dry-run") {
+		fmt.Fprintf(p.err, "dry run: nothing was changed; tried at revision %d\n", tried)
+		return nil
+	}
+	if m.ask == "" && max(v.Nodes-v.Added, v.Affected) > limit {
+		m.ask = "Apply?"
+	}
+	if m.ask != "" {
 		if err := p.confirm(c, m); err != nil {
 			return err
 		}
 		cl.again(c) // the time that somebody takes to think is not the command's
 	}
-	var rev catalog.Revision
-	if err := cl.try(m.change, opt, &rev); err != nil {
+	var made api.ChangeResult
+	if err := cl.make(m.change, opt, &made); err != nil {
 		return err
 	}
-	if opt.DryRun {
-		fmt.Fprintln(p.err, "dry run: nothing was changed")
-		return nil
-	}
-	return p.changed(c, cl, rev)
+	return p.changed(c, cl, made)
 }
 
 // changed says at which revision a change happened, and waits for the relays if it is told to.
-func (p *program) changed(c *cli.Context, cl *client, rev catalog.Revision) error {
-	fmt.Fprintf(p.err, "revision %d\n", rev)
+func (p *program) changed(c *cli.Context, cl *client, made api.ChangeResult) error {
+	line := fmt.Sprintf("revision %d", made.Revision)
+	if made.By != "" {
+		line += " by " + made.By
+	}
+	if p.hints() && made.Undo != 0 {
+		line += fmt.Sprintf(". Undo: wulf revert %d", made.Undo)
+	}
+	fmt.Fprintln(p.err, line)
 	if !c.Bool("wait") {
 		return nil
 	}
-	return p.waitForRelays(c, cl, rev)
+	return p.waitForRelays(c, cl, made.Revision)
 }
 
-// try makes a change, or only checks it.
-func (cl *client) try(change catalog.Change, opt api.ChangeOptions, rev *catalog.Revision) error {
+// make makes a change.
+func (cl *client) make(change catalog.Change, opt api.ChangeOptions, made *api.ChangeResult) error {
 	if err := cl.reach(); err != nil {
 		return err
 	}
-	r, err := cl.Change(cl.ctx, change, opt)
-	if rev != nil {
-		*rev = r
-	}
+	r, err := cl.Make(cl.ctx, change, opt)
+	*made = r
 	return unreached(err)
+}
+
+// preview asks what a change would do.
+func (cl *client) preview(change catalog.Change, opt api.ChangeOptions) (*catalog.Preview, catalog.Revision, error) {
+	if err := cl.reach(); err != nil {
+		return nil, 0, err
+	}
+	v, rev, err := cl.Preview(cl.ctx, change, opt)
+	return v, rev, unreached(err)
 }
 
 // again lets the time that the command may take begin anew.

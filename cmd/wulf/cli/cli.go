@@ -82,7 +82,8 @@ func (p *program) tree() *cli.App {
 		OnUsageError:              usageError,
 		ExitErrHandler:            func(*cli.Context, error) {}, // Run decides
 		Commands: []*cli.Command{
-			p.node(), p.profile(), p.network(), p.image(), p.overlay(), p.boot(),
+			p.node(), p.profile(), p.group(), p.network(), p.image(), p.overlay(), p.boot(),
+			p.plan(), p.apply(), p.export(), p.history(), p.revert(),
 			p.relay(), p.controller(), p.up(),
 			p.versionCommand(), p.completion(), p.complete(), p.helpCommand(),
 		},

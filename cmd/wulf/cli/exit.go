@@ -45,6 +45,9 @@ func ExitCode(err error) int {
 	if _, ok := errors.AsType[*partialError](err); ok {
 		return exitPartial
 	}
+	if errors.Is(err, errDifferent) {
+		return exitUsage // Terraform's code for a plan that is not empty; it is asked for by --detailed-exitcode only
+	}
 	if code, ok := exitCodes[fault.KindOf(err)]; ok {
 		return code
 	}
@@ -68,6 +71,9 @@ var errInterrupted = errors.New("interrupted")
 func (p *program) finish(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
+	}
+	if errors.Is(err, errDifferent) {
+		return ExitCode(err) // it is an answer, and not a failure
 	}
 	if kind := fault.KindOf(err); ctx.Err() != nil && (kind == fault.Unavailable || kind == fault.Timeout || errors.Is(err, context.Canceled)) {
 		err = errInterrupted

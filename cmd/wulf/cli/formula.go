@@ -8,7 +8,6 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
-	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
 
 // spread makes a value for each of the names from what one flag says:
@@ -16,27 +15,18 @@ import (
 //	10.1.0.1            one value, for one name
 //	10.1.0.1,10.1.0.7   one for each name, in the order of the node set
 //	10.1.0.1+           counting up from there; next makes the one after
-//	10.1.{n1}.{n2}      computed from the numbers in each name, r3n12 gives 10.1.3.12; see nodeset.Formula
+//
+// What is computed from the names, as 10.1.{n1}.{n2}, is not spread but sent as it is.
 func spread(flag, value string, names []string, next func(string) (string, error)) ([]string, error) {
 	out := make([]string, len(names))
 	switch {
-	case nodeset.IsFormula(value):
-		f, err := nodeset.ParseFormula(value)
-		if err != nil {
-			return nil, fault.Wrap(fault.Invalid, err, "--%s", flag)
-		}
-		for i, name := range names {
-			if out[i], err = f.Eval(name); err != nil {
-				return nil, fault.Wrap(fault.Invalid, err, "--%s", flag)
-			}
-		}
 	case strings.HasSuffix(value, "+"):
 		v := strings.TrimSuffix(value, "+")
 		for i := range names {
 			if i > 0 {
 				var err error
 				if v, err = next(v); err != nil {
-					return nil, fault.Wrap(fault.Invalid, err, "--%s %s", flag, value)
+					return nil, fault.Wrap(fault.Invalid, err, "%s %s", flag, value)
 				}
 			}
 			out[i] = v
@@ -44,11 +34,11 @@ func spread(flag, value string, names []string, next func(string) (string, error
 	default:
 		list := strings.Split(value, ",")
 		if len(list) == 1 && len(names) > 1 {
-			return nil, fault.New(fault.Invalid, "--%s gives one value for %d nodes", flag, len(names)).
+			return nil, fault.New(fault.Invalid, "%s gives one value for %d nodes", flag, len(names)).
 				WithFix("count up with %s+, list them with commas, or compute them: see wulf help nodesets", value)
 		}
 		if len(list) != len(names) {
-			return nil, fault.New(fault.Invalid, "--%s lists %d values for %d nodes", flag, len(list), len(names))
+			return nil, fault.New(fault.Invalid, "%s lists %d values for %d nodes", flag, len(list), len(names))
 		}
 		for i, v := range list {
 			out[i] = strings.TrimSpace(v)

@@ -101,7 +101,7 @@ func (p *program) imageImport(c *cli.Context) error {
 	fmt.Fprintf(p.out, "%s@%s\n", name, version.Manifest.ID)
 	fmt.Fprintf(p.err, "image %s: %s in %d segments, %s unpacked\n", name, size(version.Size), version.Segments, size(version.Unpacked))
 	cl.again(c)
-	return p.changed(c, cl, result.Revision)
+	return p.changed(c, cl, result)
 }
 
 // upload is a body that says how much of it is sent, and remembers why it could not be read: what the connection says

@@ -34,7 +34,7 @@ func (p *program) network() *cli.Command {
 		verb{
 			name: "set", usage: "change a network; what is not named stays", args: "NETWORK", least: 1, most: 1,
 			examples: []string{"wulf network set rack --mtu 9000"},
-			flags:    changeFlags(append(networkFlags(), texts("unset", "take back `NAME`: gateway, dns, ntp, domain, mtu or pool"))...), run: p.networkSet,
+			flags:    changeFlags(append(networkFlags(), texts("unset", "take back `NAME`: gateway, dns, ntp, domain, mtu, vlan, pool, allocate, cidr6, gateway6 or comment"))...), run: p.networkSet,
 		},
 		verb{
 			name: "delete", aliases: []string{"rm"}, usage: "delete networks that nothing uses", args: "NETWORK…", least: 1, most: unlimited,
@@ -46,6 +46,11 @@ func (p *program) network() *cli.Command {
 func networkFlags() []cli.Flag {
 	return []cli.Flag{
 		text("cidr", "its addresses, as `PREFIX`/BITS"),
+		text("cidr6", "its IPv6 addresses, as `PREFIX`/BITS"),
+		text("gateway6", "the `ADDRESS` of its IPv6 router"),
+		number("vlan", "the `NUMBER` of its VLAN, for switches and templates"),
+		text("allocate", "where nodes get addresses with --ipaddr auto: `FIRST-LAST`; else everywhere but in the pool"),
+		text("comment", "a `TEXT` for people"),
 		text("gateway", "the `ADDRESS` of its router"),
 		texts("dns", "the `ADDRESS` of a name server; several: again, or with commas"),
 		texts("ntp", "the `ADDRESS` of a time server, likewise"),
@@ -63,6 +68,16 @@ func readNetwork(c *cli.Context, n *catalog.Network) error {
 	if c.IsSet("cidr") {
 		if n.Prefix, err = netip.ParsePrefix(c.String("cidr")); err != nil {
 			return fault.New(fault.Invalid, "--cidr %q is not a prefix of addresses", c.String("cidr")).WithFix("write it as 10.1.0.0/16")
+		}
+	}
+	if c.IsSet("cidr6") {
+		if n.Prefix6, err = netip.ParsePrefix(c.String("cidr6")); err != nil {
+			return fault.New(fault.Invalid, "--cidr6 %q is not a prefix of addresses", c.String("cidr6")).WithFix("write it as fd00:1::/64")
+		}
+	}
+	if c.IsSet("gateway6") {
+		if n.Gateway6, err = address("gateway6", c.String("gateway6")); err != nil {
+			return err
 		}
 	}
 	if c.IsSet("gateway") {
@@ -89,12 +104,21 @@ func readNetwork(c *cli.Context, n *catalog.Network) error {
 	if c.IsSet("mtu") {
 		n.MTU = c.Int("mtu")
 	}
-	if c.IsSet("pool") {
-		first, last, _ := strings.Cut(c.String("pool"), "-")
-		if n.Pool.First, err = address("pool", strings.TrimSpace(first)); err != nil {
+	if c.IsSet("vlan") {
+		n.VLAN = c.Int("vlan")
+	}
+	if c.IsSet("comment") {
+		n.Comment = c.String("comment")
+	}
+	for flag, into := range map[string]*catalog.Range{"pool": &n.Pool, "allocate": &n.Allocate} {
+		if !c.IsSet(flag) {
+			continue
+		}
+		first, last, _ := strings.Cut(c.String(flag), "-")
+		if into.First, err = address(flag, strings.TrimSpace(first)); err != nil {
 			return err
 		}
-		if n.Pool.Last, err = address("pool", strings.TrimSpace(cmp.Or(last, first))); err != nil {
+		if into.Last, err = address(flag, strings.TrimSpace(cmp.Or(last, first))); err != nil {
 			return err
 		}
 	}
@@ -109,6 +133,16 @@ func unsetNetwork(n *catalog.Network, unset []string) error {
 		switch name {
 		case "gateway":
 			n.Gateway = netip.Addr{}
+		case "gateway6":
+			n.Gateway6 = netip.Addr{}
+		case "cidr6":
+			n.Prefix6, n.Gateway6 = netip.Prefix{}, netip.Addr{}
+		case "vlan":
+			n.VLAN = 0
+		case "comment":
+			n.Comment = ""
+		case "allocate":
+			n.Allocate = catalog.Range{}
 		case "dns":
 			n.DNS = nil
 		case "ntp":
@@ -121,7 +155,7 @@ func unsetNetwork(n *catalog.Network, unset []string) error {
 			n.Pool = catalog.Range{}
 		default:
 			return fault.New(fault.Invalid, "--unset %q is not something that a network can do without", name).
-				WithFix("choose gateway, dns, ntp, domain, mtu or pool")
+				WithFix("choose gateway, dns, ntp, domain, mtu, vlan, pool, allocate, cidr6, gateway6 or comment")
 		}
 	}
 	return nil
@@ -137,20 +171,28 @@ func (p *program) networkList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	serving, err := relaysOf(cl)
+	if err != nil {
+		return err
+	}
 	return printList(p, c, listing[catalog.Network]{
 		list: list,
 		name: func(n catalog.Network) string { return string(n.Name) },
 		columns: []column[catalog.Network]{
 			{name: "NAME", cell: func(n catalog.Network) string { return string(n.Name) }},
 			{name: "CIDR", cell: func(n catalog.Network) string { return n.Prefix.String() }},
+			{name: "CIDR6", wide: true, cell: func(n catalog.Network) string { return or(prefixText(n.Prefix6)) }},
 			{name: "GATEWAY", cell: func(n catalog.Network) string { return or(ipText(n.Gateway)) }},
+			{name: "VLAN", wide: true, cell: func(n catalog.Network) string { return or(mtuText(n.VLAN)) }},
 			{name: "DNS", wide: true, cell: func(n catalog.Network) string { return or(ipTexts(n.DNS)) }},
 			{name: "NTP", wide: true, cell: func(n catalog.Network) string { return or(ipTexts(n.NTP)) }},
 			{name: "DOMAIN", wide: true, cell: func(n catalog.Network) string { return or(n.Domain) }},
 			{name: "MTU", wide: true, cell: func(n catalog.Network) string { return or(mtuText(n.MTU)) }},
 			{name: "POOL", cell: func(n catalog.Network) string { return or(poolText(n.Pool)) }},
 			{name: "DHCP", cell: func(n catalog.Network) string { return n.DHCP }},
+			{name: "RELAYS", wide: true, cell: func(n catalog.Network) string { return or(strings.Join(serving[n.Name], ",")) }},
 			{name: "SECRETS", wide: true, cell: func(n catalog.Network) string { return n.Secrets }},
+			{name: "COMMENT", wide: true, cell: func(n catalog.Network) string { return n.Comment }},
 		},
 	})
 }
@@ -165,10 +207,29 @@ func (p *program) networkShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	serving, err := relaysOf(cl)
+	if err != nil {
+		return err
+	}
 	return p.show(c, n, func(r *report) {
 		r.line("network %s", n.Name)
-		r.rows(networkRows(n))
+		r.rows(append(networkRows(n), []string{"relays", or(strings.Join(serving[n.Name], ","))}))
 	})
+}
+
+// relaysOf are the relays that serve each network.
+func relaysOf(cl *client) (map[catalog.NetworkName][]string, error) {
+	relays, err := fetch[api.RelayView](cl, api.PathRelays)
+	if err != nil {
+		return nil, err
+	}
+	serving := map[catalog.NetworkName][]string{}
+	for _, r := range relays.Items {
+		for _, n := range r.Networks {
+			serving[n] = append(serving[n], string(r.Name))
+		}
+	}
+	return serving, nil
 }
 
 func findNetwork(cl *client, name string) (catalog.Network, catalog.Revision, error) {
@@ -185,8 +246,8 @@ func findNetwork(cl *client, name string) (catalog.Network, catalog.Revision, er
 
 func networkRows(n catalog.Network) [][]string {
 	return [][]string{
-		{"cidr", n.Prefix.String()}, {"gateway", or(ipText(n.Gateway))}, {"dns", or(ipTexts(n.DNS))}, {"ntp", or(ipTexts(n.NTP))},
-		{"domain", or(n.Domain)}, {"mtu", or(mtuText(n.MTU))}, {"pool", or(poolText(n.Pool))}, {"dhcp", n.DHCP}, {"secrets", n.Secrets},
+		{"cidr", n.Prefix.String()}, {"cidr6", or(prefixText(n.Prefix6))}, {"gateway", or(ipText(n.Gateway))}, {"gateway6", or(ipText(n.Gateway6))}, {"dns", or(ipTexts(n.DNS))}, {"ntp", or(ipTexts(n.NTP))},
+		{"domain", or(n.Domain)}, {"mtu", or(mtuText(n.MTU))}, {"vlan", or(mtuText(n.VLAN))}, {"pool", or(poolText(n.Pool))}, {"allocate", or(poolText(n.Allocate))}, {"dhcp", n.DHCP}, {"secrets", n.Secrets}, {"comment", or(n.Comment)},
 	}
 }
 
@@ -207,8 +268,7 @@ func (p *program) networkAdd(c *cli.Context) error {
 		return err
 	}
 	defer cl.done()
-	m := mutation{change: catalog.AddNetwork{Network: n}, diff: []string{fmt.Sprintf("add network %s %s", n.Name, n.Prefix)}}
-	return p.perform(c, cl, m)
+	return p.perform(c, cl, mutation{change: catalog.AddNetwork{Network: n}, diff: []string{fmt.Sprintf("add network %s %s", n.Name, n.Prefix)}})
 }
 
 func (p *program) networkSet(c *cli.Context) error {
@@ -221,22 +281,14 @@ func (p *program) networkSet(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	before := networkRows(n)
 	if err := readNetwork(c, &n); err != nil {
 		return err
 	}
 	if err := unsetNetwork(&n, names(c, "unset")); err != nil {
 		return err
 	}
-	d := difference{name: string(n.Name)}
-	for i, row := range networkRows(n) {
-		if row[1] != before[i][1] {
-			d.lines = append(d.lines, fmt.Sprintf("%s  %s → %s", row[0], before[i][1], row[1]))
-		}
-	}
 	// The log replaces the whole network, so nobody may have changed it since it was read.
-	m := mutation{change: catalog.SetNetwork{Network: n}, diff: grouped("network", []difference{d}), seen: seen}
-	return p.perform(c, cl, m)
+	return p.perform(c, cl, mutation{change: catalog.SetNetwork{Network: n}, seen: seen})
 }
 
 func (p *program) networkDelete(c *cli.Context) error {
@@ -271,5 +323,12 @@ func poolText(r catalog.Range) string {
 	if !r.First.IsValid() {
 		return ""
 	}
-	return r.First.String() + "-" + r.Last.String()
+	return r.String()
+}
+
+func prefixText(p netip.Prefix) string {
+	if !p.IsValid() {
+		return ""
+	}
+	return p.String()
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
@@ -17,7 +18,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
 
-// The formats of -o.
+// The formats of -o. Those with = behind them take an argument.
 const (
 	formatTable   = "table"
 	formatWide    = "wide"
@@ -26,7 +27,20 @@ const (
 	formatCSV     = "csv"
 	formatName    = "name"
 	formatNodeset = "nodeset"
+	formatLines   = "ndjson"
+	formatPath    = "jsonpath="
+	formatGo      = "go-template="
 )
+
+// listFormats are the formats of lists.
+func listFormats() []string {
+	return []string{formatTable, formatWide, formatJSON, formatYAML, formatCSV, formatName, formatNodeset, formatLines, formatPath, formatGo}
+}
+
+// showFormats are the formats of single things.
+func showFormats() []string {
+	return []string{formatTable, formatJSON, formatYAML, formatPath, formatGo}
+}
 
 func formatFlag(formats string) cli.Flag {
 	return text("output", "print as `FORMAT`: "+formats, "o")
@@ -35,16 +49,20 @@ func formatFlag(formats string) cli.Flag {
 // listFlags are the flags of every command that lists something.
 func listFlags(more ...cli.Flag) []cli.Flag {
 	return append(more,
-		formatFlag("table, wide, json, yaml, csv, name or nodeset (WULF_OUTPUT)"),
+		formatFlag("table, wide, json, yaml, csv, name, nodeset, ndjson, jsonpath=EXPRESSION or go-template=TEMPLATE (WULF_OUTPUT)"),
 		text("columns", "show the columns `A,B,…` and no others"),
 		toggle("no-headers", "leave out the first line of a table"),
-		toggle("stale", "take what the controller asked knows, even if it may be behind"),
+		staleFlag(),
 	)
+}
+
+func staleFlag() cli.Flag {
+	return toggle("stale", "take what the controller asked knows, even if it may be behind")
 }
 
 // showFlags are the flags of every command that shows one thing.
 func showFlags(more ...cli.Flag) []cli.Flag {
-	return append(more, formatFlag("table, json or yaml"), toggle("stale", "take what the controller asked knows, even if it may be behind"))
+	return append(more, formatFlag("table, json, yaml, jsonpath=EXPRESSION or go-template=TEMPLATE"), staleFlag())
 }
 
 // format is the format asked for, one of allowed.
@@ -56,10 +74,12 @@ func (p *program) format(c *cli.Context, allowed ...string) (string, error) {
 			return formatTable, nil
 		}
 	}
-	if !slices.Contains(allowed, f) {
-		return "", fault.New(fault.Invalid, "-o %s is not a format of this command", f).WithFix("choose %s", strings.Join(allowed, ", "))
+	for _, a := range allowed {
+		if f == a && !strings.HasSuffix(a, "=") || strings.HasSuffix(a, "=") && strings.HasPrefix(f, a) && f != a {
+			return f, nil
+		}
 	}
-	return f, nil
+	return "", fault.New(fault.Invalid, "-o %s is not a format of this command", f).WithFix("choose %s", strings.ReplaceAll(strings.Join(allowed, ", "), "=", "=…"))
 }
 
 // column is a column of a table of T.
@@ -78,15 +98,14 @@ type listing[T any] struct {
 
 // printList prints a list in the format asked for. JSON and YAML are an api.List as it travels: one schema for all.
 func printList[T any](p *program, c *cli.Context, l listing[T]) error {
-	f, err := p.format(c, formatTable, formatWide, formatJSON, formatYAML, formatCSV, formatName, formatNodeset)
+	f, err := p.format(c, listFormats()...)
 	if err != nil {
 		return err
 	}
 	switch f {
-	case formatJSON:
-		return writeJSON(p.out, l.list)
-	case formatYAML:
-		return writeYAML(p.out, l.list)
+	case formatTable, formatWide, formatCSV:
+	default:
+		return printItems(p, c, f, l.list)
 	case formatName, formatNodeset:
 		names := make([]string, len(l.list.Items))
 		for i, item := range l.list.Items {
@@ -96,12 +115,7 @@ func printList[T any](p *program, c *cli.Context, l listing[T]) error {
 			_, err := fmt.Fprintln(p.out, nodeset.Fold(names))
 			return err
 		}
-		for _, n := range names {
-			if _, err := fmt.Fprintln(p.out, plain(n)); err != nil {
-				return err
-			}
-		}
-		return nil
+		return p.printNames(names)
 	}
 	columns, err := l.chosen(c.String("columns"), f != formatTable)
 	if err != nil {
@@ -136,6 +150,45 @@ func printList[T any](p *program, c *cli.Context, l listing[T]) error {
 	return t.write(p.out)
 }
 
+// printNames prints one name a line.
+func (p *program) printNames(names []string) error {
+	out := bufio.NewWriter(p.out)
+	for _, n := range names {
+		out.WriteString(plain(n))
+		out.WriteByte('\n')
+	}
+	return out.Flush()
+}
+
+// printItems prints a list in a format for programs.
+func printItems[T any](p *program, _ *cli.Context, f string, list api.List[T]) error {
+	if f == formatLines {
+		out := bufio.NewWriter(p.out)
+		e := json.NewEncoder(out)
+		e.SetEscapeHTML(false)
+		for _, item := range list.Items {
+			if err := e.Encode(item); err != nil {
+				return err
+			}
+		}
+		return out.Flush()
+	}
+	return p.printValue(f, list)
+}
+
+// printValue prints anything in a format for programs.
+func (p *program) printValue(f string, v any) error {
+	switch {
+	case f == formatYAML:
+		return writeYAML(p.out, v)
+	case strings.HasPrefix(f, formatPath):
+		return writePath(p.out, strings.TrimPrefix(f, formatPath), v)
+	case strings.HasPrefix(f, formatGo):
+		return writeTemplate(p.out, strings.TrimPrefix(f, formatGo), v)
+	}
+	return writeJSON(p.out, v)
+}
+
 // chosen are the columns to show: those named, or all, or all that are not wide.
 func (l *listing[T]) chosen(names string, wide bool) ([]column[T], error) {
 	if names == "" {
@@ -158,15 +211,12 @@ func (l *listing[T]) chosen(names string, wide bool) ([]column[T], error) {
 
 // show prints one thing: as JSON or YAML, or for people by the function.
 func (p *program) show(c *cli.Context, v any, human func(*report)) error {
-	f, err := p.format(c, formatTable, formatJSON, formatYAML)
+	f, err := p.format(c, showFormats()...)
 	if err != nil {
 		return err
 	}
-	switch f {
-	case formatJSON:
-		return writeJSON(p.out, v)
-	case formatYAML:
-		return writeYAML(p.out, v)
+	if f != formatTable {
+		return p.printValue(f, v)
 	}
 	r := report{colour: p.colour()}
 	human(&r)

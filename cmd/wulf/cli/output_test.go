@@ -9,7 +9,6 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
-	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
 
 func TestTablesAreCutOnTerminalsOnly(t *testing.T) {
@@ -82,8 +81,8 @@ func TestStateOfANodeInAWord(t *testing.T) {
 		"up":     {Stage: boot.StageUp, Seen: now},
 		"silent": {Stage: boot.StageUp, Seen: now.Add(-time.Hour)},
 	} {
-		if got := nodeState(api.NodeView{Boot: b}); got != want || !isState(want) {
-			t.Errorf("got %s, want %s; a state: %v", got, want, isState(want))
+		if got := api.StateOf(b, now); got != want || !api.IsState(want) {
+			t.Errorf("got %s, want %s; a state: %v", got, want, api.IsState(want))
 		}
 	}
 }
@@ -108,28 +107,5 @@ func TestNumbersForPeople(t *testing.T) {
 		if got, err := parseSize(s); err == nil {
 			t.Errorf("%q is %d", s, got)
 		}
-	}
-}
-
-func TestDifferencesAreToldOnceForAllThatDifferAlike(t *testing.T) {
-	d := decisions{set: catalog.Settings{Image: new("rocky")}, unset: []string{"comment"}}
-	var all []difference
-	for name, before := range map[string]catalog.Settings{
-		"n1": {Image: new("debian"), Comment: new("x")}, "n2": {Image: new("debian"), Comment: new("x")}, "n3": {}, "n4": {Image: new("rocky")},
-	} {
-		diff, err := settingsDiff(name, nil, before, d, catalog.Settings{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, diff)
-	}
-	got := strings.Join(grouped("node", all), "\n")
-	for _, want := range []string{"2 nodes n[1-2]:\n  comment  x → -\n  image  debian → rocky", "node n3:\n  image  - → rocky"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("got\n%s\nwithout\n%s", got, want)
-		}
-	}
-	if strings.Contains(got, "n4") {
-		t.Errorf("n4 does not change:\n%s", got)
 	}
 }

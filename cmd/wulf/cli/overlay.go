@@ -2,13 +2,11 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -118,7 +116,7 @@ func (p *program) putBundle(c *cli.Context, cl *client, name string, b *overlay.
 	if err := decodeJSON(a.Body, &result); err != nil {
 		return err
 	}
-	return p.changed(c, cl, result.Revision)
+	return p.changed(c, cl, result)
 }
 
 func (p *program) overlayShow(c *cli.Context) error {
@@ -298,7 +296,7 @@ func (p *program) overlayEdit(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	content, err := p.edit(c.Context, f)
+	content, err := p.editFile(c, f)
 	if err != nil {
 		return err
 	}
@@ -313,8 +311,8 @@ func (p *program) overlayEdit(c *cli.Context) error {
 	return p.putBundle(c, cl, name, b)
 }
 
-// edit lets somebody change a file's content in their editor.
-func (p *program) edit(ctx context.Context, f *overlay.File) ([]byte, error) {
+// editFile lets somebody change a file's content in their editor.
+func (p *program) editFile(c *cli.Context, f *overlay.File) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "wulf-")
 	if err != nil {
 		return nil, err
@@ -324,17 +322,8 @@ func (p *program) edit(ctx context.Context, f *overlay.File) ([]byte, error) {
 	if err := os.WriteFile(path, f.Content, 0o600); err != nil {
 		return nil, err
 	}
-	editor := p.env.Getenv("VISUAL")
-	if editor == "" {
-		editor = p.env.Getenv("EDITOR")
-	}
-	if editor == "" {
-		editor = "vi"
-	}
-	cmd := exec.CommandContext(ctx, "sh", "-c", editor+` "$0"`, path) // EDITOR may have arguments of its own
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = p.in, p.out, p.err
-	if err := cmd.Run(); err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "the editor %s", editor)
+	if err := p.runEditor(c, path); err != nil {
+		return nil, err
 	}
 	return os.ReadFile(path)
 }

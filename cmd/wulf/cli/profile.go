@@ -23,20 +23,29 @@ func (p *program) profile() *cli.Command {
 			examples: []string{"wulf profile show default"}, flags: showFlags(), run: p.profileShow,
 		},
 		verb{
-			name: "add", usage: "make a profile", args: "PROFILE", least: 1, most: 1,
+			name: "add", aliases: []string{"new", "create"}, usage: "make a profile", args: "PROFILE", least: 1, most: 1,
 			examples: []string{"wulf profile add gpu -P default --image rocky -A nouveau.modeset=0"},
-			flags:    changeFlags(settingFlags()...), run: p.profileAdd,
+			flags:    changeFlags(settingFlags(false)...), run: p.profileAdd,
 		},
 		verb{
-			name: "set", usage: "change what profiles decide; what is not named stays", args: "PROFILE…", least: 1, most: unlimited,
+			name: "set", aliases: []string{"modify"}, usage: "change what profiles decide; what is not named stays", args: "PROFILE…", least: 1, most: unlimited,
 			examples: []string{
 				"wulf profile set default --image debian",
 				"wulf profile set cpu -A console=ttyS0,115200 -A quiet --dry-run",
 			},
-			flags: changeFlags(append(settingFlags(), unsetFlag())...), run: p.profileSet,
+			flags: changeFlags(append(settingFlags(false), unsetFlag(), withoutFlag())...), run: p.profileSet,
 		},
 		verb{
-			name: "delete", aliases: []string{"rm"}, usage: "delete profiles that nothing uses", args: "PROFILE…", least: 1, most: unlimited,
+			name: "unset", usage: "take back what profiles decide", args: "PROFILE…", least: 1, most: unlimited,
+			examples: []string{"wulf profile unset gpu --kernelargs", "wulf profile unset gpu --inherited --image"},
+			flags:    changeFlags(unsetFlags()...), run: p.profileUnset,
+		},
+		verb{
+			name: "edit", usage: "change profiles as YAML in $EDITOR", args: "[PROFILE…]", most: unlimited,
+			examples: []string{"wulf profile edit gpu"}, flags: changeFlags(), run: p.profileEdit,
+		},
+		verb{
+			name: "delete", aliases: []string{"rm", "del", "remove"}, usage: "delete profiles that nothing uses", args: "PROFILE…", least: 1, most: unlimited,
 			examples: []string{"wulf profile delete old"}, flags: changeFlags(), run: p.profileDelete,
 		},
 	)
@@ -109,7 +118,7 @@ func (p *program) profileShow(c *cli.Context) error {
 	return p.show(c, v, func(r *report) {
 		r.line("profile %s", v.Name)
 		rows := [][]string{{"SETTING", "VALUE"}, {"profiles", or(words(v.Profiles))}}
-		values := flat(v.Settings)
+		values := v.Settings.Flat()
 		for _, path := range sortedKeys(values) {
 			rows = append(rows, []string{path, values[path]})
 		}
@@ -117,21 +126,12 @@ func (p *program) profileShow(c *cli.Context) error {
 	})
 }
 
-// profileDecisions are decisions that hold for all who share them.
-func profileDecisions(c *cli.Context) (decisions, error) {
-	d, err := readDecisions(c)
-	if err == nil && strings.Contains(deref(d.set.Rack), "{") {
-		err = fault.New(fault.Invalid, "a profile has one rack, not one for each node").WithFix("set it on the nodes: wulf node set NODESET --rack …")
-	}
-	return d, err
-}
-
 func (p *program) profileAdd(c *cli.Context) error {
 	name, err := catalog.ParseName[catalog.ProfileName]("profile", c.Args().First())
 	if err != nil {
 		return err
 	}
-	d, err := profileDecisions(c)
+	d, err := p.readDecisions(c, false)
 	if err != nil {
 		return err
 	}
@@ -139,16 +139,19 @@ func (p *program) profileAdd(c *cli.Context) error {
 	if d.profiles != nil {
 		profile.Profiles = *d.profiles
 	}
+	if d.without != nil {
+		profile.Settings.Without = d.without(nil)
+	}
 	cl, err := p.connect(c)
 	if err != nil {
 		return err
 	}
 	defer cl.done()
-	return p.perform(c, cl, mutation{change: catalog.AddProfile{Profile: profile}, diff: []string{"add profile " + string(name)}})
+	return p.perform(c, cl, mutation{change: catalog.AddProfile{Profile: profile}})
 }
 
 func (p *program) profileSet(c *cli.Context) error {
-	d, err := profileDecisions(c)
+	d, err := p.readDecisions(c, false)
 	if err != nil {
 		return err
 	}
@@ -160,67 +163,23 @@ func (p *program) profileSet(c *cli.Context) error {
 		return err
 	}
 	defer cl.done()
-	all, err := fetch[catalog.Profile](cl, api.PathProfiles)
-	if err != nil {
-		return err
-	}
-	found, err := find("profile", all.Items, c.Args().Slice(), func(v catalog.Profile) string { return string(v.Name) })
+	found, err := findProfiles(cl, c.Args().Slice())
 	if err != nil {
 		return err
 	}
 	change := catalog.SetProfiles{Profiles: d.profiles, Set: d.set, Unset: d.unset}
-	var diffs []difference
 	for _, v := range found {
 		change.Names = append(change.Names, v.Name)
-		diff, err := settingsDiff(string(v.Name), v.Profiles, v.Settings, d, catalog.Settings{})
-		if err != nil {
-			return err
+	}
+	if d.without != nil {
+		if len(found) > 1 {
+			return fault.New(fault.Invalid, "--without is for one profile at a time")
 		}
-		diffs = append(diffs, diff)
-	}
-	nodes, err := fetch[api.NodeView](cl, api.PathNodes)
-	if err != nil {
-		return err
-	}
-	affected := usersOf(change.Names, all.Items, nodes.Items)
-	m := mutation{change: change, diff: grouped("profile", diffs)}
-	if len(affected) > 0 {
-		m.diff = append(m.diff, "affects "+counted(affected, "node"))
-	}
-	limit, err := p.confirmAbove(c)
-	if err != nil {
-		return err
-	}
-	if len(affected) > limit {
-		m.ask = fmt.Sprintf("Change what %d nodes boot?", len(affected))
-	}
-	return p.perform(c, cl, m)
-}
-
-// usersOf are the nodes that take settings from one of the profiles, directly or through others.
-func usersOf(wanted []catalog.ProfileName, profiles []catalog.Profile, nodes []api.NodeView) []string {
-	uses := make(map[catalog.ProfileName]bool)
-	for _, name := range wanted {
-		uses[name] = true
-	}
-	any := func(names []catalog.ProfileName) bool {
-		return slices.ContainsFunc(names, func(n catalog.ProfileName) bool { return uses[n] })
-	}
-	for grown := true; grown; {
-		grown = false
-		for _, v := range profiles {
-			if !uses[v.Name] && any(v.Profiles) {
-				uses[v.Name], grown = true, true
-			}
+		if change.Set.Without = d.without(found[0].Settings.Without); len(change.Set.Without) == 0 {
+			change.Unset = append(change.Unset, "without")
 		}
 	}
-	var names []string
-	for _, n := range nodes {
-		if any(n.Profiles) {
-			names = append(names, string(n.Name))
-		}
-	}
-	return names
+	return p.perform(c, cl, mutation{change: change})
 }
 
 func (p *program) profileDelete(c *cli.Context) error {

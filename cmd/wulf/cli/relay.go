@@ -128,10 +128,10 @@ func (p *program) relaySet(c *cli.Context) error {
 		return err
 	}
 	change.Name = v.Name
-	d := difference{name: string(v.Name)}
+	diff := []string{"relay " + string(v.Name) + ":"}
 	note := func(what, before, after string) {
 		if before != after {
-			d.lines = append(d.lines, fmt.Sprintf("%s  %s → %s", what, or(before), or(after)))
+			diff = append(diff, fmt.Sprintf("  %s  %s → %s", what, or(before), or(after)))
 		}
 	}
 	if change.Rack != nil {
@@ -143,7 +143,7 @@ func (p *program) relaySet(c *cli.Context) error {
 	if change.Networks != nil {
 		note("networks", words(v.Networks), words(*change.Networks))
 	}
-	return p.perform(c, cl, mutation{change: change, diff: grouped("relay", []difference{d})})
+	return p.perform(c, cl, mutation{change: change, diff: diff})
 }
 
 func (p *program) relayRemove(c *cli.Context) error {

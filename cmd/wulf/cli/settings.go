@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"io"
 	"net/netip"
-	"reflect"
+	"os"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,178 +15,252 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
 
-// settingFlags are the flags that decide settings, of nodes and of profiles. Their names are those of wwctl where it
-// has the same thing.
-func settingFlags() []cli.Flag {
-	return []cli.Flag{
-		texts("profile", "take the settings of profile `NAME`; several: again, or with commas; later ones win", "P"),
-		text("image", "boot image `NAME`[:TAG]"),
-		text("kernel", "use the image's kernel of `VERSION`, or the newest that begins so"),
-		texts("kernelargs", "add `WORD` to the kernel's command line; ~WORD takes one away that a profile gave", "A"),
-		text("method", "boot by `METHOD`: two-stage or one-stage"),
-		text("init", "the `PATH` of the program that becomes process 1"),
-		text("root", "make the root of `KIND`: tmpfs or ramfs"),
-		texts("system-overlays", "lay overlay `NAME` over the image before init starts", "O"),
-		texts("runtime-overlays", "lay overlay `NAME` over it too, and refresh it while the node runs", "R"),
-		text("primarynet", "boot from the network device `NAME`"),
-		text("netname", "the network device `NAME` that the next flags are about (default: default)"),
-		text("netdev", "the kernel's `NAME` for it, as eth0"),
-		text("network", "the network `NAME` that it is in; else the one that holds its address"),
-		text("gateway", "the `ADDRESS` of its gateway; else the network's"),
-		number("mtu", "its greatest packet, in `BYTES`; else the network's"),
-		texts("ssh-key", "a `LINE` for root's authorized_keys"),
-		text("rack", "the `NAME` of its rack; of many nodes maybe a formula, as r{n1}"),
-		text("zone", "the `NAME` of its zone"),
-		text("comment", "a `TEXT` for people"),
-		texts("tagadd", "set a tag: `KEY=VALUE`"),
-		texts("tagdel", "take tag `KEY` away"),
-	}
-}
-
-// addressFlags are those that only nodes have. Each may be a formula (see spread).
-func addressFlags() []cli.Flag {
-	return []cli.Flag{
-		text("hwaddr", "the hardware `ADDRESS` of the network device, by which DHCP knows it", "H"),
-		text("ipaddr", "its IP `ADDRESS`", "I"),
-	}
-}
-
-// unsetFlag takes decisions back.
-func unsetFlag() cli.Flag {
-	return texts("unset", "decide the setting at `PATH` no longer, as kernel.args or nets.default.gateway")
-}
+const defaultNet = catalog.DefaultNet
 
 // decisions are what the flags of a command decide.
 type decisions struct {
 	profiles *[]catalog.ProfileName // nil: nothing is said about them
 	set      catalog.Settings
 	unset    []string
-	netname  string // of the device that addresses belong to
+	compute  map[string]string                     // settings by formula
+	listed   map[string]listed                     // settings by a list or by counting up
+	without  func([]string) []string               // changes the list of what is not inherited; nil: nothing is said about it
+	each     map[catalog.NodeName]catalog.Settings // what differs from node to node
 }
 
-func readDecisions(c *cli.Context) (decisions, error) {
-	d := decisions{netname: catalog.DefaultNet}
-	if c.IsSet("profile") {
-		list := []catalog.ProfileName{}
-		for _, name := range names(c, "profile") {
-			p, err := catalog.ParseName[catalog.ProfileName]("profile", name)
+// listed is a value for each node, as it was written for a flag.
+type listed struct{ flag, value string }
+
+// readDecisions reads what the flags say. What differs from node to node is taken only where there are nodes.
+func (p *program) readDecisions(c *cli.Context, ofNodes bool) (decisions, error) {
+	d := decisions{compute: map[string]string{}, listed: map[string]listed{}}
+	if err := d.readProfiles(c); err != nil {
+		return d, err
+	}
+	for _, s := range settings() {
+		if !c.IsSet(s.flag) {
+			continue
+		}
+		path, err := place(c, s.path)
+		if err != nil {
+			return d, err
+		}
+		if err := p.readSetting(c, s, path, &d, ofNodes); err != nil {
+			return d, err
+		}
+	}
+	for _, s := range additions() {
+		for _, kv := range c.StringSlice(s.flag) {
+			if err := p.readAddition(c, s, kv, &d, ofNodes); err != nil {
+				return d, err
+			}
+		}
+	}
+	for _, s := range removals() {
+		for _, name := range names(c, s.flag) {
+			path, err := place(c, s.path)
 			if err != nil {
 				return d, err
 			}
-			list = append(list, p)
+			d.unset = append(d.unset, path+name)
 		}
-		d.profiles = &list
 	}
-	s := &d.set
-	s.Image, s.Kernel.Version, s.Method = said(c, "image"), said(c, "kernel"), said(c, "method")
-	s.Init, s.Root, s.Primary = said(c, "init"), said(c, "root"), said(c, "primarynet")
-	s.Rack, s.Zone, s.Comment = said(c, "rack"), said(c, "zone"), said(c, "comment")
-	for _, v := range c.StringSlice("kernelargs") {
-		s.Kernel.Args = append(s.Kernel.Args, strings.Fields(v)...) // whoever writes "a b" means two words
+	d.unset = append(d.unset, names(c, "unset")...)
+	if paths := names(c, "without"); len(paths) > 0 {
+		d.without = func(now []string) []string { return changedList(now, paths) }
 	}
-	s.Overlays = catalog.OverlaySettings{System: names(c, "system-overlays"), Runtime: names(c, "runtime-overlays")}
-	s.SSHKeys = c.StringSlice("ssh-key")
-	for _, kv := range c.StringSlice("tagadd") {
-		k, v, ok := strings.Cut(kv, "=")
-		if !ok {
-			return d, fault.New(fault.Invalid, "--tagadd %q is not KEY=VALUE", kv)
-		}
-		if s.Tags == nil {
-			s.Tags = map[string]string{}
-		}
-		s.Tags[k] = v
-	}
-	d.unset = names(c, "unset")
-	for _, k := range names(c, "tagdel") {
-		d.unset = append(d.unset, "tags."+k)
-	}
-	return d, d.readNet(c)
+	return d, nil
 }
 
-// readNet reads what is said about a network device, its addresses aside.
-func (d *decisions) readNet(c *cli.Context) error {
-	if c.IsSet("netname") {
-		name, err := catalog.ParseName[string]("network device", c.String("netname"))
-		if err != nil {
+func (d *decisions) readProfiles(c *cli.Context) error {
+	if !c.IsSet("profile") {
+		return nil
+	}
+	list := []catalog.ProfileName{}
+	for _, name := range names(c, "profile") {
+		if _, err := catalog.ParseName[catalog.ProfileName]("profile", strings.TrimPrefix(name, "~")); err != nil {
 			return err
 		}
-		d.netname = name
+		list = append(list, catalog.ProfileName(name))
 	}
-	dev := catalog.NetDev{Device: said(c, "netdev"), Network: said(c, "network")}
-	if c.IsSet("gateway") {
-		a, err := address("gateway", c.String("gateway"))
-		if err != nil {
+	d.profiles = &list
+	return nil
+}
+
+// readSetting takes what one flag decides.
+func (p *program) readSetting(c *cli.Context, s setting, path string, d *decisions, ofNodes bool) error {
+	switch s.kind {
+	case several:
+		return d.decideList(path, names(c, s.flag))
+	case phrases:
+		var list []string
+		for _, v := range c.StringSlice(s.flag) {
+			if s.flag == "ssh-key" {
+				list = append(list, strings.TrimSpace(v))
+				continue
+			}
+			list = append(list, strings.Fields(v)...) // whoever writes "a b" means two words
+		}
+		return d.decideList(path, list)
+	case yesNo:
+		return d.decide(path, strconv.FormatBool(c.Bool(s.flag)), "--"+s.flag)
+	}
+	value := c.String(s.flag)
+	if path == "bmc.password" {
+		var err error
+		if value, err = p.secretValue(value); err != nil {
 			return err
 		}
-		dev.Gateway = &a
+		return d.decide(path, value, "--"+s.flag)
 	}
-	if c.IsSet("mtu") {
-		dev.MTU = new(c.Int("mtu"))
+	return d.decideText(path, value, "--"+s.flag, ofNodes)
+}
+
+func (p *program) readAddition(c *cli.Context, s setting, kv string, d *decisions, ofNodes bool) error {
+	k, v, ok := strings.Cut(kv, "=")
+	if !ok || k == "" {
+		return fault.New(fault.Invalid, "--%s %q is not KEY=VALUE", s.flag, kv)
 	}
-	if !reflect.ValueOf(dev).IsZero() {
-		d.set.Nets = map[string]catalog.NetDev{d.netname: dev}
+	path, err := place(c, s.path)
+	if err != nil {
+		return err
+	}
+	path += k
+	if strings.HasPrefix(path, "secrets.") || path == "bmc.password" {
+		if v, err = p.secretValue(v); err != nil {
+			return err
+		}
+		return d.decide(path, v, "--"+s.flag)
+	}
+	if strings.HasPrefix(path, "resources.") { // JSON is full of braces
+		return d.decide(path, v, "--"+s.flag)
+	}
+	return d.decideText(path, v, "--"+s.flag, ofNodes)
+}
+
+// decideText decides a setting by a text, which may be a formula or a list where there are nodes.
+func (d *decisions) decideText(path, value, flag string, ofNodes bool) error {
+	different := nodeset.IsFormula(value) && path != "comment" || isIdentity(path)
+	switch {
+	case !different:
+		return d.decide(path, value, flag)
+	case !ofNodes:
+		return fault.New(fault.Invalid, "%s %q differs from node to node, and a profile is for all", flag, value).WithFix("set it on the nodes: wulf node set NODESET %s …", flag)
+	case nodeset.IsFormula(value):
+		if _, err := nodeset.ParseFormula(value); err != nil {
+			return fault.Wrap(fault.Invalid, err, "%s", flag)
+		}
+		d.compute[path] = value
+	case value == catalog.Auto:
+		d.compute[path] = value
+	default:
+		d.listed[path] = listed{flag, value}
 	}
 	return nil
 }
 
-// perNode reads what differs from node to node: --hwaddr, --ipaddr and a --rack that is computed. It is nil if there is
-// nothing such. What is in it is no longer among what is set for all.
-func (d *decisions) perNode(c *cli.Context, nodes []string) (map[catalog.NodeName]catalog.Settings, error) {
-	devices, racks := make([]catalog.NetDev, len(nodes)), make([]string, len(nodes))
-	computed := nodeset.IsFormula(c.String("rack"))
-	if computed {
-		var err error
-		if racks, err = spread("rack", c.String("rack"), nodes, nil); err != nil {
-			return nil, err
+// isIdentity tells whether a setting is one that only one node can have, and that lists and counting are for.
+func isIdentity(path string) bool {
+	return path == "bmc.address" || path == "uuid" || path == "asset" || strings.HasPrefix(path, "nets.") &&
+		(strings.HasSuffix(path, ".address") || strings.HasSuffix(path, ".hardware") || strings.HasSuffix(path, ".address6"))
+}
+
+func (d *decisions) decide(path, value, flag string) error {
+	s, err := catalog.ParseSetting(path, value)
+	if err != nil {
+		fix := fault.Fix(err)
+		if a, perr := netip.ParsePrefix(value); perr == nil {
+			fix = "leave out the length of the prefix: the network has it; write " + a.Addr().String()
 		}
-		d.set.Rack = nil
+		return fault.New(fault.Invalid, "%s: %s", flag, strings.TrimPrefix(err.Error(), path+": ")).WithFix("%s", fix)
 	}
-	if c.IsSet("hwaddr") {
-		values, err := spread("hwaddr", c.String("hwaddr"), nodes, nextHardware)
+	return d.set.Patch(s, nil)
+}
+
+// decideList sets a list. Without words it is set to nothing at all, so that it is inherited.
+func (d *decisions) decideList(path string, list []string) error {
+	if len(list) == 0 || len(list) == 1 && list[0] == "" {
+		d.unset = append(d.unset, path)
+		return nil
+	}
+	sep := ","
+	switch path {
+	case "kernel.args":
+		sep = " "
+	case "ssh_keys":
+		sep = "\n"
+	}
+	return d.decide(path, strings.Join(list, sep), path)
+}
+
+// changedList is a list with words added, and those taken out that have a ~ before them.
+func changedList(now, words []string) []string {
+	out := slices.Clone(now)
+	for _, w := range words {
+		if gone, is := strings.CutPrefix(w, "~"); is {
+			out = slices.DeleteFunc(out, func(s string) bool { return s == gone })
+		} else if !slices.Contains(out, w) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// spreadOver gives each node its own part of lists and of what is counted up.
+func (d *decisions) spreadOver(nodes []string) error {
+	for _, path := range sortedKeys(d.listed) {
+		next := nextAddress
+		if strings.HasSuffix(path, ".hardware") {
+			next = nextHardware
+		}
+		values, err := spread(d.listed[path].flag, d.listed[path].value, nodes, next)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for i, v := range values {
-			hw, err := catalog.ParseHardwareAddr(v)
-			if err != nil {
-				return nil, err
+		if d.each == nil {
+			d.each = make(map[catalog.NodeName]catalog.Settings, len(nodes))
+		}
+		for i, name := range nodes {
+			own := decisions{set: d.each[catalog.NodeName(name)]}
+			if err := own.decide(path, values[i], d.listed[path].flag); err != nil {
+				return err
 			}
-			devices[i].Hardware = &hw
+			d.each[catalog.NodeName(name)] = own.set
 		}
 	}
-	if c.IsSet("ipaddr") {
-		values, err := spread("ipaddr", c.String("ipaddr"), nodes, nextAddress)
-		if err != nil {
-			return nil, err
-		}
-		for i, v := range values {
-			a, err := address("ipaddr", v)
-			if err != nil {
-				return nil, err
-			}
-			devices[i].Address = &a
-		}
-	}
-	if !computed && !c.IsSet("hwaddr") && !c.IsSet("ipaddr") {
-		return nil, nil
-	}
-	each := make(map[catalog.NodeName]catalog.Settings, len(nodes))
-	for i, name := range nodes {
-		var s catalog.Settings
-		if computed {
-			s.Rack = &racks[i]
-		}
-		if !reflect.ValueOf(devices[i]).IsZero() {
-			s.Nets = map[string]catalog.NetDev{d.netname: devices[i]}
-		}
-		each[catalog.NodeName(name)] = s
-	}
-	return each, nil
+	return nil
 }
 
 // empty tells whether the flags decide nothing at all.
 func (d *decisions) empty() bool {
-	return d.profiles == nil && len(d.unset) == 0 && len(d.set.Decided()) == 0
+	return d.profiles == nil && len(d.unset) == 0 && len(d.set.Decided()) == 0 && len(d.compute) == 0 && len(d.listed) == 0 && len(d.each) == 0 && d.without == nil
+}
+
+// secretValue is a secret as the command line gives it: itself, or from a file, so that it is in no shell history and in
+// no list of processes.
+func (p *program) secretValue(v string) (string, error) {
+	file, is := strings.CutPrefix(v, "@")
+	if !is {
+		return v, nil
+	}
+	in := p.in
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", fault.Wrap(fault.NotFound, err, "reading the secret")
+		}
+		defer f.Close()
+		in = f
+	}
+	b, err := io.ReadAll(io.LimitReader(in, catalog.MaxSecret+2))
+	if err != nil {
+		return "", fault.Wrap(fault.Invalid, err, "reading the secret")
+	}
+	return strings.TrimSuffix(string(b), "\n"), nil // what editors end a file with
+}
+
+func needsPlace(path, flag string) error {
+	return fault.New(fault.Invalid, "%s is a part of something with a name", path).WithFix("say which one: --%s NAME", flag)
 }
 
 func address(flag, s string) (netip.Addr, error) {
@@ -198,14 +275,6 @@ func address(flag, s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// said is what a flag was given, nil if it was not.
-func said(c *cli.Context, flag string) *string {
-	if !c.IsSet(flag) {
-		return nil
-	}
-	return new(c.String(flag))
-}
-
 // names are the values of a flag whose values are names: with commas or one by one.
 func names(c *cli.Context, flag string) []string {
 	var all []string
@@ -217,4 +286,12 @@ func names(c *cli.Context, flag string) []string {
 		}
 	}
 	return all
+}
+
+// said is what a flag was given, nil if it was not.
+func said(c *cli.Context, flag string) *string {
+	if !c.IsSet(flag) {
+		return nil
+	}
+	return new(c.String(flag))
 }

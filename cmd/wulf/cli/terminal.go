@@ -18,16 +18,21 @@ func isTerminal(stream any) bool {
 }
 
 // width is how many columns a terminal has; 0 if the stream is none or does not say.
-func width(stream any) int {
+func width(stream any) int { return int(windowSize(stream).Col) }
+
+// height is how many lines it has; 0 if the stream is none or does not say.
+func height(stream any) int { return int(windowSize(stream).Row) }
+
+func windowSize(stream any) unix.Winsize {
 	f, ok := stream.(*os.File)
 	if !ok || f == nil {
-		return 0
+		return unix.Winsize{}
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return unix.Winsize{}
 	}
-	return int(size.Col)
+	return *size
 }
 
 // isJournal tells whether what is written to the stream goes to systemd's journal: the environment names its device

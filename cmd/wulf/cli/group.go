@@ -1,0 +1,221 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
+)
+
+func (p *program) group() *cli.Command {
+	setFlags := func(more ...cli.Flag) []cli.Flag {
+		return append(append(selectFlags(), toggle("offline", "take names as they are, ask nobody; there are no groups then")), more...)
+	}
+	return noun("group", "groups of nodes, and node sets as such",
+		verb{
+			name: "list", aliases: []string{"ls"}, usage: "list groups with their nodes", args: "[SOURCE]", most: 1,
+			about:    "SOURCE is group (the default), profile, image, rack, zone, cluster, network, role, tag, state, relay or drift.",
+			examples: []string{"wulf group list", "wulf group list rack", "wulf group list tag -o csv"},
+			flags:    listFlags(), run: p.groupList,
+		},
+		verb{
+			name: "add", usage: "put nodes into a group", args: "GROUP NODESET", least: 2, most: unlimited,
+			examples: []string{"wulf group add io 'n[1-8]'"}, flags: changeFlags(), run: func(c *cli.Context) error { return p.groupChange(c, true) },
+		},
+		verb{
+			name: "remove", aliases: []string{"rm", "del", "delete"}, usage: "take nodes out of a group", args: "GROUP NODESET", least: 2, most: unlimited,
+			examples: []string{"wulf group remove io n8"}, flags: changeFlags(), run: func(c *cli.Context) error { return p.groupChange(c, false) },
+		},
+		verb{
+			name: "expand", usage: "print the names of a node set, one a line", args: "NODESET", most: unlimited,
+			examples: []string{"wulf group expand @rack:r07", "wulf group expand 'n[1-10]!n7' --offline", "wulf group expand 'n[1-48]' --separator ,"},
+			flags:    setFlags(text("separator", "put `TEXT` between names instead of a line end", "S")), run: p.groupExpand,
+		},
+		verb{
+			name: "fold", usage: "print a node set as short as can be", args: "NODESET", most: unlimited,
+			examples: []string{"wulf group fold n1 n2 n3", "squeue -h -o %N | wulf group fold - --offline", "wulf group fold 'n[1-9]' --split 3"},
+			flags:    setFlags(number("autostep", "write `N` or more names with a step as n[0-8/4]"), number("split", "in `N` parts, one a line"), toggle("contiguous", "each run by itself, one a line")), run: p.groupFold,
+		},
+		verb{
+			name: "count", usage: "print how many nodes are in a node set", args: "NODESET", most: unlimited,
+			examples: []string{"wulf group count @state:failed"}, flags: setFlags(), run: p.groupCount,
+		},
+		verb{
+			name: "regroup", usage: "print a node set by groups that are wholly in it, and the rest", args: "NODESET", most: unlimited,
+			examples: []string{"wulf group regroup @state:failed --by rack"},
+			flags:    append(selectFlags(), text("by", "groups of `SOURCE` (default: rack)"), staleFlag()), run: p.groupRegroup,
+		},
+	)
+}
+
+// chosenSet is the node set that a command line names: as the controllers know it, or with --offline as it is written.
+func (p *program) chosenSet(c *cli.Context) (nodeset.Set, error) {
+	if c.NArg() == 0 {
+		return nodeset.Set{}, fault.New(fault.Invalid, "%s needs NODESET", commandOf(c)).WithFix("name nodes; @* is all of them, - is standard input")
+	}
+	if c.Bool("offline") {
+		parser := nodeset.Parser{Read: func(file string) (string, error) { return readSets(p.in, file) }}
+		set, err := parser.Parse(strings.Join(c.Args().Slice(), " "))
+		if err != nil {
+			return set, err
+		}
+		if x := c.String("exclude"); x != "" {
+			without, err := parser.Parse(x)
+			if err != nil {
+				return set, err
+			}
+			set = set.Minus(without)
+		}
+		names, err := picked(c, set.Names())
+		if err != nil {
+			return set, err
+		}
+		return nodeset.Of(names...)
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return nodeset.Set{}, err
+	}
+	defer cl.done()
+	names, err := p.namedNodes(c, cl)
+	if err != nil {
+		return nodeset.Set{}, err
+	}
+	return nodeset.Of(names...)
+}
+
+func (p *program) groupExpand(c *cli.Context) error {
+	set, err := p.chosenSet(c)
+	if err != nil {
+		return err
+	}
+	if c.IsSet("separator") {
+		_, err := fmt.Fprintln(p.out, strings.Join(set.Names(), c.String("separator")))
+		return err
+	}
+	return p.printNames(set.Names())
+}
+
+func (p *program) groupFold(c *cli.Context) error {
+	set, err := p.chosenSet(c)
+	if err != nil {
+		return err
+	}
+	parts := []nodeset.Set{set}
+	switch {
+	case c.IsSet("split") && c.Bool("contiguous"):
+		return fault.New(fault.Invalid, "--split and --contiguous exclude one another")
+	case c.IsSet("split"):
+		if c.Int("split") < 1 {
+			return fault.New(fault.Invalid, "--split %d is not a number of parts", c.Int("split"))
+		}
+		parts = set.Split(c.Int("split"))
+	case c.Bool("contiguous"):
+		parts = set.Contiguous()
+	}
+	lines := make([]string, len(parts))
+	for i, part := range parts {
+		lines[i] = part.Fold(nodeset.FoldOptions{Autostep: c.Int("autostep")})
+	}
+	return p.printNames(lines)
+}
+
+func (p *program) groupCount(c *cli.Context) error {
+	set, err := p.chosenSet(c)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(p.out, set.Len())
+	return err
+}
+
+// groupsOf are the groups of a source, with their nodes.
+func (cl *client) groupsOf(source string) (api.List[api.GroupView], error) {
+	return fetch[api.GroupView](cl, pathOf(api.PathGroups, source))
+}
+
+func (p *program) groupRegroup(c *cli.Context) error {
+	set, err := p.chosenSet(c)
+	if err != nil {
+		return err
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	source := c.String("by")
+	if source == "" {
+		source = "rack"
+	}
+	list, err := cl.groupsOf(source)
+	if err != nil {
+		return err
+	}
+	groups := make([]nodeset.Group, 0, len(list.Items))
+	for _, g := range list.Items {
+		nodes, err := nodeset.Parse(g.Nodes)
+		if err != nil {
+			return err
+		}
+		groups = append(groups, nodeset.Group{Source: source, Name: g.Name, Set: nodes})
+	}
+	_, err = fmt.Fprintln(p.out, nodeset.Regroup(set, groups).String())
+	return err
+}
+
+func (p *program) groupList(c *cli.Context) error {
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	source := c.Args().First()
+	if source == "" {
+		source = "group"
+	}
+	list, err := cl.groupsOf(source)
+	if err != nil {
+		return err
+	}
+	return printList(p, c, listing[api.GroupView]{
+		list: list,
+		name: func(g api.GroupView) string { return g.Name },
+		columns: []column[api.GroupView]{
+			{name: "GROUP", cell: func(g api.GroupView) string { return g.Name }},
+			{name: "COUNT", cell: func(g api.GroupView) string { return thousands(g.Count) }},
+			{name: "NODES", cell: func(g api.GroupView) string { return g.Nodes }},
+		},
+	})
+}
+
+// groupChange puts nodes into a group or takes them out. A node that is in it by a profile leaves it by ~GROUP.
+func (p *program) groupChange(c *cli.Context, in bool) error {
+	args := c.Args().Slice()
+	group, err := groupName(args[0])
+	if err != nil {
+		return err
+	}
+	q := api.NodeQuery{Nodes: strings.Join(args[1:], " ")}
+	if err := p.readFiles(q.Nodes, &q); err != nil {
+		return err
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	list, err := cl.views(q)
+	if err != nil {
+		return err
+	}
+	change, err := regrouped(list.Items, group, in)
+	if err != nil {
+		return err
+	}
+	return p.performIfAny(c, cl, change, mutation{seen: list.Revision})
+}
