@@ -19,7 +19,7 @@ BENCH    ?= .
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/wulf, bin/wulf-agent and bin/wulf-agent-arm64: static, reproducible
@@ -52,6 +52,10 @@ e2e: build ## real processes, real firmware in QEMU (root; skipped loudly where 
 bench: ## benchmarks; BENCH=regexp narrows them
 	go test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
+.PHONY: bench-scale
+bench-scale: build ## 40 000 nodes on real controllers and relays, beside what is promised; WULF_BENCH_OUT=FILE keeps it
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v ./test/bench
+
 # staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
 $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
@@ -60,7 +64,7 @@ $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum
 
 .PHONY: lint
 lint: $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## formatting, vet, staticcheck, known vulnerabilities, modules
-	@scripts/lint $(TOOLS) $(TAGS),e2e
+	@scripts/lint $(TOOLS) $(TAGS),e2e,bench
 
 .PHONY: gen
 gen: ## everything that is generated and committed

@@ -17,7 +17,8 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// ledger is a machine that remembers every command. "poison" is a command it cannot understand, "no…" one it rejects.
+// ledger is a machine that remembers every command. "poison" is a command it cannot understand, "no…" one it rejects,
+// "slow…" one that it works on for a tenth of a second.
 type ledger struct {
 	mu       sync.Mutex
 	commands []string // appended to only, so a prefix of it is immutable
@@ -25,6 +26,11 @@ type ledger struct {
 }
 
 func (l *ledger) Apply(entries []Entry) ([]any, error) {
+	for _, e := range entries {
+		if strings.HasPrefix(string(e.Command), "slow") {
+			time.Sleep(100 * time.Millisecond)
+		}
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	out := make([]any, len(entries))

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -51,6 +52,7 @@ type driver struct {
 	moved   *signal     // fires when applied grows
 
 	applied  atomic.Uint64 // revision of the last entry applied
+	work     atomic.Int64  // nanoseconds that the machine has worked on entries since the last snapshot
 	offered  uint64        // index of the last entry that the present raft instance offered
 	broken   error         // why nothing is applied any more
 	restored func()        // called after a snapshot was restored
@@ -118,7 +120,9 @@ func (d *driver) apply(entries []Entry) (out []any, err error) {
 			err = fault.New(fault.Corrupt, "applying revisions %d to %d panicked: %v", first, last, p)
 		}
 	}()
+	began := time.Now()
 	out, err = d.machine.Apply(entries)
+	d.work.Add(int64(time.Since(began)))
 	if err != nil {
 		return nil, fault.Wrap(fault.Corrupt, err, "revisions %d to %d cannot be applied", first, last).
 			WithFix("run the version of wulf that wrote them, or one that knows them")
@@ -146,6 +150,7 @@ func (d *driver) Snapshot() (raft.FSMSnapshot, error) {
 		// Still replaying: raft would file the state under an index lower than its own. It takes this error in silence.
 		return nil, raft.ErrNothingNewToSnapshot
 	}
+	d.work.Store(0) // if it cannot be written, the next try comes after as much work again
 	return &snapshot{revision: d.applied.Load(), state: d.machine.Snapshot()}, nil
 }
 
@@ -167,6 +172,7 @@ func (d *driver) Restore(rc io.ReadCloser) error {
 	}
 	d.applied.Store(sr.head.Revision)
 	d.offered = sr.head.Index
+	d.work.Store(0)
 	d.moved.fire()
 	d.restored()
 	return nil

@@ -60,6 +60,9 @@ type Config struct {
 	SnapshotEvery uint64        // entries between snapshots; default 8192
 	SnapshotCheck time.Duration // how often to look whether one is due; default 2 min
 	KeepEntries   uint64        // entries kept behind a snapshot for followers that lag a little; default 10240
+	// SnapshotWork is how long the machine may have worked on entries since the last snapshot before one is due however
+	// few they are: who starts again has that work to do again. Default 1 s.
+	SnapshotWork time.Duration
 
 	// MinFree is the free space in bytes below which nothing is proposed here and leadership is handed over.
 	// Default: a tenth of the file system, at most 1 GiB.
@@ -96,6 +99,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.MaxInFlight = max(cmp.Or(c.MaxInFlight, 64<<20), int64(c.MaxCommand)+proposalOverhead)
 	c.SnapshotEvery = cmp.Or(c.SnapshotEvery, 8192)
 	c.SnapshotCheck = cmp.Or(c.SnapshotCheck, 2*time.Minute)
+	c.SnapshotWork = cmp.Or(c.SnapshotWork, time.Second)
 	c.KeepEntries = cmp.Or(c.KeepEntries, 10240)
 	c.Ballast = cmp.Or(c.Ballast, 64<<20)
 	if c.FreeSpace == nil {

@@ -92,6 +92,38 @@ func TestWritesGoOnWhileASnapshotIsWritten(t *testing.T) {
 	})
 }
 
+// A few entries that took long to apply would take as long at every start.
+func TestWorkOfMoreThanASecondIsNotDoneAgainAtAStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.grow(3)
+		for i := range 25 {
+			c.propose(fmt.Sprint("slow", i))
+		}
+		time.Sleep(time.Second)
+		want := c.agree()
+		for _, id := range []string{"c1", "c2", "c3"} {
+			c.stop(id)
+		}
+		began := time.Now()
+		for _, id := range []string{"c1", "c2", "c3"} {
+			c.start(id)
+		}
+		if got := c.agree(); !slices.Equal(got, want) {
+			t.Errorf("%d commands after a restart, %d before", len(got), len(want))
+		}
+		t.Logf("the same state after %s", time.Since(began))
+		for id, m := range c.at {
+			if m.machine.restores != 1 {
+				t.Errorf("%s was restored %d times", id, m.machine.restores)
+			}
+			if work := time.Duration(m.driver.work.Load()); work > 1500*time.Millisecond {
+				t.Errorf("%s worked for %s on what it had applied before", id, work)
+			}
+		}
+	})
+}
+
 type slowSnapshots struct {
 	ledger
 	begun, release chan struct{}

@@ -103,6 +103,7 @@ type keeper struct {
 	stuckAt  time.Time                   // since when raft refuses entries because of a transfer; zero if it does not
 	handedAt time.Time                   // when leadership was last handed over for want of space
 	keepsUp  map[raft.ServerID]time.Time // new members, and since when they keep up
+	storing  <-chan error                // of a snapshot under way; nil: none that was begun here
 }
 
 func (k *keeper) look(ctx context.Context) {
@@ -114,6 +115,7 @@ func (k *keeper) look(ctx context.Context) {
 		}
 		k.in.disk.full.Store(k.guard.critical.Load())
 	}
+	k.store()
 	members := k.in.members()
 	self, member := find(members, k.in.self.serverID())
 	if member {
@@ -132,6 +134,22 @@ func (k *keeper) look(ctx context.Context) {
 	if (unknown || moved) && now.Sub(k.askedAt) >= k.cfg.Heartbeat {
 		k.askedAt = now
 		k.announce(ctx, k.in)
+	}
+}
+
+// store stores a snapshot when starting again without one would take long. Raft counts entries only, and one that
+// changes every node is worth thousands of others.
+func (k *keeper) store() {
+	select {
+	case err := <-k.storing:
+		k.storing = nil
+		if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+			k.log.Warn("cannot store a snapshot; a restart will take long", "err", err)
+		}
+	default:
+	}
+	if k.storing == nil && time.Duration(k.driver.work.Load()) >= k.cfg.SnapshotWork {
+		k.storing = k.in.call(func() error { return k.in.raft.Snapshot().Error() })
 	}
 }
 

@@ -43,6 +43,7 @@ const (
 	lastRetry   = 5 * time.Second
 	lonely      = 45 * time.Second // without an answer a person should know
 	reportEvery = 5 * time.Second
+	reportRest  = time.Second // between two reports at least, however often the catalog changes
 )
 
 // denials is how many controllers in a row must refuse this relay before it takes itself for removed: one that
@@ -207,11 +208,16 @@ func (f *Feed) publish(c *catalog.Catalog) {
 }
 
 // pause waits for d or until ctx ends, and reports whether it goes on.
-func pause(ctx context.Context, d time.Duration) bool {
+func pause(ctx context.Context, d time.Duration) bool { return pauseUntil(ctx, nil, d) }
+
+// pauseUntil is pause that news ends, too.
+func pauseUntil(ctx context.Context, news <-chan struct{}, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
+	case <-news:
 		return true
 	case <-ctx.Done():
 		return false

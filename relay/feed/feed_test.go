@@ -367,6 +367,41 @@ func TestStatusGoesToEveryControllerThatIsThere(t *testing.T) {
 
 const reportEvery = 5 * time.Second
 
+// Somebody waits for it: wulf node set --wait.
+func TestANewCatalogIsReportedAtOnceButABurstOfThemIsNot(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t)
+		s := newSetup(t, h, dir)
+		c := &controller{history: h, name: "c1"}
+		defer c.start(s.net.Host("c1", "10.0.0.1"))()
+		cfg := s.config("10.0.0.1:4400")
+		var f *feed.Feed
+		cfg.Status = func() api.RelayStatus { return api.RelayStatus{Name: "r1", Revision: f.State().Revision} }
+		f = s.open(cfg)
+		defer s.run(f)()
+		time.Sleep(reportEvery + 2*time.Second) // it has just reported, but not in the last second
+		want := h.addNode(0).Revision
+		time.Sleep(100 * time.Millisecond)
+		if got := c.reports(); got[len(got)-1].Revision != want {
+			t.Errorf("after %d reports the controller knows of revision %d, want %d", len(got), got[len(got)-1].Revision, want)
+		}
+		before := len(c.reports())
+		for i := range 100 {
+			want = h.addNode(1 + i).Revision
+			time.Sleep(50 * time.Millisecond)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		got := c.reports()
+		if n := len(got) - before; n > 7 {
+			t.Errorf("a hundred changes within five seconds were reported %d times", n)
+		}
+		if last := got[len(got)-1].Revision; last != want {
+			t.Errorf("at last the controller knows of revision %d, want %d", last, want)
+		}
+	})
+}
+
 func TestFullDiskDoesNotStopTheFeed(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

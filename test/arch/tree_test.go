@@ -76,7 +76,7 @@ func load(fsys fs.FS) (*tree, error) {
 			return err
 		case d.IsDir():
 			return tr.enter(fsys, name)
-		case !d.Type().IsRegular():
+		case !d.Type().IsRegular(), name == ".git": // where the tree is one of several of a repository, that is a file
 			return nil
 		}
 		return tr.add(fsys, name)

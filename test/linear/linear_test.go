@@ -3,7 +3,8 @@
 // die, is linearizable by porcupine's verdict.
 //
 // Every write has a value of its own, so that each read says which write it saw. A write whose outcome is unknown may
-// have happened at any time from its call on. A verdict that could not be reached in time counts as a failure.
+// have happened at any time from its call on, until it was seen. A verdict that could not be reached in time counts as a
+// failure.
 package linear
 
 import (
@@ -137,30 +138,56 @@ type recorder struct {
 
 	mu      sync.Mutex
 	history []porcupine.Operation
-	unknown []int // of history: without a known end
+	unknown []porcupine.Operation // writes without a known end
 }
 
 func (r *recorder) now() int64 { return int64(time.Since(r.began)) }
 
-// add notes an operation; one of unknown outcome has no end yet.
+// add notes an operation, or a write of unknown outcome.
 func (r *recorder) add(op porcupine.Operation, unknown bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if unknown {
-		r.unknown = append(r.unknown, len(r.history))
+		r.unknown = append(r.unknown, op)
+	} else {
+		r.history = append(r.history, op)
 	}
-	r.history = append(r.history, op)
 }
 
-// all is the history, in which what has no known end lasts until after everything else.
+// all is the history.
 func (r *recorder) all() []porcupine.Operation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	end := r.now() + 1
-	for _, i := range r.unknown {
-		r.history[i].Return = end
+	return complete(r.history, r.unknown)
+}
+
+// complete adds writes of unknown outcome to a history, without a change to whether it is linearizable, but to how long
+// it takes to find that out: every write that lasts to the end doubles the ways in which all can have happened. One that
+// was seen ended when the first who saw it was answered. One that nobody saw is left out: it can be thought to have
+// happened after everything else, and no read would differ without it.
+func complete(history, unknown []porcupine.Operation) []porcupine.Operation {
+	type seen struct {
+		node  int
+		value string
 	}
-	return r.history
+	first := map[seen]int64{}
+	for _, op := range history {
+		if in := op.Input.(input); !in.write {
+			s := seen{in.node, op.Output.(string)}
+			if at, before := first[s]; !before || op.Return < at {
+				first[s] = op.Return
+			}
+		}
+	}
+	all := slices.Clone(history)
+	for _, op := range unknown {
+		in := op.Input.(input)
+		if at, was := first[seen{in.node, in.value}]; was {
+			op.Return = max(at, op.Call) // seen before it began: that is not linearizable, and has to stay so
+			all = append(all, op)
+		}
+	}
+	return all
 }
 
 // client works through one controller alone, so that it never hides what that one says.
@@ -259,14 +286,16 @@ func judge(t *testing.T, history []porcupine.Operation) {
 	}
 }
 
+func set(client int, value string, call, end int64) porcupine.Operation {
+	return porcupine.Operation{ClientId: client, Input: input{write: true, value: value}, Call: call, Return: end}
+}
+
+func get(client int, value string, call, end int64) porcupine.Operation {
+	return porcupine.Operation{ClientId: client, Input: input{}, Output: value, Call: call, Return: end}
+}
+
 // The check itself must notice what it is for.
 func TestTheCheckNoticesStaleReadsAndLostWrites(t *testing.T) {
-	set := func(client int, value string, call, end int64) porcupine.Operation {
-		return porcupine.Operation{ClientId: client, Input: input{write: true, value: value}, Call: call, Return: end}
-	}
-	get := func(client int, value string, call, end int64) porcupine.Operation {
-		return porcupine.Operation{ClientId: client, Input: input{}, Output: value, Call: call, Return: end}
-	}
 	for what, c := range map[string]struct {
 		history []porcupine.Operation
 		legal   bool
@@ -281,6 +310,27 @@ func TestTheCheckNoticesStaleReadsAndLostWrites(t *testing.T) {
 		"before it was written": {[]porcupine.Operation{get(0, "a", 1, 2), set(1, "a", 3, 4)}, false},
 	} {
 		verdict, _ := porcupine.CheckOperationsVerbose(registers, c.history, time.Minute)
+		if ok := verdict == porcupine.Ok; ok != c.legal {
+			t.Errorf("%s: %s", what, verdict)
+		}
+	}
+}
+
+func TestWritesOfUnknownOutcomeMayHaveHappenedOrNot(t *testing.T) {
+	for what, c := range map[string]struct {
+		history []porcupine.Operation
+		legal   bool
+	}{
+		"never seen":            {[]porcupine.Operation{get(1, "", 10, 11)}, true},
+		"seen at once":          {[]porcupine.Operation{get(1, "u", 6, 7), get(1, "u", 8, 9)}, true},
+		"seen late":             {[]porcupine.Operation{get(1, "", 8, 9), get(1, "u", 50, 51)}, true},
+		"overwritten":           {[]porcupine.Operation{set(1, "b", 6, 9), get(1, "u", 7, 8), get(1, "b", 10, 11)}, true},
+		"seen and gone":         {[]porcupine.Operation{get(1, "u", 6, 7), get(1, "", 8, 9)}, false},
+		"seen, gone, and back":  {[]porcupine.Operation{get(1, "u", 6, 7), set(2, "b", 8, 9), get(1, "b", 10, 11), get(1, "u", 12, 13)}, false},
+		"before it was written": {[]porcupine.Operation{get(1, "u", 1, 2)}, false},
+	} {
+		all := complete(c.history, []porcupine.Operation{set(0, "u", 5, 0)})
+		verdict, _ := porcupine.CheckOperationsVerbose(registers, all, time.Minute)
 		if ok := verdict == porcupine.Ok; ok != c.legal {
 			t.Errorf("%s: %s", what, verdict)
 		}
