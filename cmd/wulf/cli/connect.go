@@ -139,7 +139,33 @@ func (p *program) operator(c *cli.Context) (*pki.Credentials, error) {
 
 // get fetches JSON into out.
 func (c *client) get(path string, out any) error {
-	return unreached(c.Get(c.ctx, path+c.stale, out))
+	return c.ask(func() error { return c.Get(c.ctx, path+c.stale, out) })
+}
+
+// electionTime is how long a question waits for a leader: an election takes seconds, and who asks in the middle of one
+// wants the answer and not the news. Where there is no controller at all, nobody waits.
+const electionTime = 10 * time.Second
+
+// ask asks until somebody answers who can.
+func (c *client) ask(question func() error) error {
+	giveUp := time.Now().Add(electionTime)
+	for {
+		err := question()
+		if fault.KindOf(err) != fault.Unavailable || !answered(err) || time.Now().After(giveUp) {
+			return unreached(err)
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-c.ctx.Done():
+			return unreached(err)
+		}
+	}
+}
+
+// answered tells whether an error came from a controller, and not from the attempt to reach one.
+func answered(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return !ok || op.Op != "dial"
 }
 
 // fetch gets a list.
@@ -164,8 +190,8 @@ func unreached(err error) error {
 	if fault.KindOf(err) != fault.Unavailable || fault.Fix(err) != "" {
 		return err
 	}
-	op, ok := errors.AsType[*net.OpError](err)
-	if !ok || op.Op != "dial" { // one answered, and cannot
+	op, _ := errors.AsType[*net.OpError](err)
+	if answered(err) { // and cannot
 		return fault.Wrap(fault.Unavailable, err, "").WithFix("see who is missing: wulf controller list --stale; what is known can be read with --stale")
 	}
 	cause := op.Err

@@ -132,16 +132,16 @@ func nobody(q api.NodeQuery) error {
 func (c *client) table(q api.NodeQuery, columns ...string) (api.NodeTable, error) {
 	q.Columns = columns
 	var t api.NodeTable
-	err := c.Query(c.ctx, api.PathQuery+c.stale, q, &t)
-	return t, unreached(err)
+	err := c.ask(func() error { return c.Query(c.ctx, api.PathQuery+c.stale, q, &t) })
+	return t, err
 }
 
 // views asks for all that is known of nodes.
 func (c *client) views(q api.NodeQuery) (api.List[api.NodeView], error) {
 	list := api.List[api.NodeView]{Items: []api.NodeView{}}
 	q.Columns = nil
-	err := c.Query(c.ctx, api.PathQuery+c.stale, q, &list)
-	return list, unreached(err)
+	err := c.ask(func() error { return c.Query(c.ctx, api.PathQuery+c.stale, q, &list) })
+	return list, err
 }
 
 // newNames are names for nodes that do not exist yet: groups and expressions say nothing about them.
