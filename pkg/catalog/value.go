@@ -3,6 +3,7 @@ package catalog
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,27 +47,32 @@ func decide(v reflect.Value, words []string, path, text string) error {
 	return setText(v, path, text)
 }
 
-// decideKey sets a key of a map. The words after it must name a setting of its element; the key is what is before.
+// decideKey sets a key of a map. Where a key and what follows it can be told apart in two ways, the shorter key counts:
+// nets.eth0.tags.mtu is a tag of eth0, and nets.eth0.12.mtu a setting of eth0.12.
 func decideKey(v reflect.Value, words []string, path, text string) error {
+	if slices.Contains(words, "") || len(words) == 0 {
+		return noSetting(path)
+	}
 	t := v.Type().Elem()
-	least := 0 // how many words belong to the element
-	if t.Kind() == reflect.Struct {
-		least = 1
+	if t.Kind() != reflect.Struct {
+		return decideElem(v, strings.Join(words, "."), nil, path, text)
 	}
-	var err error = noSetting(path)
-	for rest := least; rest < len(words); rest++ {
-		key := strings.Join(words[:len(words)-rest], ".")
-		elem := reflect.New(t).Elem()
-		if err = decide(elem, words[len(words)-rest:], path, text); err == nil {
-			v.Set(reflect.MakeMap(v.Type()))
-			v.SetMapIndex(reflect.ValueOf(key), elem)
-			return nil
-		}
-		if t.Kind() != reflect.Struct || fault.Fix(err) == "" {
-			return err
+	for n := 1; n < len(words); n++ {
+		if elem := reflect.New(t).Elem(); undecide(elem, words[n:]) {
+			return decideElem(v, strings.Join(words[:n], "."), words[n:], path, text)
 		}
 	}
-	return err
+	return noSetting(path)
+}
+
+func decideElem(v reflect.Value, key string, rest []string, path, text string) error {
+	elem := reflect.New(v.Type().Elem()).Elem()
+	if err := decide(elem, rest, path, text); err != nil {
+		return err
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	v.SetMapIndex(reflect.ValueOf(key), elem)
+	return nil
 }
 
 // setText sets a value without parts from its text.
