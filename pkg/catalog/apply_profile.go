@@ -95,7 +95,7 @@ func (c *Catalog) checkProfile(p *Profile) error {
 	var own Node
 	own.Settings = p.Settings
 	for id := range own.identities {
-		return fault.New(fault.Invalid, "%s: a profile cannot hold %s, which only one node can have", what, id.what).
+		return fault.New(fault.Invalid, "%s: a profile cannot hold %s, which only one node can have", what, id).
 			WithFix("set it on the node: wulf node set NODE …")
 	}
 	if p.Settings.Asset != nil || p.Settings.Discover != nil {

@@ -89,7 +89,7 @@ func difference(from, to, set reflect.Value, path string, unset []string) []stri
 	case reflect.Struct:
 		for i := range from.NumField() {
 			a, b := from.Field(i), to.Field(i)
-			if a.IsZero() && b.IsZero() {
+			if shared(a, b) || a.IsZero() && b.IsZero() {
 				continue
 			}
 			unset = difference(a, b, set.Field(i), join(path, jsonName(from.Type().Field(i))), unset)
@@ -145,6 +145,17 @@ func differenceOfMaps(from, to, set reflect.Value, path string, unset []string) 
 		}
 	}
 	return unset
+}
+
+// shared tells of values without parts, lists and maps whether they are one and the same, as most are after a change.
+func shared(a, b reflect.Value) bool {
+	switch a.Kind() {
+	case reflect.Pointer, reflect.Map:
+		return a.Pointer() == b.Pointer()
+	case reflect.Slice:
+		return a.Len() == b.Len() && a.Pointer() == b.Pointer()
+	}
+	return false
 }
 
 // same compares pointers to scalars and lists by what they hold; those that are shared are the same at once.
