@@ -68,8 +68,7 @@ func (c *Catalog) step(rev Revision, e *Entry) (*Catalog, Outcome) {
 	case len(e.Message) > MaxMessage:
 		out.Err = fault.New(fault.Invalid, "the message has %d bytes, more than %d", len(e.Message), MaxMessage)
 	default:
-		draft.touched = &touched{}
-		out.Err = safely(func() error { return e.Change.apply(&draft, e) })
+		out.Err = draft.change(e)
 	}
 	if out.Err != nil {
 		draft = *c
@@ -80,6 +79,20 @@ func (c *Catalog) step(rev Revision, e *Entry) (*Catalog, Outcome) {
 	}
 	draft.requests.remember(e.Request, out)
 	return &draft, out
+}
+
+// change makes the change of an entry to a draft, which is to be dropped if that fails.
+func (c *Catalog) change(e *Entry) error {
+	c.touched = &touched{}
+	return safely(func() error {
+		if err := e.Change.apply(c, e); err != nil {
+			return err
+		}
+		if c.touched.nets { // once, however many profiles and networks a batch has
+			return c.checkAllNets()
+		}
+		return nil
+	})
 }
 
 // safely turns a panic of a change into a rejection, the same everywhere, so that no command can stop every

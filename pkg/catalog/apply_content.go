@@ -82,25 +82,6 @@ func (x TagImage) apply(c *Catalog, _ *Entry) error {
 	return nil
 }
 
-// setTags moves the tags of an image back to where they were, as far as those versions are still there.
-func (c *Catalog) setTags(name ImageName, tags map[string]chunk.ID) error {
-	old, ok := c.Image(name)
-	if !ok {
-		return nil // it was deleted since, with all that it had
-	}
-	next := *old
-	next.Tags = map[string]chunk.ID{}
-	for tag, id := range tags {
-		if _, ok := old.Version(id.String()); !ok {
-			return fault.New(fault.NotFound, "image %s no longer has the version %s", name, id.Short()).WithFix("see its versions with: wulf image show %s", name)
-		}
-		next.Tags[tag] = id
-	}
-	c.images.put(string(name), &next)
-	c.touched.image(name)
-	return nil
-}
-
 func (x DeleteImage) apply(c *Catalog, _ *Entry) error {
 	old, ok := c.Image(x.Name)
 	if !ok {

@@ -26,10 +26,16 @@ func (x AddNodes) apply(c *Catalog, e *Entry) error {
 	}
 	fresh := make([]*Node, 0, len(x.Nodes)+len(x.Names))
 	for i := range x.Nodes {
-		n := x.Nodes[i]
+		n := Node{Name: x.Nodes[i].Name, Profiles: x.Nodes[i].Profiles}
+		if err := n.Settings.Patch(x.Nodes[i].Settings, nil); err != nil { // in the one form that settings are stored in
+			return err
+		}
 		fresh = append(fresh, &n)
 	}
-	alike := Node{Settings: x.Set}
+	var alike Node
+	if err := alike.Settings.Patch(x.Set, nil); err != nil {
+		return err
+	}
 	if x.Profiles != nil {
 		alike.Profiles = *x.Profiles
 	}
@@ -44,7 +50,7 @@ func (x AddNodes) apply(c *Catalog, e *Entry) error {
 		}
 		fresh = append(fresh, &n)
 	}
-	var usual []ProfileName
+	usual := []ProfileName{}
 	if _, ok := c.Profile(DefaultProfile); ok {
 		usual = []ProfileName{DefaultProfile}
 	}

@@ -9,7 +9,10 @@ import (
 )
 
 func (x AddProfile) apply(c *Catalog, _ *Entry) error {
-	p := x.Profile
+	p := Profile{Name: x.Profile.Name, Profiles: x.Profile.Profiles}
+	if err := p.Settings.Patch(x.Profile.Settings, nil); err != nil { // in the one form that settings are stored in
+		return err
+	}
 	if _, err := ParseName[ProfileName]("profile", string(p.Name)); err != nil {
 		return err
 	}
@@ -39,13 +42,11 @@ func (x SetProfiles) apply(c *Catalog, _ *Entry) error {
 			return err
 		}
 	}
-	if x.Profiles == nil && len(x.Set.Nets) == 0 && len(x.Set.Without) == 0 && !slices.ContainsFunc(x.Unset, func(path string) bool {
-		return strings.HasPrefix(path, "nets") || strings.HasPrefix(path, "without")
-	}) {
-		return nil
-	}
 	// A profile may decide the network of a device whose address the node decides.
-	return c.checkAllNets()
+	c.touched.nets = c.touched.nets || x.Profiles != nil || len(x.Set.Nets) > 0 || len(x.Set.Without) > 0 || slices.ContainsFunc(x.Unset, func(path string) bool {
+		return strings.HasPrefix(path, "nets") || strings.HasPrefix(path, "without")
+	})
+	return nil
 }
 
 func (c *Catalog) checkAllNets() error {
@@ -61,7 +62,9 @@ func (x DeleteProfile) apply(c *Catalog, _ *Entry) error {
 	if _, ok := c.Profile(x.Name); !ok {
 		return c.noProfile(x.Name)
 	}
-	users := usersOf(c, func(p []ProfileName, _ Settings) bool { return slices.Contains(p, x.Name) })
+	users := usersOf(c, func(p []ProfileName, _ Settings) bool {
+		return slices.Contains(p, x.Name) || slices.Contains(p, "~"+x.Name)
+	})
 	if users != "" {
 		return inUse("profile", string(x.Name), users)
 	}
@@ -72,6 +75,16 @@ func (x DeleteProfile) apply(c *Catalog, _ *Entry) error {
 }
 
 func (c *Catalog) putProfile(p *Profile) error {
+	if len(p.Profiles) == 0 {
+		p.Profiles = nil // one form for none: a snapshot brings back no other
+	}
+	c.profiles.put(string(p.Name), p)
+	c.profilesChanged()
+	c.touched.profile(p.Name)
+	return c.checkProfile(p)
+}
+
+func (c *Catalog) checkProfile(p *Profile) error {
 	what := "profile " + string(p.Name)
 	if err := c.checkProfiles(what, p.Profiles); err != nil {
 		return err
@@ -82,27 +95,29 @@ func (c *Catalog) putProfile(p *Profile) error {
 	var own Node
 	own.Settings = p.Settings
 	for id := range own.identities {
-		return fault.New(fault.Invalid, "%s: a profile cannot hold %s, which only one node can have", what, id.what).
+		return fault.New(fault.Invalid, "%s: a profile cannot hold %s, which only one node can have", what, id).
 			WithFix("set it on the node: wulf node set NODE …")
 	}
 	if p.Settings.Asset != nil || p.Settings.Discover != nil {
 		return fault.New(fault.Invalid, "%s: asset and discoverable are a node's own", what).WithFix("set them on the node: wulf node set NODE …")
 	}
-	c.profiles.put(string(p.Name), p)
-	c.profilesChanged()
-	c.touched.profile(p.Name)
-	if c.builtOn(p, p.Name, 0) {
+	if c.builtOn(p.Profiles, p.Name, map[ProfileName]bool{}) {
 		return fault.New(fault.Invalid, "%s would be built on itself", what).WithFix("take the profile out of the circle")
 	}
 	return nil
 }
 
-func (c *Catalog) builtOn(p *Profile, name ProfileName, depth int) bool {
-	for _, base := range p.Profiles {
-		if base == name || depth > MaxProfiles {
+// builtOn looks into each profile once: where many are built on many, there are more ways than could be walked.
+func (c *Catalog) builtOn(bases []ProfileName, name ProfileName, seen map[ProfileName]bool) bool {
+	for _, base := range bases {
+		if base == name {
 			return true
 		}
-		if b, ok := c.Profile(base); ok && c.builtOn(b, name, depth+1) {
+		if seen[base] {
+			continue
+		}
+		seen[base] = true
+		if b, ok := c.Profile(base); ok && c.builtOn(b.Profiles, name, seen) {
 			return true
 		}
 	}

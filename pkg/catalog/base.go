@@ -76,24 +76,24 @@ func (c *Catalog) mergeProfiles(s *Settings, names []ProfileName, blame Blame) {
 func (c *Catalog) expand(names []ProfileName) []*Profile {
 	var all []ProfileName
 	visited := map[ProfileName]bool{}
-	var visit func(names []ProfileName, depth int)
-	visit = func(names []ProfileName, depth int) {
+	var visit func(names []ProfileName)
+	visit = func(names []ProfileName) {
 		for _, name := range names {
 			if strings.HasPrefix(string(name), "~") {
 				all = append(all, name)
 				continue
 			}
-			if visited[name] || depth > MaxProfiles {
+			if visited[name] {
 				continue
 			}
 			visited[name] = true
 			if p, ok := c.Profile(name); ok {
-				visit(p.Profiles, depth+1)
+				visit(p.Profiles)
 				all = append(all, name)
 			}
 		}
 	}
-	visit(names, 0)
+	visit(names)
 	all = cleaned(all)
 	profiles := make([]*Profile, len(all))
 	for i, name := range all {

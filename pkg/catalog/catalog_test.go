@@ -17,7 +17,7 @@ var at = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // log applies changes one after the other.
 type log struct {
-	t *testing.T
+	t testing.TB
 	c *catalog.Catalog
 }
 

@@ -97,7 +97,10 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 
 // checkNets refuses addresses that lie outside of the device's network, as profiles and node decide it together.
 func (c *Catalog) checkNets(n *Node) error {
-	nets := c.Effective(n).Nets
+	if len(n.Settings.Nets) == 0 {
+		return nil // a profile holds no address
+	}
+	nets := c.nets(n)
 	for _, name := range sortedKeys(nets) {
 		d := nets[name]
 		if d.Address == nil && d.Address6 == nil {
@@ -219,4 +222,11 @@ func editDistance(a, b string, limit int) int {
 	return min(row[len(b)], limit)
 }
 
-func sortedKeys[M ~map[string]V, V any](m M) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[M ~map[string]V, V any](m M) []string {
+	if len(m) == 1 { // as a node has one network device
+		for k := range m {
+			return []string{k}
+		}
+	}
+	return slices.Sorted(maps.Keys(m))
+}

@@ -16,12 +16,21 @@ const Auto = "auto"
 type computing struct {
 	edit  *nodeEdit
 	paths []string // sorted
-	value map[string]nodeset.Formula
+	value map[string]computed
 	next  map[NetworkName]netip.Addr // where the search for a free address goes on
 }
 
+// computed is a value that a formula gives, and where it goes.
+type computed struct {
+	formula nodeset.Formula
+	place   place
+}
+
 func (x *nodeEdit) computing(compute map[string]string) (*computing, error) {
-	p := &computing{edit: x, paths: sortedKeys(compute), value: map[string]nodeset.Formula{}, next: map[NetworkName]netip.Addr{}}
+	p := &computing{edit: x, paths: sortedKeys(compute), value: map[string]computed{}, next: map[NetworkName]netip.Addr{}}
+	if len(p.paths) > maxKeys {
+		return nil, fault.New(fault.Invalid, "%d settings to compute are more than %d", len(p.paths), maxKeys)
+	}
 	// Addresses that are searched for come last: they must not be those that a formula gives to a later node.
 	slices.SortStableFunc(p.paths, func(a, b string) int { return strings.Compare(autoLast(compute[a]), autoLast(compute[b])) })
 	for _, path := range p.paths {
@@ -31,11 +40,15 @@ func (x *nodeEdit) computing(compute map[string]string) (*computing, error) {
 			}
 			continue
 		}
+		at, err := placeOf(path)
+		if err != nil {
+			return nil, err
+		}
 		f, err := nodeset.ParseFormula(compute[path])
 		if err != nil {
 			return nil, within(path, err)
 		}
-		p.value[path] = f
+		p.value[path] = computed{f, at}
 	}
 	return p, nil
 }
@@ -49,24 +62,24 @@ func autoLast(formula string) string {
 
 // apply decides for a node what is computed for it. What it decides by formula it reads from the name alone.
 func (p *computing) apply(n *Node) error {
+	if len(p.value) == 0 {
+		return nil
+	}
+	var own Settings
 	for _, path := range p.paths {
-		f, ok := p.value[path]
+		v, ok := p.value[path]
 		if !ok {
 			continue
 		}
-		text, err := f.Eval(string(n.Name))
+		text, err := v.formula.Eval(string(n.Name))
 		if err != nil {
 			return within(path, err)
 		}
-		s, err := ParseSetting(path, text)
-		if err != nil {
+		if err := v.place.set(&own, text); err != nil {
 			return within("node "+string(n.Name), err)
 		}
-		if err := n.Settings.Patch(s, nil); err != nil {
-			return err
-		}
 	}
-	return nil
+	return n.Settings.Patch(own, nil)
 }
 
 // allocate gives a node the addresses that are searched for. All other addresses of the change are indexed by then.
@@ -92,8 +105,7 @@ func (p *computing) allocate(n *Node) error {
 }
 
 func (p *computing) networkOf(n *Node, device string) (*Network, error) {
-	s := p.edit.c.Effective(n)
-	if name := s.Nets[device].Network; name != nil {
+	if name := p.edit.c.nets(n)[device].Network; name != nil {
 		if network, ok := p.edit.c.Network(NetworkName(*name)); ok {
 			return network, nil
 		}

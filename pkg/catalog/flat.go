@@ -83,9 +83,18 @@ func find(v reflect.Value, path []string) (reflect.Value, bool) {
 			}
 		}
 	case reflect.Map:
-		if n := keyLength(v, path); n > 0 {
-			return find(v.MapIndex(reflect.ValueOf(strings.Join(path[:n], "."))), path[n:])
+		if v.Type().Elem().Kind() != reflect.Struct {
+			return found(v.MapIndex(reflect.ValueOf(strings.Join(path, "."))))
+		}
+		for n := len(path); n > 0; n-- { // as undecide looks for it
+			if elem := v.MapIndex(reflect.ValueOf(strings.Join(path[:n], "."))); elem.IsValid() {
+				if part, ok := find(elem, path[n:]); ok {
+					return part, true
+				}
+			}
 		}
 	}
 	return v, false
 }
+
+func found(v reflect.Value) (reflect.Value, bool) { return v, v.IsValid() }

@@ -114,6 +114,7 @@ type touched struct {
 	profiles []ProfileName
 	networks []NetworkName
 	images   []ImageName
+	nets     bool // whether addresses of nodes that the change did not name may have become wrong
 }
 
 func (c *Catalog) touch(nodes []*Node) {
@@ -134,6 +135,7 @@ func (t *touched) profile(name ProfileName) {
 func (t *touched) network(name NetworkName) {
 	if t != nil {
 		t.networks = append(t.networks, name)
+		t.nets = true
 	}
 }
 

@@ -9,34 +9,63 @@ import (
 // identity is something that one node alone may have, and by which it is found: a hardware address, an IP address, a
 // UUID.
 type identity struct {
-	key  string // in the index
-	what string // for people
-	path string // of the setting that gives it
+	key     string // in the index
+	kind    string // for people
+	net     string // network device that it is of; "" if it is of none
+	setting string // that gives it, of the device or of the node
+	address netip.Addr
+	text    string // if it is no address
 }
 
-func hardwareKey(hw HardwareAddr) string { return "hw " + string(hw) }
-func addressKey(a netip.Addr) string     { return "ip " + a.String() }
-func uuidKey(uuid string) string         { return "id " + uuid }
+// String is the identity, for people.
+func (id identity) String() string {
+	if id.address.IsValid() {
+		return id.kind + " " + id.address.String()
+	}
+	return id.kind + " " + id.text
+}
+
+// path is that of the setting.
+func (id identity) path() string {
+	if id.net != "" {
+		return "nets." + id.net + "." + id.setting
+	}
+	return id.setting
+}
+
+func hardwareKey(hw HardwareAddr) string { return "h" + string(hw) }
+func uuidKey(uuid string) string         { return "u" + uuid }
+
+// addressKey is short, for there are three of them to a node and the index holds each.
+func addressKey(a netip.Addr) string {
+	a = a.Unmap()
+	if a.Is4() {
+		b := a.As4()
+		return "4" + string(b[:])
+	}
+	b := a.As16()
+	return "6" + string(b[:])
+}
 
 // identities are all that a node declares itself. Profiles cannot, for they are for many.
 func (n *Node) identities(yield func(identity) bool) {
 	for _, name := range sortedKeys(n.Settings.Nets) { // in order: what is said of a conflict must not depend on chance
 		d := n.Settings.Nets[name]
-		if d.Hardware != nil && !yield(identity{hardwareKey(*d.Hardware), "hardware address " + string(*d.Hardware), "nets." + name + ".hardware"}) {
+		if d.Hardware != nil && !yield(identity{key: hardwareKey(*d.Hardware), kind: "hardware address", net: name, setting: "hardware", text: string(*d.Hardware)}) {
 			return
 		}
-		if d.Address != nil && !yield(identity{addressKey(*d.Address), "address " + d.Address.String(), "nets." + name + ".address"}) {
+		if d.Address != nil && !yield(identity{key: addressKey(*d.Address), kind: "address", net: name, setting: "address", address: *d.Address}) {
 			return
 		}
-		if d.Address6 != nil && !yield(identity{addressKey(*d.Address6), "address " + d.Address6.String(), "nets." + name + ".address6"}) {
+		if d.Address6 != nil && !yield(identity{key: addressKey(*d.Address6), kind: "address", net: name, setting: "address6", address: *d.Address6}) {
 			return
 		}
 	}
-	if a := n.Settings.BMC.Address; a != nil && !yield(identity{addressKey(*a), "address " + a.String(), "bmc.address"}) {
+	if a := n.Settings.BMC.Address; a != nil && !yield(identity{key: addressKey(*a), kind: "address", setting: "bmc.address", address: *a}) {
 		return
 	}
 	if u := n.Settings.UUID; u != nil {
-		yield(identity{uuidKey(*u), "UUID " + *u, "uuid"})
+		yield(identity{key: uuidKey(*u), kind: "UUID", setting: "uuid", text: *u})
 	}
 }
 
@@ -92,18 +121,15 @@ func (x *nodeEdit) unindex(n *Node) {
 func (x *nodeEdit) claim(n *Node) error {
 	for id := range n.identities {
 		if other, ok := x.index.get(id.key); ok {
-			return fault.New(fault.Conflict, "node %s: %s belongs to node %s already", n.Name, id.what, other).
-				WithFix("free it with: wulf node set %s --unset %s", other, id.path)
+			return fault.New(fault.Conflict, "node %s: %s belongs to node %s already", n.Name, id, other).
+				WithFix("free it with: wulf node set %s --unset %s", other, id.path())
+		}
+		if id.address.IsValid() {
+			if r, ok := x.relayAt(id.address); ok {
+				return fault.New(fault.Conflict, "node %s: %s belongs to relay %s", n.Name, id, r).WithFix("choose another address")
+			}
 		}
 		x.index.put(id.key, n.Name)
-	}
-	for _, d := range n.Settings.Nets {
-		if d.Address == nil {
-			continue
-		}
-		if r, ok := x.relayAt(*d.Address); ok {
-			return fault.New(fault.Conflict, "node %s: address %s belongs to relay %s", n.Name, d.Address, r).WithFix("choose another address")
-		}
 	}
 	return nil
 }

@@ -99,11 +99,22 @@ func (c *Catalog) indexNetwork(n *Network, put bool) {
 }
 
 func (c *Catalog) putNetwork(n Network) error {
+	n.DHCP, n.Secrets = cmp.Or(n.DHCP, DHCPAuthoritative), cmp.Or(n.Secrets, SecretsRelay)
+	if err := c.checkNetwork(&n); err != nil {
+		return err
+	}
+	if old, ok := c.Network(n.Name); ok {
+		c.dropNetwork(old)
+	}
+	c.storeNetwork(&n)
+	return nil
+}
+
+func (c *Catalog) checkNetwork(n *Network) error {
 	if _, err := ParseName[NetworkName]("network", string(n.Name)); err != nil {
 		return err
 	}
-	n.DHCP, n.Secrets = cmp.Or(n.DHCP, DHCPAuthoritative), cmp.Or(n.Secrets, SecretsRelay)
-	if err := checkNetwork(&n); err != nil {
+	if err := checkNetwork(n); err != nil {
 		return within("network "+string(n.Name), err)
 	}
 	for other := range c.Networks() {
@@ -111,18 +122,29 @@ func (c *Catalog) putNetwork(n Network) error {
 			continue
 		}
 		for _, p := range []netip.Prefix{n.Prefix, n.Prefix6} {
-			if p.IsValid() && (other.Prefix.Overlaps(p) || other.Prefix6.Overlaps(p)) {
+			switch {
+			case !p.IsValid():
+			case other.Prefix.Overlaps(p):
 				return fault.New(fault.Conflict, "network %s: %s overlaps network %s (%s)", n.Name, p, other.Name, other.Prefix)
+			case other.Prefix6.Overlaps(p):
+				return fault.New(fault.Conflict, "network %s: %s overlaps network %s (%s)", n.Name, p, other.Name, other.Prefix6)
 			}
 		}
 	}
-	if old, ok := c.Network(n.Name); ok {
-		c.indexNetwork(old, false)
-	}
-	c.networks.put(string(n.Name), &n)
-	c.indexNetwork(&n, true)
-	c.touched.network(n.Name)
 	return nil
+}
+
+// storeNetwork puts a network that is not there, with what finds it by an address.
+func (c *Catalog) storeNetwork(n *Network) {
+	c.networks.put(string(n.Name), n)
+	c.indexNetwork(n, true)
+	c.touched.network(n.Name)
+}
+
+func (c *Catalog) dropNetwork(n *Network) {
+	c.networks.delete(string(n.Name))
+	c.indexNetwork(n, false)
+	c.touched.network(n.Name)
 }
 
 func checkNetwork(n *Network) error {
@@ -180,10 +202,7 @@ func (x SetNetwork) apply(c *Catalog, _ *Entry) error {
 	if _, ok := c.Network(x.Network.Name); !ok {
 		return c.noNetwork(x.Network.Name)
 	}
-	if err := c.putNetwork(x.Network); err != nil {
-		return err
-	}
-	return c.checkAllNets()
+	return c.putNetwork(x.Network)
 }
 
 func (x DeleteNetwork) apply(c *Catalog, _ *Entry) error {
@@ -193,7 +212,8 @@ func (x DeleteNetwork) apply(c *Catalog, _ *Entry) error {
 	}
 	users := usersOf(c, func(_ []ProfileName, s Settings) bool {
 		for _, d := range s.Nets {
-			if d.Network != nil && *d.Network == string(x.Name) || d.Address != nil && old.Holds(*d.Address) && d.Netmask == nil {
+			if d.Network != nil && *d.Network == string(x.Name) ||
+				d.Address != nil && old.Holds(*d.Address) && d.Netmask == nil || d.Address6 != nil && old.Holds(*d.Address6) && d.Prefix6 == nil {
 				return true
 			}
 		}
@@ -207,9 +227,7 @@ func (x DeleteNetwork) apply(c *Catalog, _ *Entry) error {
 			return inUse("network", string(x.Name), "relay "+string(r.Name))
 		}
 	}
-	c.networks.delete(string(x.Name))
-	c.indexNetwork(old, false)
-	c.touched.network(x.Name)
+	c.dropNetwork(old)
 	return nil
 }
 

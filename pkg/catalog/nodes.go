@@ -31,8 +31,16 @@ func (s NodeSet) texts() []string {
 
 func fold(names []string) string { return nodeset.Fold(names) }
 
-// MarshalJSON writes the set, folded.
-func (s NodeSet) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+// MarshalJSON writes the set, folded. Where something in it is no name, it writes the list as it is: folded it might read
+// as other names, or not at all, and an entry that cannot be read stops every controller.
+func (s NodeSet) MarshalJSON() ([]byte, error) {
+	for _, n := range s {
+		if !nodeset.IsName(string(n)) {
+			return json.Marshal([]NodeName(s))
+		}
+	}
+	return json.Marshal(s.String())
+}
 
 // UnmarshalJSON reads a folded set, or a list of names as entries of format 1 have it. Groups and files say nothing
 // here: whoever asks for a change says whom it is about.
@@ -42,7 +50,7 @@ func (s *NodeSet) UnmarshalJSON(b []byte) error {
 		if err := json.Unmarshal(b, &names); err != nil {
 			return err
 		}
-		*s = names
+		*s = NodeSetOf(names...)
 		return nil
 	}
 	var text string

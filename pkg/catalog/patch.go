@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -29,6 +30,8 @@ func noSetting(path string) error {
 	return err.WithFix("settings are %s", strings.Join(Paths(), ", "))
 }
 
+// replace lays src over dst. What is stored has one form for equal meanings: no list, map or element of a map that is
+// there and empty, for a snapshot would not bring it back.
 func replace(dst, src reflect.Value) {
 	switch {
 	case src.IsZero():
@@ -39,27 +42,38 @@ func replace(dst, src reflect.Value) {
 			}
 		}
 	case src.Kind() == reflect.Map:
-		m := cloneMap(dst, src.Len())
-		for it := src.MapRange(); it.Next(); {
-			v := reflect.New(src.Type().Elem()).Elem()
-			if old := m.MapIndex(it.Key()); old.IsValid() && v.Kind() == reflect.Struct {
-				v.Set(old)
-				replace(v, it.Value())
-			} else {
-				v.Set(it.Value())
-			}
-			m.SetMapIndex(it.Key(), v)
-		}
-		dst.Set(m)
+		replaceKeys(dst, src)
+	case src.Kind() == reflect.Slice && src.Len() == 0:
+		dst.SetZero()
 	default:
 		dst.Set(src)
+	}
+}
+
+func replaceKeys(dst, src reflect.Value) {
+	m := cloneMap(dst, src.Len())
+	for it := src.MapRange(); it.Next(); {
+		if it.Value().Kind() != reflect.Struct {
+			m.SetMapIndex(it.Key(), it.Value())
+			continue
+		}
+		v := reflect.New(src.Type().Elem()).Elem()
+		if old := m.MapIndex(it.Key()); old.IsValid() {
+			v.Set(old)
+		}
+		if replace(v, it.Value()); !v.IsZero() {
+			m.SetMapIndex(it.Key(), v)
+		}
+	}
+	if m.Len() > 0 {
+		dst.Set(m)
 	}
 }
 
 // undecide undecides the setting at path and reports whether there is a setting of that name. Keys of maps may have
 // dots in them (an interface eth0.12, a path below /dev): the longest key that is there counts.
 func undecide(v reflect.Value, path []string) bool {
-	if len(path) == 0 || path[0] == "" {
+	if len(path) == 0 {
 		v.SetZero()
 		return true
 	}
@@ -71,52 +85,66 @@ func undecide(v reflect.Value, path []string) bool {
 			}
 		}
 	case reflect.Map:
-		return undecideKey(v, path)
+		return !slices.Contains(path, "") && undecideKey(v, path)
 	}
 	return false
 }
 
 func undecideKey(m reflect.Value, path []string) bool {
-	elem := reflect.New(m.Type().Elem()).Elem()
-	n := keyLength(m, path)
-	if n == 0 { // there is no such key: the path is right if its rest is
-		return elem.Kind() != reflect.Struct || len(path) == 1 || slices.ContainsFunc(suffixes(path), func(rest []string) bool { return undecide(elem, rest) })
-	}
-	key := reflect.ValueOf(strings.Join(path[:n], "."))
-	elem.Set(m.MapIndex(key))
-	if n < len(path) && (elem.Kind() != reflect.Struct || !undecide(elem, path[n:])) {
-		return false
-	}
-	out := cloneMap(m, 0)
-	if n == len(path) || elem.IsZero() {
-		out.SetMapIndex(key, reflect.Value{})
-	} else {
-		out.SetMapIndex(key, elem)
-	}
-	if out.Len() == 0 {
-		m.SetZero()
+	if m.Type().Elem().Kind() != reflect.Struct { // all of the path is the key
+		dropKey(m, strings.Join(path, "."), reflect.Value{})
 		return true
 	}
-	m.Set(out)
-	return true
-}
-
-// keyLength is how many words of the path make a key of the map, 0 if none do.
-func keyLength(m reflect.Value, path []string) int {
 	for n := len(path); n > 0; n-- {
-		if m.MapIndex(reflect.ValueOf(strings.Join(path[:n], "."))).IsValid() {
-			return n
+		key := strings.Join(path[:n], ".")
+		old := m.MapIndex(reflect.ValueOf(key))
+		if !old.IsValid() {
+			continue
+		}
+		elem := reflect.New(m.Type().Elem()).Elem()
+		elem.Set(old)
+		if undecide(elem, path[n:]) {
+			dropKey(m, key, elem)
+			return true
 		}
 	}
-	return 0
+	// There is no such key: the path is right if it ends like that of a setting, or if all of it is a key. That has dots
+	// in it if the path goes on; then it must not look like the name of a setting with a slip in it.
+	for n := 1; n < len(path); n++ {
+		if undecide(reflect.New(m.Type().Elem()).Elem(), path[n:]) {
+			return true
+		}
+	}
+	return len(path) == 1 || Nearest(path[len(path)-1], fields(m.Type().Elem()), 2) == ""
 }
 
-func suffixes(path []string) [][]string {
-	var all [][]string
-	for i := 1; i <= len(path); i++ {
-		all = append(all, path[i:])
+// fields yields the names of the settings that a struct is made of.
+func fields(t reflect.Type) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range t.NumField() {
+			if !yield(jsonName(t.Field(i))) {
+				return
+			}
+		}
 	}
-	return all
+}
+
+// dropKey leaves only elem at the key of a map, or nothing. Other revisions share the map, so it is a copy that changes.
+func dropKey(m reflect.Value, key string, elem reflect.Value) {
+	k := reflect.ValueOf(key)
+	if !m.MapIndex(k).IsValid() {
+		return
+	}
+	out := cloneMap(m, 0)
+	if elem.IsValid() && elem.IsZero() {
+		elem = reflect.Value{}
+	}
+	out.SetMapIndex(k, elem)
+	if out.Len() == 0 {
+		m.SetZero()
+		return
+	}
+	m.Set(out)
 }
 
 // Paths lists the paths of all settings in order; "nets.NAME.device" stands for those of every device.

@@ -54,12 +54,11 @@ func (c *Catalog) Preview(entry []byte) (*Preview, error) {
 		return nil, out.Err
 	}
 	draft := *c
-	draft.touched = &touched{}
-	if err := safely(func() error { return e.Change.apply(&draft, &e) }); err != nil {
-		return nil, err
-	}
 	if len(e.Message) > MaxMessage {
 		return nil, fault.New(fault.Invalid, "the message has %d bytes, more than %d", len(e.Message), MaxMessage)
+	}
+	if err := draft.change(&e); err != nil {
+		return nil, err
 	}
 	draft.touched.once()
 	return preview(c, &draft), nil

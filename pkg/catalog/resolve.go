@@ -79,6 +79,19 @@ func (c *Catalog) Scalar(n *Node, field func(*Settings) *string) string {
 	return deref(field(&c.base(n.Profiles).settings))
 }
 
+// nets are the network devices among the Effective settings of a node, for a fraction of what all of them cost.
+func (c *Catalog) nets(n *Node) map[string]NetDev {
+	if len(n.Settings.Without) > 0 {
+		return c.Effective(n).Nets
+	}
+	s := Settings{Nets: c.base(n.Profiles).settings.Nets}
+	if len(s.Nets) == 0 {
+		return n.Settings.Nets
+	}
+	Merge(&s, Settings{Nets: n.Settings.Nets}, "", nil)
+	return s.Nets
+}
+
 // Explain is Effective with who decided each setting: "profile x", "node x" or "default". It fails with
 // fault.NotFound if there is no such node.
 func (c *Catalog) Explain(name NodeName) (Settings, Blame, error) {
@@ -211,10 +224,10 @@ func (r *Resolved) Kernel() (version string, at int, err error) {
 		}
 	}
 	if len(r.Version.Kernels) == 0 {
-		return "", 0, fault.New(fault.NotFound, "image %s has no kernel", cmp.Or(*r.Settings.Image, "?")).
+		return "", 0, fault.New(fault.NotFound, "image %s has no kernel", cmp.Or(deref(r.Settings.Image), "?")).
 			WithFix("install a kernel in it and import it again")
 	}
-	return "", 0, fault.New(fault.NotFound, "image %s has no kernel %s", *r.Settings.Image, want).WithFix("it has %s", r.Version.Kernels[0].Version)
+	return "", 0, fault.New(fault.NotFound, "image %s has no kernel %s", deref(r.Settings.Image), want).WithFix("it has %s", r.Version.Kernels[0].Version)
 }
 
 // begins tells whether a version begins with the one asked for: 6.12.0 begins with 6.12, and not with 6.1.

@@ -3,7 +3,9 @@ package catalog
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
@@ -26,7 +28,8 @@ func NewResource(v any) (Resource, error) {
 		return "", fault.Wrap(fault.Invalid, err, "a resource is what JSON can say")
 	}
 	var r Resource
-	return r, r.UnmarshalJSON(b)
+	err = r.UnmarshalJSON(b)
+	return r, err
 }
 
 // Value is the resource as maps, lists, strings, numbers (json.Number) and booleans.
@@ -74,6 +77,9 @@ func decodeResource(b []byte) (any, error) {
 	var v any
 	if err := d.Decode(&v); err != nil {
 		return nil, fmt.Errorf("reading a resource: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF { // 10.1.0.1 is no number with something behind it
+		return nil, errors.New("reading a resource: something follows the value")
 	}
 	return v, nil
 }

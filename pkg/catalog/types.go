@@ -33,8 +33,8 @@ func (c *Cluster) SigningKeys() []ed25519.PublicKey {
 // Node is a machine that boots.
 type Node struct {
 	Name     NodeName      `json:"name"`
-	Profiles []ProfileName `json:"profiles,omitempty"` // in order; later ones win
-	Settings Settings      `json:"settings,omitzero"`  // win over all profiles
+	Profiles []ProfileName `json:"profiles,omitzero"` // in order; later ones win. Not nil in a catalog: none are [], for nil asks for the default
+	Settings Settings      `json:"settings,omitzero"` // win over all profiles
 	Created  time.Time     `json:"created,omitzero"`
 }
 

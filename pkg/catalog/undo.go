@@ -52,7 +52,7 @@ func (g *undoGroups) add(from, to *Node) {
 			return
 		}
 	}
-	key := fmt.Sprintf("%v %v %s", deref(back.Profiles), back.Unset, encoded(back.Set))
+	key := fmt.Sprintf("%t %q %q %s", back.Profiles != nil, deref(back.Profiles), back.Unset, encoded(back.Set))
 	if g.byKey == nil {
 		g.byKey = map[string]int{}
 	}
@@ -89,7 +89,7 @@ func difference(from, to, set reflect.Value, path string, unset []string) []stri
 	case reflect.Struct:
 		for i := range from.NumField() {
 			a, b := from.Field(i), to.Field(i)
-			if a.IsZero() && b.IsZero() {
+			if shared(a, b) || a.IsZero() && b.IsZero() {
 				continue
 			}
 			unset = difference(a, b, set.Field(i), join(path, jsonName(from.Type().Field(i))), unset)
@@ -147,6 +147,17 @@ func differenceOfMaps(from, to, set reflect.Value, path string, unset []string) 
 	return unset
 }
 
+// shared tells of values without parts, lists and maps whether they are one and the same, as most are after a change.
+func shared(a, b reflect.Value) bool {
+	switch a.Kind() {
+	case reflect.Pointer, reflect.Map:
+		return a.Pointer() == b.Pointer()
+	case reflect.Slice:
+		return a.Len() == b.Len() && a.Pointer() == b.Pointer()
+	}
+	return false
+}
+
 // same compares pointers to scalars and lists by what they hold; those that are shared are the same at once.
 func same(a, b reflect.Value) bool {
 	if a.Kind() == reflect.Pointer && a.Pointer() == b.Pointer() {
@@ -164,6 +175,7 @@ func (x Revert) apply(c *Catalog, e *Entry) error {
 		return fault.New(fault.NotFound, "the changes after revision %d are not all remembered any more", x.To).
 			WithFix("the oldest revision to go back to is %d", c.history.floor)
 	}
+	back := goingBack{c, c.editNodes()}
 	did := false
 	for r := range c.History() {
 		if r.Revision <= x.To {
@@ -173,98 +185,15 @@ func (x Revert) apply(c *Catalog, e *Entry) error {
 			continue // joins, tokens, bytes of images: what is done there stays
 		}
 		did = true
-		if err := r.Undo.apply(c, e); err != nil {
+		if err := back.over(r.Undo); err != nil {
 			return within(fmt.Sprintf("taking back revision %d", r.Revision), err)
 		}
 	}
 	if !did {
 		return fault.New(fault.Invalid, "nothing that can be taken back happened after revision %d", x.To).WithFix("see wulf history")
 	}
-	return nil
-}
-
-// apply goes back over one change.
-func (u *Undo) apply(c *Catalog, e *Entry) error {
-	if len(u.Gone) > 0 {
-		if err := (DeleteNodes{Nodes: u.Gone}).apply(c, e); err != nil {
-			return err
-		}
-	}
-	for _, n := range u.Networks {
-		if err := c.putNetwork(n); err != nil {
-			return err
-		}
-	}
-	for _, p := range u.Profiles { // those that others build on may come later, so all stand there before one is checked
-		c.profiles.put(string(p.Name), &p)
-	}
-	for _, p := range u.Profiles {
-		if err := c.putProfile(&p); err != nil {
-			return err
-		}
-	}
-	if len(u.Nodes) > 0 {
-		if err := (AddNodes{Nodes: u.Nodes}).apply(c, e); err != nil {
-			return err
-		}
-	}
-	if len(u.Set) > 0 {
-		if err := setBack(c, u.Set); err != nil {
-			return err
-		}
-	}
-	for _, name := range u.GoneProfiles {
-		if err := (DeleteProfile{Name: name}).apply(c, e); err != nil {
-			return err
-		}
-	}
-	for _, name := range u.GoneNetworks {
-		if err := (DeleteNetwork{Name: name}).apply(c, e); err != nil {
-			return err
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(u.Tags)) {
-		if err := c.setTags(name, u.Tags[name]); err != nil {
-			return err
-		}
-	}
-	if len(u.Profiles)+len(u.Networks) > 0 {
-		return c.checkAllNets()
-	}
-	return nil
-}
-
-// setBack makes several groups of changes to nodes at once, so that addresses that were exchanged can be exchanged back.
-func setBack(c *Catalog, groups []SetNodes) error {
-	edit := c.editNodes()
-	compute, err := edit.computing(nil)
-	if err != nil {
-		return err
-	}
-	var fresh []*Node
-	for _, g := range groups {
-		for _, name := range g.Nodes {
-			old, ok := edit.nodes.get(string(name))
-			if !ok {
-				return c.noNode(name)
-			}
-			n := *old
-			if g.Profiles != nil {
-				n.Profiles = *g.Profiles
-			}
-			if err := n.Settings.Patch(g.Set, g.Unset); err != nil {
-				return err
-			}
-			edit.unindex(old)
-			fresh = append(fresh, &n)
-		}
-	}
-	if err := edit.finish(fresh, compute, everything); err != nil {
-		return err
-	}
-	edit.commit()
-	c.touch(fresh)
-	return nil
+	back.edit.commit()
+	return back.check()
 }
 
 func deref[T any](p *T) (v T) {

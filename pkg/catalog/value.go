@@ -1,8 +1,10 @@
 package catalog
 
 import (
+	"iter"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,57 +18,112 @@ var addrType = reflect.TypeFor[netip.Addr]()
 // names no setting and a text that does not fit are fault.Invalid.
 func ParseSetting(path, text string) (Settings, error) {
 	var s Settings
-	words := strings.Split(path, ".")
-	if len(path) > 512 || words[0] == "without" {
-		return s, noSetting(path)
+	p, err := placeOf(path)
+	if err != nil {
+		return s, err
 	}
-	if err := decide(reflect.ValueOf(&s).Elem(), words, path, text); err != nil {
+	if err := p.set(&s, text); err != nil {
 		return Settings{}, err
 	}
 	return s, nil
 }
 
-func decide(v reflect.Value, words []string, path, text string) error {
-	switch t := v.Type(); {
+// place is where in Settings a path leads. It is found once where many nodes get a value of their own there.
+type place struct {
+	path  string
+	steps []placeStep
+}
+
+// placeStep is a field of a struct, or a key of a map.
+type placeStep struct {
+	field int
+	key   reflect.Value
+}
+
+func placeOf(path string) (place, error) {
+	words := strings.Split(path, ".")
+	if len(path) > maxPath || words[0] == "without" {
+		return place{}, noSetting(path)
+	}
+	p := place{path: path}
+	return p, p.find(reflect.TypeFor[Settings](), words)
+}
+
+// maxPath bounds the bytes of a path.
+const maxPath = 512
+
+func (p *place) find(t reflect.Type, words []string) error {
+	switch {
 	case t.Kind() == reflect.Map:
-		return decideKey(v, words, path, text)
+		return p.findKey(t, words)
 	case t.Kind() == reflect.Struct:
 		if len(words) == 0 {
-			return fault.New(fault.Invalid, "%q is not one setting but a group of them", clip(path)).WithFix("name one of %s", strings.Join(paths(t, path), ", "))
+			return fault.New(fault.Invalid, "%q is not one setting but a group of them", clip(p.path)).WithFix("name one of %s", strings.Join(paths(t, p.path), ", "))
 		}
 		for i := range t.NumField() {
 			if jsonName(t.Field(i)) == words[0] {
-				return decide(v.Field(i), words[1:], path, text)
+				p.steps = append(p.steps, placeStep{field: i})
+				return p.find(t.Field(i).Type, words[1:])
 			}
 		}
-		return noSetting(path)
+		return noSetting(p.path)
 	case len(words) > 0:
-		return noSetting(path)
+		return noSetting(p.path)
 	}
-	return setText(v, path, text)
+	return nil
 }
 
-// decideKey sets a key of a map. The words after it must name a setting of its element; the key is what is before.
-func decideKey(v reflect.Value, words []string, path, text string) error {
-	t := v.Type().Elem()
-	least := 0 // how many words belong to the element
-	if t.Kind() == reflect.Struct {
-		least = 1
+// findKey finds a key of a map. Where a key and what follows it can be told apart in two ways, the shorter key counts:
+// nets.eth0.tags.mtu is a tag of eth0, and nets.eth0.12.mtu a setting of eth0.12.
+func (p *place) findKey(t reflect.Type, words []string) error {
+	if slices.Contains(words, "") || len(words) == 0 {
+		return noSetting(p.path)
 	}
-	var err error = noSetting(path)
-	for rest := least; rest < len(words); rest++ {
-		key := strings.Join(words[:len(words)-rest], ".")
-		elem := reflect.New(t).Elem()
-		if err = decide(elem, words[len(words)-rest:], path, text); err == nil {
-			v.Set(reflect.MakeMap(v.Type()))
-			v.SetMapIndex(reflect.ValueOf(key), elem)
-			return nil
+	n := len(words) // of the words that make the key
+	if t.Elem().Kind() == reflect.Struct {
+		for n = 1; !undecide(reflect.New(t.Elem()).Elem(), words[n:]); n++ { // ends: no words stand for the whole element
 		}
-		if t.Kind() != reflect.Struct || fault.Fix(err) == "" {
-			return err
+		if last := len(words) - 1; n > last && last > 0 {
+			return p.unknown(words, fields(t.Elem()))
 		}
 	}
-	return err
+	p.steps = append(p.steps, placeStep{key: reflect.ValueOf(strings.Join(words[:n], "."))})
+	return p.find(t.Elem(), words[n:])
+}
+
+// unknown says that an element of a map has no setting of the name that the path ends with.
+func (p *place) unknown(words []string, known iter.Seq[string]) error {
+	last := words[len(words)-1]
+	if best := Nearest(last, known, 2); best != "" {
+		return fault.New(fault.Invalid, "no setting is called %q", clip(p.path)).WithFix("did you mean %s?", strings.TrimSuffix(p.path, last)+best)
+	}
+	return noSetting(p.path)
+}
+
+// set decides what is at the place in s from its text. Maps on the way must be those of s alone.
+func (p place) set(s *Settings, text string) error {
+	return p.setIn(reflect.ValueOf(s).Elem(), p.steps, text)
+}
+
+func (p place) setIn(v reflect.Value, steps []placeStep, text string) error {
+	switch {
+	case len(steps) == 0:
+		return setText(v, p.path, text)
+	case v.Kind() == reflect.Struct:
+		return p.setIn(v.Field(steps[0].field), steps[1:], text)
+	}
+	elem := reflect.New(v.Type().Elem()).Elem()
+	if old := v.MapIndex(steps[0].key); old.IsValid() {
+		elem.Set(old)
+	}
+	if err := p.setIn(elem, steps[1:], text); err != nil {
+		return err
+	}
+	if v.IsNil() {
+		v.Set(reflect.MakeMapWithSize(v.Type(), 1))
+	}
+	v.SetMapIndex(steps[0].key, elem)
+	return nil
 }
 
 // setText sets a value without parts from its text.
