@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,6 +144,16 @@ func (cl *client) everything() (present, error) {
 		return now, nil
 	}
 	return present{}, fault.New(fault.Conflict, "the cluster changes faster than it can be read").WithFix("try again")
+}
+
+// networkOf is the network in which an address lies.
+func (now present) networkOf(a netip.Addr) (*catalog.Network, bool) {
+	for _, n := range now.networks {
+		if n.Holds(a) {
+			return &n, true
+		}
+	}
+	return nil, false
 }
 
 // errDifferent ends a plan whose exit code tells.

@@ -66,16 +66,21 @@ func (p *program) imageImport(c *cli.Context) error {
 	if tagged {
 		tags = append(tags, tag)
 	}
-	src, err := newPayload(c.Args().Get(1), p.in)
-	if err != nil {
-		return err
-	}
-	defer src.close()
 	cl, err := p.connect(c)
 	if err != nil {
 		return err
 	}
 	defer cl.done()
+	return p.importImage(c, cl, name, c.Args().Get(1), tags)
+}
+
+// importImage publishes a directory or a tar as a version of an image. It takes as long as it takes.
+func (p *program) importImage(c *cli.Context, cl *client, name catalog.ImageName, source string, tags []string) error {
+	src, err := newPayload(source, p.in)
+	if err != nil {
+		return err
+	}
+	defer src.close()
 	if err := cl.reach(); err != nil {
 		return err
 	}
