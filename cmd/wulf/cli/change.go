@@ -135,14 +135,18 @@ func (p *program) confirm(c *cli.Context, m mutation) error {
 	if !p.tty.in {
 		return fault.New(fault.Invalid, "nobody is there to be asked: %s", m.ask).WithFix("add --yes")
 	}
+	ask, err := p.inContext(c, m.ask)
+	if err != nil {
+		return err
+	}
 	limit, err := p.confirmAbove(c)
 	if err != nil {
 		return err
 	}
-	want, prompt := "y", m.ask+" [y/N] "
+	want, prompt := "y", ask+" [y/N] "
 	if m.count > limit {
 		want = strconv.Itoa(m.count)
-		prompt = fmt.Sprintf("%s Type %s to go on: ", m.ask, want)
+		prompt = fmt.Sprintf("%s Type %s to go on: ", ask, want)
 	}
 	fmt.Fprint(p.err, prompt)
 	said, err := p.readLine(c.Context)
@@ -176,7 +180,7 @@ func (p *program) confirmAbove(c *cli.Context) (int, error) {
 	}
 	s := p.env.Getenv("WULF_CONFIRM_ABOVE")
 	if s == "" {
-		return usualConfirm, nil
+		return p.contextConfirm(c, usualConfirm)
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {

@@ -33,7 +33,7 @@ type Env struct {
 // ends; what serves (controller run, relay run, up) runs until then.
 func Run(ctx context.Context, env Env) int {
 	p := &program{env: env, in: env.Stdin, out: env.Stdout, err: env.Stderr}
-	p.tty = terminals{in: isTerminal(env.Stdin), out: isTerminal(env.Stdout), err: isTerminal(env.Stderr)}
+	p.tty = terminals{in: isTerminal(env.Stdin) && !p.said("WULF_NO_INPUT"), out: isTerminal(env.Stdout), err: isTerminal(env.Stderr)}
 	return p.finish(ctx, p.run(ctx))
 }
 
@@ -44,6 +44,8 @@ type program struct {
 	out io.Writer // data
 	err io.Writer // what is said about it
 	tty terminals
+
+	asked *target // whom this command asks, once it is known
 }
 
 type terminals struct{ in, out, err bool }
@@ -84,7 +86,7 @@ func (p *program) tree() *cli.App {
 		Commands: []*cli.Command{
 			p.node(), p.profile(), p.group(), p.network(), p.image(), p.overlay(), p.boot(),
 			p.plan(), p.apply(), p.export(), p.history(), p.revert(),
-			p.relay(), p.controller(), p.up(),
+			p.relay(), p.controller(), p.up(), p.context(),
 			p.versionCommand(), p.completion(), p.complete(), p.helpCommand(),
 		},
 	}
@@ -102,6 +104,12 @@ func (p *program) versionCommand() *cli.Command {
 			return p.show(c, v, func(w *report) { w.line("wulf %s (%s, %s)", v.Version, v.Go, v.Platform) })
 		},
 	}.command()
+}
+
+// said tells whether an environment variable switches something on.
+func (p *program) said(name string) bool {
+	v := p.env.Getenv(name)
+	return v != "" && v != "0"
 }
 
 // hints tells whether a next step may be suggested: to people only, and to those who want it.

@@ -154,7 +154,7 @@ func flagValues(flag string) string {
 func (p *program) live(c *cli.Context, before []string, kind string) []string {
 	switch kind {
 	case "FORMAT":
-		return []string{formatTable, formatWide, formatJSON, formatYAML, formatCSV, formatName, formatNodeset}
+		return listFormats()
 	case "":
 		return nil
 	}

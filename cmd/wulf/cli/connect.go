@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -31,6 +30,7 @@ func (p *program) globalFlags() []cli.Flag {
 	return []cli.Flag{
 		text("endpoint", "ask the controllers at `HOST:PORT`[,…], or unix:PATH (WULF_ENDPOINTS)"),
 		text("credentials", "the `FILE` with the operator's key and certificate, for HOST:PORT (WULF_CREDENTIALS)"),
+		text("context", "ask as context `NAME` says (WULF_CONTEXT; see wulf context --help)"),
 		text("socket", "the `PATH` of the controller's socket on this machine (WULF_SOCKET; default "+defaultSocket+")"),
 		duration("timeout", usualTimeout, "give up after `TIME`"),
 	}
@@ -65,16 +65,16 @@ func (p *program) connect(c *cli.Context) (*client, error) {
 }
 
 func (p *program) newClient(c *cli.Context) (*api.Client, error) {
-	endpoints, err := p.endpoints(c)
+	t, err := p.target(c)
 	if err != nil {
 		return nil, err
 	}
-	cfg := api.ClientConfig{Endpoints: func() []string { return endpoints }}
-	for _, e := range endpoints {
+	cfg := api.ClientConfig{Endpoints: func() []string { return t.endpoints }}
+	for _, e := range t.endpoints {
 		if strings.HasPrefix(e, api.UnixScheme) {
 			continue
 		}
-		creds, err := p.operator(c)
+		creds, err := p.operator(t.credentials)
 		if err != nil {
 			return nil, err
 		}
@@ -84,45 +84,12 @@ func (p *program) newClient(c *cli.Context) (*api.Client, error) {
 	return api.NewClient(cfg), nil
 }
 
-// endpoints says whom to ask: --endpoint, or --socket, or what the environment says of either.
-func (p *program) endpoints(c *cli.Context) ([]string, error) {
-	if c.IsSet("endpoint") && c.IsSet("socket") {
-		return nil, fault.New(fault.Invalid, "--endpoint and --socket exclude one another")
-	}
-	list := c.String("endpoint")
-	if !c.IsSet("endpoint") && !c.IsSet("socket") {
-		list = p.env.Getenv("WULF_ENDPOINTS")
-	}
-	if list == "" {
-		return []string{api.UnixScheme + p.socket(c)}, nil
-	}
-	var all []string
-	for e := range strings.SplitSeq(list, ",") {
-		e = strings.TrimSpace(e)
-		if !strings.HasPrefix(e, api.UnixScheme) {
-			if _, _, err := net.SplitHostPort(e); err != nil {
-				return nil, fault.New(fault.Invalid, "%q is not an endpoint", e).WithFix("write HOST:%d or unix:%s", api.PortController, defaultSocket)
-			}
-		}
-		all = append(all, e)
-	}
-	return all, nil
-}
-
 func (p *program) socket(c *cli.Context) string {
 	return cmp.Or(c.String("socket"), p.env.Getenv("WULF_SOCKET"), defaultSocket)
 }
 
 // operator loads the credentials with which controllers on other machines are asked.
-func (p *program) operator(c *cli.Context) (*pki.Credentials, error) {
-	path := cmp.Or(c.String("credentials"), p.env.Getenv("WULF_CREDENTIALS"))
-	if path == "" {
-		config := p.env.Getenv("XDG_CONFIG_HOME")
-		if home := p.env.Getenv("HOME"); config == "" && home != "" {
-			config = filepath.Join(home, ".config")
-		}
-		path = filepath.Join(config, "wulf", "credentials")
-	}
+func (p *program) operator(path string) (*pki.Credentials, error) {
 	const fix = "get some on a controller, as root: wulf controller operator NAME"
 	creds, err := pki.LoadCredentials(path)
 	switch {

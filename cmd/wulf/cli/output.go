@@ -69,8 +69,8 @@ func showFlags(more ...cli.Flag) []cli.Flag {
 func (p *program) format(c *cli.Context, allowed ...string) (string, error) {
 	f := c.String("output")
 	if f == "" {
-		// The environment sets a preference, which not every command can follow.
-		if f = p.env.Getenv("WULF_OUTPUT"); !slices.Contains(allowed, f) {
+		// The environment or the context sets a preference, which not every command can follow.
+		if f = p.preferredFormat(c); !slices.Contains(allowed, f) {
 			return formatTable, nil
 		}
 	}
