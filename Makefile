@@ -70,6 +70,11 @@ lint: $(TOOLS)/staticcheck $(TOOLS)/govulncheck ## formatting, vet, staticcheck,
 gen: ## everything that is generated and committed
 	go generate ./...
 
+.PHONY: man
+man: ## the manual, into .cache/man; look with man -M .cache/man wulf
+	@rm -rf .cache/man
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null)} go run -ldflags '-X main.version=$(VERSION)' ./cmd/wulf docs man .cache/man
+
 .PHONY: check
 check: ## all that CI runs, in the order of what fails fastest
 	@scripts/check lint test race fuzz e2e

@@ -87,7 +87,7 @@ func (p *program) tree() *cli.App {
 			p.node(), p.profile(), p.group(), p.network(), p.image(), p.overlay(), p.boot(),
 			p.plan(), p.apply(), p.export(), p.history(), p.revert(),
 			p.relay(), p.controller(), p.up(), p.context(),
-			p.versionCommand(), p.completion(), p.complete(), p.helpCommand(),
+			p.versionCommand(), p.completion(), p.complete(), p.helpCommand(), p.docs(),
 		},
 	}
 }

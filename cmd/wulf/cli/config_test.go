@@ -26,7 +26,7 @@ func TestAWrongFileOfContextsIsRefusedWithThePlace(t *testing.T) {
 		"contexts:\n  a: {endpoints: [c1]}\n":    `f:2:19: "c1" is not an endpoint (write HOST:4400 or unix:/run/wulf/controller.sock)`,
 		"contexts:\n  a: {endpoints: [{}]}\n":    `f:2:19: an endpoint is a mapping, and must be a text`,
 		"contexts:\n  a: {endpoints: c:1}\n":     `f:2:18: endpoints is a text, and must be a list`,
-		"contexts:\n  a: {endpoints: ['c:1'], output: pdf}\n": `f:2:35: output is "pdf", which is no format (choose table, wide, json, yaml, csv, name, nodeset)`,
+		"contexts:\n  a: {endpoints: ['c:1'], output: pdf}\n": `f:2:35: output is "pdf", which is no format (choose table, wide, json, yaml, csv, name, nodeset, ndjson, jsonpath=, go-template=)`,
 		"contexts:\n  a:\n    confirm_above: many\n":          `f:3:20: confirm_above is a text, and must be a whole number`,
 		"contexts:\n  a:\n    confirm_above: -1\n":            `f:3:20: confirm_above is "-1", and must be a whole number`,
 		"contexts:\n  a: &x {endpoints: ['c:1']}\n  b: *x\n":  `f:3:6: context b is an alias, which this file may not have, and must be a mapping`,

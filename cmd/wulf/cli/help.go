@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"embed"
 	"fmt"
 	"io"
 	"strings"
@@ -11,20 +10,13 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// topics are the texts of wulf help TOPIC: the same words as in the documentation.
-//
-//go:embed topics/*.txt
-var topics embed.FS
-
-func topicNames() []string { return []string{"exit-codes", "nodesets", "output"} }
-
 func (p *program) helpCommand() *cli.Command {
 	return verb{
 		name: "help", usage: "explain a command or a topic: " + strings.Join(topicNames(), ", "), args: "[COMMAND… | TOPIC]", most: 2,
 		examples: []string{"wulf help node set", "wulf help nodesets"},
 		run: func(c *cli.Context) error {
-			if text, err := topics.ReadFile("topics/" + c.Args().First() + ".txt"); err == nil && c.NArg() == 1 {
-				_, err := p.out.Write(text)
+			if text, ok := topicText(c.Args().First()); ok && c.NArg() == 1 {
+				_, err := io.WriteString(p.out, text)
 				return err
 			}
 			app := p.tree()
@@ -39,6 +31,9 @@ func (p *program) helpCommand() *cli.Command {
 		},
 	}.command()
 }
+
+// mostExamples is how many lines to copy a help begins with.
+const mostExamples = 4
 
 // help explains a command, examples first: people look for the line that they can change.
 func (p *program) help(w io.Writer, app *cli.App, path []*cli.Command) error {
@@ -60,9 +55,9 @@ func (p *program) help(w io.Writer, app *cli.App, path []*cli.Command) error {
 	c := path[len(path)-1]
 	name := (&line{path: path}).spoken(app)
 	r.line("%s", strings.TrimSpace(name+" "+c.ArgsUsage)+": "+c.Usage)
-	if c.UsageText != "" {
+	if examples := examplesOf(c); len(examples) > 0 {
 		r.WriteString("\n")
-		for example := range strings.SplitSeq(c.UsageText, "\n") {
+		for _, example := range examples[:min(len(examples), mostExamples)] {
 			r.line("  %s", example)
 		}
 	}
@@ -77,9 +72,11 @@ func (p *program) help(w io.Writer, app *cli.App, path []*cli.Command) error {
 		r.commands(c.Subcommands)
 	} else {
 		if len(c.Flags) > 0 {
-			r.line("Flags:")
-			r.flags(c.Flags)
-			r.WriteString("\n")
+			for _, g := range flagGroups(c.Flags) {
+				r.line("%s:", g.heading)
+				r.flags(g.flags)
+				r.WriteString("\n")
+			}
 		}
 		r.line("Flags of every command:")
 		r.flags(app.Flags)
@@ -118,22 +115,40 @@ func (r *report) flags(all []cli.Flag) {
 		if d.TakesValue() {
 			long += " " + value
 		}
-		if text := d.GetDefaultText(); d.TakesValue() && text != "" && text != "0" && d.GetValue() != "" {
-			usage += fmt.Sprintf(" (default %s)", strings.Trim(text, `"`))
+		if shown := defaultOf(d); shown != "" {
+			usage += fmt.Sprintf(" (default %s)", shown)
 		}
 		rows = append(rows, []string{"  " + short + " " + long, usage})
 	}
 	r.rows(rows)
 }
 
+// defaultOf is the value that a flag has where none is given, if that is worth saying.
+func defaultOf(d cli.DocGenerationFlag) string {
+	if text := d.GetDefaultText(); d.TakesValue() && text != "0" && d.GetValue() != "" {
+		return strings.Trim(text, `"`)
+	}
+	return ""
+}
+
 // placeholder takes the word for the value out of a usage, where it stands in back quotes.
 func placeholder(usage string) (text, value string) {
+	before, value, after := parts(usage)
+	if before == usage {
+		return usage, value
+	}
+	return before + value + after, value
+}
+
+// parts are what stands before the word for the value, that word, and what stands after it. Where there is no such
+// word all of the usage stands before it.
+func parts(usage string) (before, value, after string) {
 	before, rest, ok := strings.Cut(usage, "`")
 	word, after, closed := strings.Cut(rest, "`")
 	if !ok || !closed {
-		return usage, "VALUE"
+		return usage, "VALUE", ""
 	}
-	return before + word + after, word
+	return before, word, after
 }
 
 // wrap breaks a text into lines of at most width characters.
