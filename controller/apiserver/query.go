@@ -182,10 +182,20 @@ func (s *Server) getGroups(w http.ResponseWriter, r *http.Request, _ caller) err
 		_, err := x.Group(source, "*") // which says what there is
 		return err
 	}
+	limit, prefix := 0, r.URL.Query().Get("prefix")
+	if text := r.URL.Query().Get("limit"); text != "" {
+		if limit, err = strconv.Atoi(text); err != nil || limit < 1 {
+			return fault.New(fault.Invalid, "limit is a number of groups, not %.40q", text)
+		}
+	}
 	groups := x.index(source, of)
 	return writeList(w, c.Revision, func(yield func(api.GroupView) bool) {
 		for _, name := range slices.SortedFunc(maps.Keys(groups), nodeset.Compare) {
-			if !yield(api.GroupView{Name: name, Count: len(groups[name]), Nodes: nodeset.Fold(groups[name])}) {
+			if !strings.HasPrefix(name, prefix) {
+				continue
+			}
+			v := api.GroupView{Name: name, Count: len(groups[name]), Nodes: nodeset.Fold(groups[name])}
+			if limit--; !yield(v) || limit == 0 {
 				return
 			}
 		}

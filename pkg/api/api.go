@@ -34,7 +34,7 @@ const (
 	PathTokens      = "/v1/tokens"               // GET → []catalog.Token; POST TokenRequest → TokenResult
 	PathNodes       = "/v1/nodes"                // GET, see NodeQuery → List[NodeView] or NodeTable
 	PathQuery       = "/v1/nodes/query"          // POST NodeQuery → the same
-	PathGroups      = "/v1/groups/{name}"        // GET → List[GroupView], the groups of a source such as rack
+	PathGroups      = "/v1/groups/{name}"        // GET ?prefix=&limit= → List[GroupView], the groups of a source such as rack
 	PathHistory     = "/v1/history"              // GET ?limit=&node= → List[Record], the newest first
 	PathNode        = "/v1/nodes/{name}"         // GET → NodeView, resolved with blame
 	PathWhy         = "/v1/nodes/{name}/why"     // GET → Why

@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
@@ -72,7 +71,10 @@ func (p *program) candidates(c *cli.Context, before []string, word string) []str
 		last = before[n-1]
 	}
 	if flag := strings.TrimLeft(last, "-"); flag != last && valued(app)[flag] { // the value of a flag
-		return p.live(c, before[:len(before)-1], flagValues(flag))
+		return p.values(c, app, before[:len(before)-1], flag, word)
+	}
+	if name, value, ok := strings.Cut(word, "="); ok && strings.HasPrefix(name, "-") && valued(app)[strings.TrimLeft(name, "-")] {
+		return prefixed(name+"=", p.values(c, app, before, strings.TrimLeft(name, "-"), value))
 	}
 	l, err := arrange(app, before)
 	if err != nil {
@@ -85,34 +87,70 @@ func (p *program) candidates(c *cli.Context, before []string, word string) []str
 		at := l.path[len(l.path)-1]
 		level, flags, args = at.Subcommands, at.Flags, at.ArgsUsage
 	}
-	if strings.HasPrefix(word, "-") {
+	if strings.HasPrefix(word, "-") && !slices.Contains(before, "--") {
 		return flagNames(append(slices.Clone(flags), app.Flags...))
 	}
 	if len(level) > 0 || len(l.path) == 0 {
-		var names []string
-		for _, sub := range level {
-			if !sub.Hidden {
-				names = append(names, sub.Name)
-			}
-		}
-		return names
+		return nounNames(level)
 	}
 	if l.path[0].Name == "help" {
-		return append(nounNames(app), topicNames()...)
+		return p.helpCandidates(app, l.args)
 	}
 	if l.path[0].Name == "completion" {
 		return []string{"bash", "zsh", "fish"}
 	}
 	want := strings.Fields(strings.NewReplacer("[:TAG]", "", "[", "", "]", "", "…", "").Replace(args))
-	if len(want) == 0 {
+	if len(want) == 0 || len(l.args) >= len(want) && !strings.Contains(args, "…") && !strings.Contains(args, "NODESET") {
 		return nil
 	}
-	return p.live(c, before, want[min(len(l.args), len(want)-1)])
+	return p.live(c, app, before, want[min(len(l.args), len(want)-1)], word)
 }
 
-func nounNames(app *cli.App) []string {
+// helpCandidates are what may be explained: commands and topics, then the commands of a noun.
+func (p *program) helpCandidates(app *cli.App, words []string) []string {
+	if len(words) == 0 {
+		return append(nounNames(app.Commands), topicNames()...)
+	}
+	if noun := named(app.Commands, words[0]); noun != nil && len(words) == 1 {
+		return nounNames(noun.Subcommands)
+	}
+	return nil
+}
+
+// values are what the value of a flag may be. Of names with commas between them the last one is completed.
+func (p *program) values(c *cli.Context, app *cli.App, before []string, flag, word string) []string {
+	kind := flagValues(flag)
+	head := ""
+	if takesNames(flag) {
+		head = word[:strings.LastIndex(word, ",")+1]
+	}
+	return prefixed(head, p.live(c, app, before, kind, word[len(head):]))
+}
+
+func prefixed(head string, all []string) []string {
+	if head == "" {
+		return all
+	}
+	out := make([]string, len(all))
+	for i := range all {
+		out[i] = head + all[i]
+	}
+	return out
+}
+
+// takesNames tells whether a flag takes names with commas between them.
+func takesNames(flag string) bool {
+	switch flag {
+	case "P", "profile", "O", "R", "system-overlays", "runtime-overlays", "networks", "columns", "unset", "without", "groups", "role", "tagdel":
+		return true
+	}
+	return false
+}
+
+// nounNames are the commands that are shown.
+func nounNames(commands []*cli.Command) []string {
 	var names []string
-	for _, c := range app.Commands {
+	for _, c := range commands {
 		if !c.Hidden {
 			names = append(names, c.Name)
 		}
@@ -144,28 +182,69 @@ func flagValues(flag string) string {
 		return "NODE"
 	case "networks":
 		return "NETWORK"
-	case "image", "network":
+	case "rack", "zone", "cluster", "role":
+		return "GROUP:" + flag
+	case "groups":
+		return "GROUP"
+	case "by":
+		return "SOURCE"
+	case "C":
+		return "IMAGE"
+	case "sort":
+		return "COLUMNS"
+	case "without":
+		return "UNSET"
+	case "image", "network", "context", "columns", "unset", "method", "root":
 		return strings.ToUpper(flag)
 	}
 	return ""
 }
 
-// live asks the controllers for names of a kind. Where they do not answer at once, there are none.
-func (p *program) live(c *cli.Context, before []string, kind string) []string {
+// live lists the names of a kind of thing, most of which the controllers know. Where they do not answer at once, there
+// are none.
+func (p *program) live(c *cli.Context, app *cli.App, before []string, kind, word string) []string {
+	l, _ := arrange(app, before)
+	noun := ""
+	if len(l.path) > 0 {
+		noun = l.path[0].Name
+	}
 	switch kind {
 	case "FORMAT":
 		return listFormats()
+	case "COLUMNS":
+		return listColumns(noun)
+	case "METHOD":
+		return []string{catalog.MethodTwoStage, catalog.MethodOneStage}
+	case "ROOT":
+		return []string{catalog.RootTmpfs, catalog.RootRamfs}
+	case "CONTEXT":
+		if all, err := p.contexts(); err == nil {
+			return all.names()
+		}
+		return nil
+	case "SOURCE": // of an image it is a file
+		if noun == "group" {
+			return groupSources()
+		}
+		return nil
 	case "":
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(c.Context, completionTime)
 	defer cancel()
-	api, err := p.newClient(completionContext(c, p.tree(), before))
+	api, err := p.newClient(completionContext(c, app, before))
 	if err != nil {
+		if kind == "UNSET" {
+			return decidedPaths(nil, noun, l.args)
+		}
 		return nil
 	}
 	defer api.Close()
-	return namesOf(&client{Client: api, ctx: ctx, cancel: cancel, stale: "?consistency=stale"}, kind)
+	cl := &client{Client: api, ctx: ctx, cancel: cancel, stale: "?consistency=stale"}
+	if kind == "UNSET" {
+		return decidedPaths(cl, noun, l.args)
+	}
+	return namesOf(cl, kind, word)
 }
 
 // completionContext has the flags that the typed words give to the program, such as --endpoint.
@@ -179,37 +258,4 @@ func completionContext(c *cli.Context, app *cli.App, before []string) *cli.Conte
 		ExitErrHandler: app.ExitErrHandler, Action: func(inner *cli.Context) error { out = inner; return nil }}
 	_ = probe.Run(append([]string{app.Name}, l.global...)) // what it does not understand is as if it were not there
 	return out
-}
-
-// namesOf lists the names of a kind of thing, as the arguments of commands are called.
-func namesOf(cl *client, kind string) []string {
-	switch kind {
-	case "NODE", "NODESET":
-		return listNames(cl, api.PathNodes, func(v api.NodeView) string { return string(v.Name) })
-	case "PROFILE":
-		return listNames(cl, api.PathProfiles, func(v catalog.Profile) string { return string(v.Name) })
-	case "NETWORK":
-		return listNames(cl, api.PathNetworks, func(v catalog.Network) string { return string(v.Name) })
-	case "IMAGE":
-		return listNames(cl, api.PathImages, imageName)
-	case "OVERLAY":
-		return listNames(cl, api.PathOverlays, func(v catalog.Overlay) string { return string(v.Name) })
-	case "RELAY":
-		return listNames(cl, api.PathRelays, relayName)
-	case "CONTROLLER":
-		return listNames(cl, api.PathControllers, func(v api.ControllerView) string { return string(v.Name) })
-	}
-	return nil
-}
-
-func listNames[T any](cl *client, path string, name func(T) string) []string {
-	list, err := fetch[T](cl, path)
-	if err != nil {
-		return nil
-	}
-	names := make([]string, len(list.Items))
-	for i, item := range list.Items {
-		names[i] = name(item)
-	}
-	return names
 }
