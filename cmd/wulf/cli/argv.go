@@ -1,7 +1,7 @@
 package cli
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 	"strings"
 
@@ -229,15 +229,15 @@ func owns(flags []cli.Flag, name string) bool {
 }
 
 func unknownCommand(level []*cli.Command, under, word string) error {
-	names := make(map[string]bool)
+	own := nounNames(level)
+	var others []string
 	for _, c := range level {
-		for _, n := range c.Names() {
-			names[n] = names[n] || !c.Hidden
+		if !c.Hidden {
+			others = append(others, c.Aliases...)
 		}
 	}
-	maps.DeleteFunc(names, func(_ string, shown bool) bool { return !shown })
 	err := fault.New(fault.Invalid, "%s has no command %q", under, word)
-	if best := closest(word, sortedKeys(names)); best != "" {
+	if best := cmp.Or(closest(word, own), closest(word, others)); best != "" {
 		return err.WithFix("did you mean %q?", best)
 	}
 	return err.WithFix("see %s --help", under)

@@ -181,3 +181,67 @@ func FuzzArrange(f *testing.F) {
 		}
 	})
 }
+
+// Whatever is mistyped, at whichever level, is refused in a line that says what was perhaps meant.
+func TestMistypedWordsAreRefusedWithASuggestion(t *testing.T) {
+	app := testProgram().tree()
+	refused := func(words []string, meant string) {
+		t.Helper()
+		_, err := arrange(app, words)
+		if err == nil || ExitCode(err) != exitUsage || strings.Contains(sentence(err), "\n") {
+			t.Errorf("%q: %v", words, err)
+		} else if len(meant) > 3 && !strings.Contains(sentence(err), "did you mean") {
+			t.Errorf("%q: %v", words, err)
+		}
+	}
+	everyCommand(app, func(words []string, c *cli.Command) {
+		last := len(words) - 1
+		refused(append(slices.Clone(words[:last]), words[last]+"x"), words[last])
+		if len(c.Subcommands) > 0 {
+			refused(append(slices.Clone(words), "xyzzy-nothing"), "")
+		}
+		for _, f := range append(slices.Clone(c.Flags), app.Flags...) {
+			if name := f.Names()[0]; len(c.Subcommands) == 0 {
+				refused(append(slices.Clone(words), "--"+name+"x"), name)
+			}
+		}
+	})
+	for word, meant := range map[string]string{"nodes": "node", "profil": "profile", "imgae": "image", "containr": "container", "overlays": "overlay", "cotroller": "controller"} {
+		_, err := arrange(app, []string{word, "list"})
+		if want := `did you mean "` + meant + `"?`; err == nil || !strings.Contains(sentence(err), want) {
+			t.Errorf("%s: %v, want %s", word, err, want)
+		}
+	}
+}
+
+// The names that wwctl has for verbs and nouns lead to ours.
+func TestTheWordsOfWwctlAreUnderstood(t *testing.T) {
+	app := testProgram().tree()
+	for typed, want := range map[string]string{
+		"node ls": "node list", "node new n1": "node add", "node create n1": "node add", "node modify n1": "node set",
+		"node rm n1": "node delete", "node remove n1": "node delete", "node del n1": "node delete",
+		"profile new p": "profile add", "profile modify p": "profile set", "profile del p": "profile delete",
+		"container ls": "image list", "vnfs ls": "image list", "container pull a b": "image import", "vnfs remove a": "image delete",
+		"overlay cat a b": "overlay show", "overlay cp a b": "overlay import", "overlay rm a": "overlay delete",
+		"relay rm r1": "relay remove", "controller delete c1": "controller remove", "context rm a": "context delete",
+	} {
+		l, err := arrange(app, strings.Fields(typed))
+		if err != nil {
+			t.Errorf("%s: %v", typed, err)
+		} else if got := strings.TrimPrefix(l.spoken(app), "wulf "); got != want {
+			t.Errorf("%s is %s, want %s", typed, got, want)
+		}
+	}
+	// No two verbs of a noun answer to one name.
+	everyCommand(app, func(words []string, c *cli.Command) {
+		seen := map[string]bool{}
+		for _, sub := range c.Subcommands {
+			for _, n := range sub.Names() {
+				if seen[n] {
+					t.Errorf("%s has two commands %s", strings.Join(words, " "), n)
+				}
+				seen[n] = true
+			}
+		}
+	})
+}

@@ -20,7 +20,7 @@ import (
 )
 
 func (p *program) image() *cli.Command {
-	c := noun("image", "root file systems that nodes boot",
+	return noun("image", "root file systems that nodes boot",
 		verb{
 			name: "import", usage: "publish a new version of an image", args: "IMAGE[:TAG] SOURCE", least: 2, most: 2,
 			about: "SOURCE is a directory, a tar archive (plain, gzip or zstd), or - for an archive on standard input. " +
@@ -52,8 +52,6 @@ func (p *program) image() *cli.Command {
 			flags:    changeFlags(), run: p.imageDelete,
 		},
 	)
-	c.Aliases = []string{"container"} // what wwctl calls it; help does not show aliases of nouns
-	return c
 }
 
 func (p *program) imageImport(c *cli.Context) error {

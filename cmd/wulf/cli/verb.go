@@ -58,8 +58,8 @@ func (v verb) miscounted(c *cli.Context) error {
 
 // noun is a command that has others.
 func noun(name, usage string, verbs ...verb) *cli.Command {
-	c := &cli.Command{Name: name, Usage: usage, HideHelp: true, OnUsageError: usageError}
-	for _, v := range verbs {
+	c := &cli.Command{Name: name, Aliases: nounNamesOfOld(name), Usage: usage, HideHelp: true, OnUsageError: usageError}
+	for _, v := range withOtherNames(name, verbs) {
 		c.Subcommands = append(c.Subcommands, v.command())
 	}
 	return c
