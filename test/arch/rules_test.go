@@ -50,6 +50,7 @@ var floors = map[string]int{
 	"pkg/chunkstore": 3,
 	"pkg/overlay":    3,
 	"pkg/segment":    3,
+	"pkg/warewulf":   3,
 
 	"pkg/catalog": 2,
 	"pkg/modules": 2,
@@ -85,7 +86,7 @@ var owners = map[string][]string{
 	"github.com/klauspost/compress":           {"pkg/segment", "pkg/stageone", "pkg/chunkstore"}, // frames; the first initramfs; chunks at rest
 	"github.com/ulikunitz/xz":                 {"pkg/modules", "pkg/stageone"},                   // distributions pack kernel modules so
 	"github.com/Masterminds/sprig":            {"pkg/overlay"},
-	"go.yaml.in/yaml":                         {"cmd/wulf/cli"},
+	"go.yaml.in/yaml":                         {"cmd/wulf/cli", "pkg/warewulf"}, // what Warewulf's files are
 	"github.com/vishvananda/netlink":          {"cmd/wulf-agent/**"},
 	"github.com/vishvananda/netns":            {"cmd/wulf-agent/**"},
 	"github.com/coreos/go-systemd":            {"cmd/wulf/cli", "cmd/wulf-agent/**"}, // both are services

@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
+	"github.com/wulfmesh/wulfmesh/pkg/warewulf"
+)
+
+// known are the overlays that are here, or will be when the site's are imported.
+func known(inv inventory, here []string) []string {
+	return slices.Concat(here, slices.Collect(maps.Keys(inv.site)))
+}
+
+func (p *program) migrateImport(c *cli.Context) error {
+	if c.Bool("plan") && c.Bool("apply") {
+		return fault.New(fault.Invalid, "--plan and --apply exclude one another")
+	}
+	l, err := p.readLegacy(c)
+	if err != nil {
+		return err
+	}
+	inv, err := l.inventory(c)
+	if err != nil {
+		return err
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	m, err := p.migration(c, cl, l, inv)
+	if err != nil {
+		return err
+	}
+	if !c.Bool("apply") || c.Bool("dry-run") {
+		return m.tell(p)
+	}
+	if err := m.refused(names(c, "accept")); err != nil {
+		return err
+	}
+	for _, name := range m.overlays {
+		b, err := readBundle(inv.site[name], true)
+		if err != nil {
+			return fault.Wrap(fault.KindOf(err), err, "overlay %s", name)
+		}
+		p.say("overlay %s", name)
+		if err := p.putBundle(c, cl, name, b); err != nil {
+			return err
+		}
+	}
+	for _, name := range m.images {
+		p.say("image %s from %s", name, inv.images[name])
+		if err := p.importImage(c, cl, catalog.ImageName(name), inv.images[name], nil); err != nil {
+			return err
+		}
+		cl.again(c)
+	}
+	now, err := cl.everything()
+	if err != nil {
+		return err
+	}
+	change, err := reconcile(now, m.declared(now), false)
+	if err != nil {
+		return err
+	}
+	return p.performIfAny(c, cl, change, mutation{seen: now.revision})
+}
+
+// migration is what an import would do.
+type migration struct {
+	converted *warewulf.Converted
+	hazards   []warewulf.Hazard
+	overlays  []string // of the site, to import
+	images    []string // to import
+	missing   []string // images that are neither here nor there
+}
+
+func (p *program) migration(c *cli.Context, cl *client, l *legacy, inv inventory) (*migration, error) {
+	overlays, err := fetch[catalog.Overlay](cl, api.PathOverlays)
+	if err != nil {
+		return nil, err
+	}
+	images, err := fetch[catalog.Image](cl, api.PathImages)
+	if err != nil {
+		return nil, err
+	}
+	var here []string
+	for _, o := range overlays.Items {
+		here = append(here, string(o.Name))
+	}
+	m := &migration{converted: warewulf.Convert(l.nodes, l.config, known(inv, here), overlay.DefaultSystem())}
+	m.hazards = append(l.check(inv), m.converted.Hazards...)
+	for _, name := range m.converted.Overlays {
+		if !slices.Contains(here, name) {
+			m.overlays = append(m.overlays, name)
+		}
+	}
+	for _, name := range m.converted.Images {
+		ref, _ := catalog.SplitImage(name)
+		switch {
+		case slices.ContainsFunc(images.Items, func(i catalog.Image) bool { return i.Name == ref }):
+		case inv.images[name] != "" && !c.Bool("no-images"):
+			m.images = append(m.images, name)
+		default:
+			m.missing = append(m.missing, name)
+		}
+	}
+	return m, nil
+}
+
+// tell prints what would be done.
+func (m *migration) tell(p *program) error {
+	if len(m.hazards) > 0 {
+		t := table{rows: [][]string{{"SEVERITY", "HAZARD", "COUNT", "FOR EXAMPLE"}}, colour: p.colour()}
+		for _, s := range slices.Backward(severities) {
+			for _, id := range hazardIDs(m.hazards, s) {
+				of := slices.DeleteFunc(slices.Clone(m.hazards), func(h warewulf.Hazard) bool { return h.ID != id || h.Severity != s })
+				t.rows = append(t.rows, []string{string(s), string(id), thousands(len(of)), plain(of[0].Subject + ": " + of[0].What)})
+			}
+		}
+		if err := t.write(p.out); err != nil {
+			return err
+		}
+	}
+	for _, line := range []struct {
+		what  string
+		names []string
+	}{{"import overlay", m.overlays}, {"import image", m.images}, {"missing image", m.missing}} {
+		for _, name := range line.names {
+			fmt.Fprintf(p.out, "%s %s\n", line.what, name)
+		}
+	}
+	v := m.converted
+	for _, n := range v.Networks {
+		fmt.Fprintf(p.out, "declare network %s %s\n", n.Name, n.Prefix)
+	}
+	for _, prof := range v.Profiles {
+		fmt.Fprintf(p.out, "declare profile %s\n", prof.Name)
+	}
+	var nodes catalog.NodeSet
+	for _, n := range v.Nodes {
+		nodes = append(nodes, n.Name)
+	}
+	fmt.Fprintf(p.out, "declare %s %s\n", plural(len(nodes), "node"), cut(nodes.String(), 200))
+	p.say("nothing was changed; all hazards: wulf migrate scan; to do it: wulf migrate import --apply")
+	return nil
+}
+
+func hazardIDs(all []warewulf.Hazard, s warewulf.Severity) []warewulf.HazardID {
+	var ids []warewulf.HazardID
+	for _, h := range all {
+		if h.Severity == s && !slices.Contains(ids, h.ID) {
+			ids = append(ids, h.ID)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// refused is an error if something is in the way that nobody accepted.
+func (m *migration) refused(accepted []string) error {
+	if len(m.missing) > 0 {
+		return fault.New(fault.NotFound, "these images are neither here nor among Warewulf's: %s", strings.Join(m.missing, ", ")).
+			WithFix("import them first: wulf image import NAME DIRECTORY; or say where they are: --chroots DIRECTORY")
+	}
+	ids := slices.DeleteFunc(hazardIDs(m.hazards, warewulf.Error), func(id warewulf.HazardID) bool { return slices.Contains(accepted, string(id)) })
+	for n, id := range ids {
+		also := ""
+		if n++; n < len(ids) {
+			also = fmt.Sprintf(" (and there are %s)", words(ids[n:]))
+		}
+		i := slices.IndexFunc(m.hazards, func(h warewulf.Hazard) bool { return h.ID == id && h.Severity == warewulf.Error })
+		h := m.hazards[i]
+		return fault.New(fault.Invalid, "hazard %s: %s: %s%s", h.ID, h.Subject, h.What, also).WithFix("%s; or go on in spite of it: --accept %s", h.Fix, h.ID)
+	}
+	return nil
+}
+
+// declared is what is to be here, in the form that files declare it in. A network that is here already, whatever it is
+// called, stays as it is.
+func (m *migration) declared(now present) *declared {
+	d := &declared{Networks: map[string]networkDoc{}, Profiles: map[string]nodeDoc{}, Nodes: map[string]nodeDoc{}}
+	for _, n := range m.converted.Networks {
+		taken := false
+		for _, have := range now.networks {
+			taken = taken || have.Prefix.Overlaps(n.Prefix)
+		}
+		if !taken {
+			d.Networks[string(n.Name)] = networkDoc{n}
+		}
+	}
+	for _, v := range m.converted.Profiles {
+		if old, ok := now.profiles[string(v.Name)]; ok && v.Name == catalog.DefaultProfile { // it has what every node needs here
+			s := old.Settings
+			if err := s.Patch(v.Settings, nil); err == nil {
+				v.Settings = s
+			}
+		}
+		d.Profiles[string(v.Name)] = nodeDoc{Profiles: &v.Profiles, Settings: v.Settings}
+	}
+	for _, v := range m.converted.Nodes {
+		d.Nodes[string(v.Name)] = nodeDoc{Profiles: &v.Profiles, Settings: v.Settings}
+	}
+	return d
+}
+
+// exportNodesConf prints what is declared as Warewulf 4.7 reads it.
+func (p *program) exportNodesConf(now present) error {
+	profiles := slices.SortedFunc(maps.Values(now.profiles), func(a, b catalog.Profile) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	nodes := slices.SortedFunc(maps.Values(now.nodes), func(a, b catalog.Node) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	back := warewulf.Back(now.networkOf, profiles, nodes)
+	b, err := warewulf.Encode(back)
+	if err != nil {
+		return err
+	}
+	if _, err := p.out.Write(b); err != nil {
+		return err
+	}
+	for _, id := range hazardIDs(back.Hazards, warewulf.Warning) {
+		i := slices.IndexFunc(back.Hazards, func(h warewulf.Hazard) bool { return h.ID == id })
+		p.say("%s: %s: %s", id, back.Hazards[i].Subject, back.Hazards[i].What)
+	}
+	return nil
+}
