@@ -34,6 +34,9 @@ func (s *Server) postChange(w http.ResponseWriter, r *http.Request, by caller) e
 	if err := api.ReadJSON(w, r, &q); err != nil {
 		return err
 	}
+	if err := demand(r, &q); err != nil {
+		return err
+	}
 	p, err := s.proposal(q, by)
 	if err != nil {
 		return err

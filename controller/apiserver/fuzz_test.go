@@ -18,6 +18,7 @@ import (
 // answered as a failure of the server.
 func FuzzRequests(f *testing.F) {
 	b := newBench(f)
+	b.told.whatever = true
 	b.joins.all = rate.NewLimiter(rate.Inf, 1)
 	relayCert := b.admitRelay("r1", "10.1.0.1", "rack")
 	good := b.token(api.TokenRequest{Role: catalog.TokenRelay, Networks: []catalog.NetworkName{"rack"}, Uses: 1000})

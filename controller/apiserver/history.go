@@ -25,6 +25,9 @@ func (s *Server) getHistory(w http.ResponseWriter, r *http.Request, _ caller) er
 			return fault.New(fault.Invalid, "limit is a number of records, not %.40q", text)
 		}
 	}
+	if unchanged(w, r, tagOf(c)) {
+		return nil
+	}
 	node := catalog.NodeName(r.URL.Query().Get("node"))
 	return writeList(w, c.Revision, func(yield func(api.Record) bool) {
 		for rec := range c.History() {

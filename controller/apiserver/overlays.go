@@ -35,6 +35,7 @@ func (s *Server) getOverlay(w http.ResponseWriter, r *http.Request, _ caller) er
 	}
 	defer f.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("ETag", `"`+o.Content.ID.String()+`"`)
 	http.ServeContent(w, r, "", time.Time{}, f.Content())
 	return nil
 }

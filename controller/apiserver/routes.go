@@ -32,7 +32,7 @@ const (
 
 // table is every route with its rights. A route without any is a mistake that New refuses.
 var table = []route{
-	{"POST", api.PathChanges, admins | controller, api.MaxRequest, quick, (*Server).postChange},
+	{"POST", api.PathChanges, admins | controller, api.MaxRequest, quick, (*Server).postChangeIf},
 	{"GET", api.PathReadPoint, controller, 0, quick, (*Server).getReadPoint},
 	{"GET", api.PathCatalog, members, 0, slow, (*Server).getCatalog},
 
@@ -49,6 +49,7 @@ var table = []route{
 	{"GET", api.PathTokens, admins, 0, quick, (*Server).getTokens},
 	{"POST", api.PathTokens, admins, small, quick, (*Server).postToken},
 
+	{"GET", api.PathOpenAPI, admins, 0, quick, (*Server).getOpenAPI},
 	{"GET", api.PathStatus, members, 0, quick, (*Server).getStatus},
 	{"GET", api.PathNodes, admins, 0, slow, (*Server).getNodes},
 	{"POST", api.PathQuery, admins, api.MaxRequest, slow, (*Server).postQuery},
@@ -170,7 +171,7 @@ func (s *Server) fail(a *answer, r *http.Request, by caller, err error) {
 	for _, name := range []string{"Content-Length", "Etag", "Cache-Control", "Last-Modified"} {
 		h.Del(name)
 	}
-	api.WriteError(a, err)
+	api.WriteProblem(a, asProblem(err))
 }
 
 // recovered makes an answer of a panic, which is a bug of ours and no reason to stop.

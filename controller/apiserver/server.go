@@ -1,7 +1,8 @@
 // Package apiserver is a controller's API: the paths of pkg/api over HTTP, for operators, relays and the other
 // controllers.
 //
-// Who may ask for what is one table (see routes); what is not in it is refused. Everybody is known by a certificate
+// Who may ask for what is one table (see table); what is not in it is refused. What each route takes and answers is
+// described beside it (see descriptions), and the tests hold every answer to that. Everybody is known by a certificate
 // or, on the machine's own socket, by the credentials of the process; relays and controllers must be in the catalog
 // with that key at every request, so that a removed one is out at once, whatever its certificate says. Only joining
 // needs neither, but a token.
@@ -71,6 +72,8 @@ type Server struct {
 	imports  imports
 	fetching singleflight.Group
 
+	description func() []byte // of the API
+
 	drainOnce sync.Once
 	draining  chan struct{} // closed when requests that wait for news should end
 	inFlight  flights
@@ -87,6 +90,8 @@ func New(cfg Config) *Server {
 		imports:  imports{running: map[catalog.ImageName]bool{}},
 		draining: make(chan struct{}),
 		localUID: ownUID(),
+
+		description: sync.OnceValue(OpenAPI),
 	}
 	s.feed.state = cfg.State
 	s.handler = s.routes(table)

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
@@ -64,11 +65,13 @@ func (l *solo) TransferLeadership(context.Context, string) error { return nil }
 // bench is a Server of one controller whose requests need no network.
 type bench struct {
 	*Server
-	t     testing.TB
-	ca    *pki.CA
-	c1    *x509.Certificate // of the controller itself
-	store *disk
-	log   *solo
+	t      testing.TB
+	header http.Header // that requests have
+	told   *told       // holds every answer to the description of the API
+	ca     *pki.CA
+	c1     *x509.Certificate // of the controller itself
+	store  *disk
+	log    *solo
 }
 
 // disk is a store that can be nearly full.
@@ -119,7 +122,7 @@ func newBench(t testing.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, ca: ca, store: mem, log: log, Server: New(Config{
+	b := &bench{t: t, told: readDescription(t), ca: ca, store: mem, log: log, Server: New(Config{
 		Name: "c1", State: log.state, Log: log, Journal: j, Chunks: keeper, Importer: importer, CA: ca, Mesh: pki.NewMeshSecret(),
 		Keys:  func() (map[string][]byte, error) { return map[string][]byte{"k": []byte("v")}, nil },
 		Peers: peers, Status: func() api.ControllerStatus { return api.ControllerStatus{Name: "c1"} }, Logger: quiet,
@@ -216,8 +219,17 @@ func (b *bench) send(cs *tls.ConnectionState, method, path, query string, body [
 	if r.TLS = cs; cs == nil {
 		r = r.WithContext(context.WithValue(r.Context(), processKey{}, process{0}))
 	}
+	return b.serve(r, body)
+}
+
+// serve answers a request, and holds both to the description.
+func (b *bench) serve(r *http.Request, body []byte) *httptest.ResponseRecorder {
+	for name, values := range b.header {
+		r.Header[name] = values
+	}
 	w := httptest.NewRecorder()
 	b.handler.ServeHTTP(w, r)
+	b.told.check(b.t, r, body, w)
 	return w
 }
 
@@ -237,9 +249,7 @@ func problemOf(t testing.TB, w *httptest.ResponseRecorder) error {
 func (b *bench) local(uid int, method, path string, body []byte) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, path, bytes.NewReader(body))
 	r = r.WithContext(context.WithValue(b.t.Context(), processKey{}, process{uid}))
-	w := httptest.NewRecorder()
-	b.handler.ServeHTTP(w, r)
-	return w
+	return b.serve(r, body)
 }
 
 func unmarshal(b []byte, v any) error { return json.Unmarshal(b, v) }

@@ -38,6 +38,9 @@ func (s *Server) getNode(w http.ResponseWriter, r *http.Request, _ caller) error
 	if boots := s.cfg.Journal.Boot(string(v.Name)); len(boots) > 0 {
 		v.Boot = &boots[0]
 	}
+	if unchanged(w, r, tagWith(c, v.Boot)) {
+		return nil
+	}
 	api.WriteJSON(w, v)
 	return nil
 }
@@ -61,6 +64,9 @@ func getList[T any](s *Server, w http.ResponseWriter, r *http.Request, list func
 	c, err := s.read(w, r)
 	if err != nil {
 		return err
+	}
+	if unchanged(w, r, tagOf(c)) {
+		return nil
 	}
 	return writeList(w, c.Revision, values(list(c)))
 }

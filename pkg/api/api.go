@@ -27,6 +27,7 @@ const (
 	PathEvents      = "/v1/events"               // POST EventBatch
 	PathRelayStatus = "/v1/relays/{name}/status" // POST RelayStatus, by that relay
 	PathStatus      = "/v1/status"               // GET ControllerStatus
+	PathOpenAPI     = "/v1/openapi.json"         // GET → the description of these paths, OpenAPI 3.1
 	PathSecrets     = "/v1/secrets"              // GET RelaySecrets, by a relay
 	PathJoinRelay   = "/v1/join/relay"           // POST JoinRelay → JoinedRelay, by token
 	PathJoinControl = "/v1/join/controller"      // POST JoinController → JoinedController, by token

@@ -55,8 +55,10 @@ func ProblemOf(err error) Problem {
 func (p *Problem) Err() error { return &fault.Error{Kind: p.Kind, Message: p.Detail, Fix: p.Fix} }
 
 // WriteError answers a request with an error.
-func WriteError(w http.ResponseWriter, err error) {
-	p := ProblemOf(err)
+func WriteError(w http.ResponseWriter, err error) { WriteProblem(w, ProblemOf(err)) }
+
+// WriteProblem answers a request with a problem.
+func WriteProblem(w http.ResponseWriter, p Problem) {
 	w.Header().Set("Content-Type", TypeProblem)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(p.Status)

@@ -27,8 +27,8 @@ type NodeQuery struct {
 type NodeTable struct {
 	Revision catalog.Revision `json:"revision"`
 	Total    int              `json:"total"` // nodes that were chosen, on all pages
-	Columns  []string         `json:"columns"`
-	Rows     [][]string       `json:"rows"`
+	Columns  []string         `json:"columns" openapi:"notnull"`
+	Rows     [][]string       `json:"rows" openapi:"notnull"`
 }
 
 // NodeColumns are the columns of a NodeTable besides the settings' own paths.

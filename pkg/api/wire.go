@@ -13,7 +13,7 @@ import (
 // ChangeRequest asks for a change. The same Request ID may be sent again, to any controller, after an unknown
 // outcome: it is applied once.
 type ChangeRequest struct {
-	Request string           `json:"request"`
+	Request string           `json:"request,omitempty"` // "" is a new one
 	If      catalog.Revision `json:"if,omitempty"`
 	Kind    string           `json:"kind"` // as catalog.KindOf says it
 	Change  json.RawMessage  `json:"change"`
@@ -56,7 +56,7 @@ const (
 // List is a list with the revision that it shows.
 type List[T any] struct {
 	Revision catalog.Revision `json:"revision"`
-	Items    []T              `json:"items"`
+	Items    []T              `json:"items" openapi:"notnull"`
 }
 
 // NodeView is a node with what was decided about it, and how its last boot went.
@@ -171,8 +171,8 @@ type TokenRequest struct {
 	Rack     string                `json:"rack,omitempty"`
 	Zone     string                `json:"zone,omitempty"`
 	Networks []catalog.NetworkName `json:"networks,omitempty"`
-	Uses     int                   `json:"uses"`
-	TTL      time.Duration         `json:"ttl"` // nanoseconds
+	Uses     int                   `json:"uses,omitempty"` // 0: one
+	TTL      time.Duration         `json:"ttl,omitempty"`  // nanoseconds; 0: one hour
 }
 
 // TokenResult holds the token's text, which nobody can ask for again.

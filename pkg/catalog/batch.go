@@ -30,7 +30,7 @@ func (s *Step) UnmarshalJSON(b []byte) error {
 	if err := strict(b, &w); err != nil {
 		return err
 	}
-	if w.Kind == "batch" || w.Kind == "revert" { // checked before it is decoded: batches in batches would have no end
+	if !Steps(w.Kind) { // checked before it is decoded: batches in batches would have no end
 		return fault.New(fault.Invalid, "a batch cannot hold a %s", w.Kind)
 	}
 	var err error

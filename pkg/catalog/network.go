@@ -23,8 +23,8 @@ type Network struct {
 	VLAN     int          `json:"vlan,omitempty"`    // 0: none; for switches and templates, DHCP does not see it
 	Pool     Range        `json:"pool,omitzero"`     // for machines that are not known; none: they get no address
 	Allocate Range        `json:"allocate,omitzero"` // where nodes get an address that nobody chose; none: all of Prefix
-	DHCP     string       `json:"dhcp"`              // DHCPAuthoritative, DHCPProxy or DHCPOff
-	Secrets  string       `json:"secrets"`           // SecretsRelay or SecretsRefuse
+	DHCP     string       `json:"dhcp,omitempty"`    // DHCPAuthoritative (default), DHCPProxy or DHCPOff
+	Secrets  string       `json:"secrets,omitempty"` // SecretsRelay (default) or SecretsRefuse
 	Comment  string       `json:"comment,omitempty"`
 }
 
