@@ -180,14 +180,14 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	for _, name := range t.profiles {
 		if old, ok := before.Profile(name); ok {
 			u.Profiles = append(u.Profiles, *old)
-		} else {
+		} else if _, is := c.Profile(name); is {
 			u.GoneProfiles = append(u.GoneProfiles, name)
 		}
 	}
 	for _, name := range t.networks {
 		if old, ok := before.Network(name); ok {
 			u.Networks = append(u.Networks, *old)
-		} else {
+		} else if _, is := c.Network(name); is {
 			u.GoneNetworks = append(u.GoneNetworks, name)
 		}
 	}

@@ -201,7 +201,7 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 	start := started(t).c
 	start = func() *catalog.Catalog {
 		l := &log{t: t, c: start}
-		l.must(catalog.PutImage{Name: "debian", Version: version("b")})
+		l.must(catalog.PutImage{Name: "debian", Version: version("b")}, catalog.AddProfile{Profile: catalog.Profile{Name: "p2"}}, catalog.AddProfile{Profile: catalog.Profile{Name: "p3"}})
 		return l.c
 	}()
 	applied := map[string]int{}
@@ -250,7 +250,7 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 		if to == l.c.Changed() {
 			return
 		}
-		if err := l.do(catalog.Revert{To: to}); err != nil {
+		if err := l.do(catalog.Revert{To: to}); err != nil && !strings.Contains(err.Error(), "nothing that can be taken back") { // as after a batch that made and deleted one thing
 			rt.Fatalf("revert to %d of %d: %v", to, order, err)
 		}
 		if got := declaredIn(l.c); !reflect.DeepEqual(got, past[to]) {
