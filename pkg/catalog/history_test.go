@@ -183,7 +183,7 @@ func someChange(t *rapid.T, depth int) catalog.Change {
 	case 10:
 		return catalog.SetNetwork{Network: network()}
 	case 11:
-		return catalog.DeleteNetwork{Name: someNetworks.Draw(t, "network")}
+		return catalog.DeleteNetwork{Name: rapid.SampledFrom([]catalog.NetworkName{"a", "b"}).Draw(t, "gone")}
 	case 12:
 		return catalog.TagImage{Name: "debian", Tag: rapid.SampledFrom([]string{"t1", "t2"}).Draw(t, "tag"), Version: version("a").Manifest.ID}
 	}
@@ -201,7 +201,8 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 	start := started(t).c
 	start = func() *catalog.Catalog {
 		l := &log{t: t, c: start}
-		l.must(catalog.PutImage{Name: "debian", Version: version("b")}, catalog.AddProfile{Profile: catalog.Profile{Name: "p2"}}, catalog.AddProfile{Profile: catalog.Profile{Name: "p3"}})
+		l.must(catalog.PutImage{Name: "debian", Version: version("b")}, catalog.AddProfile{Profile: catalog.Profile{Name: "p2"}}, catalog.AddProfile{Profile: catalog.Profile{Name: "p3"}},
+			catalog.AddNetwork{Network: catalog.Network{Name: "a", Prefix: netip.MustParsePrefix("10.2.0.0/24")}}, catalog.AddNetwork{Network: catalog.Network{Name: "b", Prefix: netip.MustParsePrefix("10.3.0.0/24")}})
 		return l.c
 	}()
 	applied := map[string]int{}
