@@ -138,20 +138,18 @@ func (c *Catalog) resolveNet(name string, d NetDev) ResolvedNet {
 	if d.Hardware != nil {
 		n.Hardware = *d.Hardware
 	}
-	switch {
-	case d.Network != nil:
-		n.Network, _ = c.Network(NetworkName(*d.Network))
-	case d.Address != nil:
-		n.Network, _ = c.NetworkOf(*d.Address)
-	}
+	n.Network = c.networkOf(d)
 	if d.Address != nil {
 		n.Address = netip.PrefixFrom(*d.Address, d.Address.BitLen())
 	}
 	if n.Network != nil {
-		if d.Address != nil {
-			n.Address = netip.PrefixFrom(*d.Address, n.Network.Prefix.Bits())
+		n.MTU = n.Network.MTU
+		if d.Network != nil || d.Address != nil && n.Network.Holds(*d.Address) { // not where its IPv6 address alone lies in it
+			n.Gateway = n.Network.Gateway
+			if d.Address != nil {
+				n.Address = netip.PrefixFrom(*d.Address, n.Network.Prefix.Bits())
+			}
 		}
-		n.Gateway, n.MTU = n.Network.Gateway, n.Network.MTU
 	}
 	if length, ok := maskBits(d.Netmask); ok && d.Address != nil {
 		n.Address = netip.PrefixFrom(*d.Address, length)
@@ -166,10 +164,21 @@ func (c *Catalog) resolveNet(name string, d NetDev) ResolvedNet {
 	return n
 }
 
-func (c *Catalog) resolveNet6(n *ResolvedNet, d NetDev) {
-	if n.Network == nil && d.Address6 != nil {
-		n.Network, _ = c.NetworkOf(*d.Address6)
+// networkOf is the network of a device, nil if there is none: the one that it names, or that holds its address.
+func (c *Catalog) networkOf(d NetDev) (n *Network) {
+	switch {
+	case d.Network != nil:
+		n, _ = c.Network(NetworkName(*d.Network))
+	case d.Address != nil:
+		n, _ = c.NetworkOf(*d.Address)
 	}
+	if n == nil && d.Address6 != nil {
+		n, _ = c.NetworkOf(*d.Address6)
+	}
+	return n
+}
+
+func (c *Catalog) resolveNet6(n *ResolvedNet, d NetDev) {
 	length := 0
 	if n.Network != nil && n.Network.Prefix6.IsValid() {
 		length, n.Gateway6 = n.Network.Prefix6.Bits(), n.Network.Gateway6
