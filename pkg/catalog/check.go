@@ -107,7 +107,7 @@ func (c *Catalog) checkNets(n *Node) error {
 	if len(n.Settings.Nets) == 0 {
 		return nil // a profile holds no address
 	}
-	nets := c.nets(n)
+	nets := c.places(n)
 	for _, name := range sortedKeys(nets) {
 		d := nets[name]
 		if d.Address == nil && d.Address6 == nil {

@@ -123,7 +123,7 @@ func (x *inheritance) movedNet(old, now *Node) bool {
 		c *Catalog
 		n *Node
 	}{{x.before, old}, {x.after, now}} {
-		for _, d := range side.c.nets(side.n) {
+		for _, d := range side.c.places(side.n) {
 			if n := side.c.networkOf(d); n != nil && x.nets[n.Name] {
 				return true
 			}

@@ -79,17 +79,31 @@ func (c *Catalog) Scalar(n *Node, field func(*Settings) *string) string {
 	return deref(field(&c.base(n.Profiles).settings))
 }
 
-// nets are the network devices among the Effective settings of a node, for a fraction of what all of them cost.
-func (c *Catalog) nets(n *Node) map[string]NetDev {
+// places are the network devices of a node with what says where they are, as profiles and node decide it together, for a
+// fraction of what all of the Effective settings cost: the networks, the addresses and their lengths.
+func (c *Catalog) places(n *Node) map[string]NetDev {
 	if len(n.Settings.Without) > 0 {
 		return c.Effective(n).Nets
 	}
-	s := Settings{Nets: c.base(n.Profiles).settings.Nets}
-	if len(s.Nets) == 0 {
+	base := c.base(n.Profiles).settings.Nets
+	switch {
+	case len(n.Settings.Nets) == 0:
+		return base
+	case len(base) == 0:
 		return n.Settings.Nets
 	}
-	Merge(&s, Settings{Nets: n.Settings.Nets}, "", nil)
-	return s.Nets
+	out := make(map[string]NetDev, len(base)+len(n.Settings.Nets))
+	for name, b := range base {
+		out[name] = NetDev{Network: b.Network, Netmask: b.Netmask, Prefix6: b.Prefix6}
+	}
+	for name, d := range n.Settings.Nets {
+		b := out[name] // no profile holds an address
+		out[name] = NetDev{
+			Network: cmp.Or(d.Network, b.Network), Netmask: cmp.Or(d.Netmask, b.Netmask), Prefix6: cmp.Or(d.Prefix6, b.Prefix6),
+			Address: d.Address, Address6: d.Address6,
+		}
+	}
+	return out
 }
 
 // Explain is Effective with who decided each setting: "profile x", "node x" or "default". It fails with
