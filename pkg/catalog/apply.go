@@ -65,6 +65,9 @@ func (c *Catalog) step(rev Revision, e *Entry) (*Catalog, Outcome) {
 	case e.If != 0 && e.If < c.requests.changed: // later ones changed nothing: what was seen still holds
 		out.Err = fault.New(fault.Conflict, "the catalog has changed since revision %d; it is at %d now", e.If, c.requests.changed).
 			WithFix("look at the present state and try again with --if-revision %d", c.requests.changed)
+	case len(e.Request) > maxRequest:
+		out.Err = fault.New(fault.Invalid, "the request's name has %d bytes, more than %d", len(e.Request), maxRequest)
+		return &draft, out // and is not remembered
 	case len(e.Message) > MaxMessage:
 		out.Err = fault.New(fault.Invalid, "the message has %d bytes, more than %d", len(e.Message), MaxMessage)
 	default:

@@ -121,6 +121,8 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 		}
 		if scope == everything {
 			edit.unindex(old)
+		} else if err := n.Settings.checkSizes(); err != nil {
+			return within("node "+string(name), err)
 		}
 		fresh = append(fresh, &n)
 	}
@@ -142,7 +144,7 @@ const (
 
 func (x SetNodes) scope() scope {
 	s := x.Set
-	local := x.Profiles != nil || len(x.Each) > 0 || len(x.Compute) > 0 || len(s.Nets) > 0 || s.BMC.Address != nil || s.UUID != nil || len(s.Without) > 0
+	local := x.Profiles != nil || len(x.Each) > 0 || len(x.Compute) > 0 || len(s.Nets) > 0 || len(s.Disks) > 0 || s.BMC.Address != nil || s.UUID != nil || len(s.Without) > 0
 	if local || slices.ContainsFunc(x.Unset, func(path string) bool {
 		top, _, _ := strings.Cut(path, ".")
 		return slices.Contains([]string{"nets", "bmc", "uuid", "without"}, top)

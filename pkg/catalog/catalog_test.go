@@ -68,7 +68,7 @@ func node(name, hw, ip string) catalog.Node {
 	return catalog.Node{Name: catalog.NodeName(name), Settings: catalog.Settings{Nets: nic(hw, ip)}}
 }
 
-func started(t *testing.T) *log {
+func started(t testing.TB) *log {
 	l := &log{t: t, c: &catalog.Catalog{}}
 	l.must(
 		catalog.InitCluster{Cluster: catalog.Cluster{Name: "lab"}, Controller: catalog.Controller{Name: "c1", API: "10.0.0.1:4400"}},

@@ -56,6 +56,17 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 			return fault.New(fault.Invalid, "%s: %q is not one word of a kernel command line", what, clip(a)).WithFix("give each word by itself: -A console=ttyS0,115200 -A quiet")
 		}
 	}
+	if err := s.checkSizes(); err != nil {
+		return within(what, err)
+	}
+	for _, list := range []struct {
+		name  string
+		lines []string
+	}{{"kernel.args", s.Kernel.Args}, {"ssh_keys", s.SSHKeys}, {"overlays.system", s.Overlays.System}, {"overlays.runtime", s.Overlays.Runtime}} {
+		if err := checkLines(list.name, list.lines); err != nil {
+			return within(what, err)
+		}
+	}
 	for _, list := range [][]string{s.Overlays.System, s.Overlays.Runtime} {
 		for _, name := range list {
 			name = strings.TrimPrefix(name, "~")
@@ -64,13 +75,8 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 			}
 		}
 	}
-	for _, key := range s.SSHKeys {
-		if strings.ContainsAny(key, "\r\n\x00") {
-			return fault.New(fault.Invalid, "%s: an SSH key is one line", what)
-		}
-	}
 	for _, check := range []func() error{
-		func() error { return checkKeys("tag", s.Tags) },
+		func() error { return checkTags(s.Tags) },
 		func() error { return checkKeys("resource", s.Resources) },
 		func() error { return checkWords("role", s.Roles) },
 		func() error { return checkWords("group", s.Groups) },
@@ -79,6 +85,7 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 		func() error { return checkWithout(s.Without) },
 		func() error { return checkBMC(s.BMC) },
 		func() error { return checkDisks(s) },
+		func() error { return checkKeyWords("network device", s.Nets) },
 	} {
 		if err := check(); err != nil {
 			return within(what, err)
@@ -100,7 +107,7 @@ func (c *Catalog) checkNets(n *Node) error {
 	if len(n.Settings.Nets) == 0 {
 		return nil // a profile holds no address
 	}
-	nets := c.nets(n)
+	nets := c.places(n)
 	for _, name := range sortedKeys(nets) {
 		d := nets[name]
 		if d.Address == nil && d.Address6 == nil {

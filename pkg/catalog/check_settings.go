@@ -1,7 +1,9 @@
 package catalog
 
 import (
+	"cmp"
 	"net/netip"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +16,8 @@ const (
 	maxKeys  = 256     // of a map
 	maxWords = 256     // of a list
 	maxText  = 4 << 10 // bytes of a text
+
+	maxDevice = 256 // bytes of the path of a disk
 )
 
 func oneOf(setting string, value *string, allowed ...string) error {
@@ -64,6 +68,7 @@ func checkPlaces(s Settings) error {
 		value *string
 	}{
 		{"cluster", s.Cluster}, {"rack", s.Rack}, {"position", s.Position}, {"zone", s.Zone}, {"asset", s.Asset}, {"comment", s.Comment}, {"ipxe", s.IPXE},
+		{"init", s.Init}, {"primary", s.Primary}, {"kernel.version", s.Kernel.Version},
 	} {
 		if err := checkLine(f.name, f.value); err != nil {
 			return err
@@ -72,11 +77,6 @@ func checkPlaces(s Settings) error {
 	if s.UUID != nil {
 		if u, err := ParseUUID(*s.UUID); err != nil || u != *s.UUID {
 			return fault.New(fault.Invalid, "%q is not a UUID", clip(*s.UUID)).WithFix("write it in lower case, as 4c4c4544-0042-3510-8054-b4c04f564433")
-		}
-	}
-	for _, k := range sortedKeys(s.Tags) {
-		if len(s.Tags[k]) > maxText {
-			return fault.New(fault.Invalid, "tag %s has more than %d bytes", k, maxText)
 		}
 	}
 	return nil
@@ -135,10 +135,117 @@ func checkBMC(b BMC) error {
 	if b.Port != nil && (*b.Port < 1 || *b.Port > 65535) {
 		return fault.New(fault.Invalid, "bmc.port %d is not between 1 and 65535", *b.Port)
 	}
+	for _, f := range []struct {
+		name  string
+		value *netip.Addr
+	}{{"address", b.Address}, {"gateway", b.Gateway}} {
+		if f.value != nil && (!f.value.IsValid() || f.value.Is4In6() || f.value.Zone() != "") {
+			return fault.New(fault.Invalid, "bmc.%s %s is not an IP address by which the network knows a board", f.name, f.value).WithFix("write it as 10.9.0.1")
+		}
+	}
 	if err := checkMask("bmc.netmask", b.Netmask); err != nil {
 		return err
 	}
-	return checkKeys("tag", b.Tags)
+	return checkTags(b.Tags)
+}
+
+// checkTags refuses tags that no template could read.
+func checkTags(tags map[string]string) error {
+	if err := checkKeys("tag", tags); err != nil {
+		return err
+	}
+	for _, k := range sortedKeys(tags) {
+		if len(tags[k]) > maxText {
+			return fault.New(fault.Invalid, "tag %s has more than %d bytes", k, maxText)
+		}
+	}
+	return nil
+}
+
+// checkLines refuses lists that are too long, or have what is not one line in them.
+func checkLines(what string, lines []string) error {
+	if len(lines) > maxWords {
+		return fault.New(fault.Invalid, "%s has %d elements, more than %d", what, len(lines), maxWords)
+	}
+	for i := range lines {
+		if err := checkLine(what, &lines[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkKeyWords refuses keys in which, after a dot, comes the name of a setting: eth0.mtu is the MTU of eth0 in a path,
+// and must not be a device, too.
+func checkKeyWords[V any](what string, m map[string]V) error {
+	for _, key := range sortedKeys(m) {
+		_, rest, dotted := strings.Cut(key, ".")
+		if !dotted {
+			continue
+		}
+		for name := range fields(reflect.TypeFor[V]()) {
+			if slices.Contains(strings.Split(rest, "."), name) {
+				return fault.New(fault.Invalid, "%s %q cannot be called so: .%s would be read as a setting", what, clip(key), name).WithFix("choose another name")
+			}
+		}
+	}
+	return nil
+}
+
+// maxSettings bounds the bytes of what one node or profile decides. What is stored of one must fit into a line of a
+// snapshot, whatever JSON makes of each byte (see MaxSnapshotLine).
+const maxSettings = 2 << 20
+
+// size is about how many bytes the settings take. Texts of one line are few, and not counted one by one.
+func (s *Settings) size() int {
+	n := 4<<10 + sizeOf(s.Tags) + sizeOf(s.BMC.Tags) + sizeOf(s.Resources) + sizeOf(s.Secrets)
+	for _, list := range [][]string{s.Kernel.Args, s.Overlays.System, s.Overlays.Runtime, s.SSHKeys, s.Roles, s.Groups, s.Without} {
+		for _, x := range list {
+			n += len(x) + 4
+		}
+	}
+	for name, d := range s.Nets {
+		n += len(name) + 512 + sizeOf(d.Tags)
+	}
+	for dev, d := range s.Disks {
+		n += len(dev) + 64
+		for label, p := range d.Partitions {
+			n += len(label) + 256 + len(deref(p.Type)) + len(deref(p.GUID))
+		}
+	}
+	for dev, f := range s.Filesystems {
+		n += len(dev) + 256 + len(deref(f.Format)) + len(deref(f.Path)) + len(deref(f.Label)) + len(deref(f.UUID)) + len(deref(f.Mount))
+		for _, x := range f.Options {
+			n += len(x) + 4
+		}
+	}
+	return n
+}
+
+func sizeOf[V ~string](m map[string]V) (n int) {
+	for k, v := range m {
+		n += len(k) + len(v) + 8
+	}
+	return n
+}
+
+// checkSizes refuses settings that grew too many or too large, by one change after the other that had few.
+func (s *Settings) checkSizes() error {
+	for _, m := range []struct {
+		what string
+		n    int
+	}{
+		{"tags", len(s.Tags)}, {"resources", len(s.Resources)}, {"secrets", len(s.Secrets)}, {"tags of the BMC", len(s.BMC.Tags)},
+		{"network devices", len(s.Nets)}, {"disks", len(s.Disks)}, {"file systems", len(s.Filesystems)},
+	} {
+		if m.n > maxKeys {
+			return fault.New(fault.Invalid, "%d %s are more than %d", m.n, m.what, maxKeys)
+		}
+	}
+	if n := s.size(); n > maxSettings {
+		return fault.New(fault.Invalid, "its settings take %d bytes, more than %d", n, maxSettings).WithFix("put large resources into overlays, as files")
+	}
+	return nil
 }
 
 func checkMask(what string, mask *netip.Addr) error {
@@ -152,15 +259,18 @@ func checkMask(what string, mask *netip.Addr) error {
 }
 
 func checkDisks(s Settings) error {
-	if len(s.Disks) > maxKeys || len(s.Filesystems) > maxKeys {
-		return fault.New(fault.Invalid, "more than %d disks or file systems", maxKeys)
+	if err := checkKeyWords("disk", s.Disks); err != nil {
+		return err
+	}
+	if err := checkKeyWords("file system", s.Filesystems); err != nil {
+		return err
 	}
 	for _, dev := range sortedKeys(s.Disks) {
 		d := s.Disks[dev]
-		if !strings.HasPrefix(dev, "/dev/") {
+		if checkLine("", &dev) != nil || len(dev) > maxDevice || !strings.HasPrefix(dev, "/dev/") {
 			return fault.New(fault.Invalid, "disk %q is not a device", clip(dev)).WithFix("write it as /dev/nvme0n1")
 		}
-		if err := checkKeys("partition", d.Partitions); err != nil {
+		if err := cmp.Or(checkKeys("partition", d.Partitions), checkKeyWords("partition", d.Partitions)); err != nil {
 			return within("disk "+dev, err)
 		}
 		numbers := map[int]string{}
@@ -175,11 +285,16 @@ func checkDisks(s Settings) error {
 			if p.Number != nil && *p.Number < 0 || p.Size != nil && *p.Size < 0 || p.Start != nil && *p.Start < 0 {
 				return fault.New(fault.Invalid, "disk %s: partition %s has a number, size or start below 0", dev, label)
 			}
+			for _, text := range []*string{p.Type, p.GUID} {
+				if err := checkLine("disk "+dev+", partition "+label, text); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	for _, dev := range sortedKeys(s.Filesystems) {
 		f := s.Filesystems[dev]
-		if !strings.HasPrefix(dev, "/dev/") {
+		if checkLine("", &dev) != nil || len(dev) > maxDevice || !strings.HasPrefix(dev, "/dev/") {
 			return fault.New(fault.Invalid, "file system %q is not on a device", clip(dev)).WithFix("write the device as /dev/disk/by-partlabel/scratch")
 		}
 		if f.Path != nil && !strings.HasPrefix(*f.Path, "/") && *f.Path != "none" && *f.Path != "swap" {
@@ -189,6 +304,9 @@ func checkDisks(s Settings) error {
 			if err := checkLine("file system "+dev, text); err != nil {
 				return err
 			}
+		}
+		if err := checkLines("file system "+dev+", options", f.Options); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -214,17 +332,19 @@ func (c *Catalog) checkNetDev(what string, d NetDev) error {
 	if d.Address != nil && !d.Address.Is4() || d.Gateway != nil && !d.Gateway.Is4() {
 		return fault.New(fault.Invalid, "%s: address and gateway are IPv4", what).WithFix("IPv6 has --ipaddr6 and --gateway6")
 	}
-	if d.Address6 != nil && (!d.Address6.Is6() || d.Address6.Is4In6()) || d.Gateway6 != nil && !d.Gateway6.Is6() {
-		return fault.New(fault.Invalid, "%s: address6 and gateway6 are IPv6", what)
+	for _, a := range []*netip.Addr{d.Address6, d.Gateway6} {
+		if a != nil && (!a.Is6() || a.Is4In6() || a.Zone() != "") {
+			return fault.New(fault.Invalid, "%s: address6 and gateway6 are IPv6, without a zone", what)
+		}
 	}
 	if d.Prefix6 != nil && (*d.Prefix6 < 1 || *d.Prefix6 > 128) {
 		return fault.New(fault.Invalid, "%s: prefixlen6 %d is not between 1 and 128", what, *d.Prefix6)
 	}
-	if err := checkKeys("tag", d.Tags); err != nil {
+	if err := checkTags(d.Tags); err != nil {
 		return within(what, err)
 	}
 	// 15 bytes: IFNAMSIZ of Linux, less the NUL.
-	if d.Device != nil && (*d.Device == "" || len(*d.Device) > 15 || strings.ContainsAny(*d.Device, "/ \t\n:")) {
+	if d.Device != nil && (*d.Device == "" || len(*d.Device) > 15 || strings.ContainsFunc(*d.Device, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == 0x7f })) {
 		return fault.New(fault.Invalid, "%s: %q is not a name that Linux gives a network device", what, clip(*d.Device))
 	}
 	if d.MTU != nil && (*d.MTU < minMTU || *d.MTU > maxMTU) {

@@ -105,7 +105,7 @@ func (p *computing) allocate(n *Node) error {
 }
 
 func (p *computing) networkOf(n *Node, device string) (*Network, error) {
-	if name := p.edit.c.nets(n)[device].Network; name != nil {
+	if name := p.edit.c.places(n)[device].Network; name != nil {
 		if network, ok := p.edit.c.Network(NetworkName(*name)); ok {
 			return network, nil
 		}

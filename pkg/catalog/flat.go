@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"strconv"
 	"strings"
 )
 
@@ -20,37 +21,54 @@ func flatten(v reflect.Value, path string, out map[string]string) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		if v.Type() == addrType {
-			out[path] = v.Interface().(netip.Addr).String()
-			return
-		}
 		for i := range v.NumField() {
-			flatten(v.Field(i), join(path, jsonName(v.Type().Field(i))), out)
+			if f := v.Field(i); !f.IsZero() {
+				flatten(f, join(path, jsonName(v.Type().Field(i))), out)
+			}
 		}
 	case reflect.Pointer:
-		flatten(v.Elem(), path, out)
-		if _, ok := out[path]; !ok { // a pointer to a zero is a decision: mtu 0, wipe false
-			out[path] = fmt.Sprint(v.Elem().Interface())
-		}
+		out[path] = scalarText(v.Interface())
 	case reflect.Map:
 		for it := v.MapRange(); it.Next(); {
 			flatten(it.Value(), join(path, it.Key().String()), out)
 		}
 	case reflect.Slice:
 		out[path] = "[" + strings.Join(v.Interface().([]string), " ") + "]"
-	case reflect.String:
+	default:
 		if s, ok := v.Interface().(Secret); ok {
 			out[path] = s.tag()
 			return
 		}
-		fallthrough
-	default:
-		text := fmt.Sprint(v.Interface())
-		if text == "" {
-			text = `""`
-		}
-		out[path] = text
+		out[path] = quoteEmpty(v.String()) // a tag or a resource
 	}
+}
+
+// scalarText is the text of a pointer to a scalar. A pointer to a zero is a decision, too: mtu 0, wipe false.
+func scalarText(p any) string {
+	switch p := p.(type) {
+	case *string:
+		return quoteEmpty(*p)
+	case *HardwareAddr:
+		return string(*p)
+	case *netip.Addr:
+		return p.String()
+	case *int:
+		return strconv.Itoa(*p)
+	case *int64:
+		return strconv.FormatInt(*p, 10)
+	case *bool:
+		return strconv.FormatBool(*p)
+	case *Secret:
+		return p.tag()
+	}
+	return fmt.Sprint(reflect.ValueOf(p).Elem().Interface())
+}
+
+func quoteEmpty(s string) string {
+	if s == "" {
+		return `""`
+	}
+	return s
 }
 
 // Value is the text of the setting at a path, as Flat has it; false if it is not decided.

@@ -13,7 +13,7 @@ import (
 // it is about many nodes.
 const (
 	MaxHistory = 1000
-	maxUndo    = 100_000 // nodes in all undos together
+	maxUndo    = 100_000 // nodes in all undos together, see Undo.nodes
 )
 
 // Record is what is remembered of a change that happened.
@@ -42,17 +42,26 @@ type Undo struct {
 	Tags         map[ImageName]map[string]chunk.ID `json:"tags,omitempty"` // of images that are still there
 }
 
-// nodes is how many nodes the undo holds on to.
+// nodes is how many nodes the undo holds on to; what has large settings counts as several.
 func (u *Undo) nodes() int {
 	if u == nil {
 		return 0
 	}
 	n := len(u.Gone) + len(u.Nodes)
-	for _, s := range u.Set {
-		n += len(s.Nodes)
+	for i := range u.Nodes {
+		n += u.Nodes[i].Settings.size() / undoSize
+	}
+	for i := range u.Set {
+		n += len(u.Set[i].Nodes) + u.Set[i].Set.size()/undoSize
+	}
+	for i := range u.Profiles {
+		n += u.Profiles[i].Settings.size() / undoSize
 	}
 	return n
 }
+
+// undoSize is up to how many bytes settings are not large.
+const undoSize = 8 << 10
 
 // history is the last records, by revision.
 type history struct {
@@ -180,14 +189,14 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	for _, name := range t.profiles {
 		if old, ok := before.Profile(name); ok {
 			u.Profiles = append(u.Profiles, *old)
-		} else {
+		} else if _, is := c.Profile(name); is {
 			u.GoneProfiles = append(u.GoneProfiles, name)
 		}
 	}
 	for _, name := range t.networks {
 		if old, ok := before.Network(name); ok {
 			u.Networks = append(u.Networks, *old)
-		} else {
+		} else if _, is := c.Network(name); is {
 			u.GoneNetworks = append(u.GoneNetworks, name)
 		}
 	}

@@ -87,8 +87,8 @@ func restored(t testing.TB, c *catalog.Catalog) *catalog.Catalog {
 var (
 	someNodes    = rapid.SampledFrom([]catalog.NodeName{"n1", "n2", "n3", "n4", "x"})
 	someProfiles = rapid.SampledFrom([]catalog.ProfileName{"default", "p1", "p2", "p3", "~p1"})
-	someNetworks = rapid.SampledFrom([]catalog.NetworkName{"rack", "a", "b"})
-	somePrefixes = rapid.SampledFrom([]string{"10.2.0.0/16", "10.2.0.0/24", "10.2.1.0/24", "10.3.0.0/24", "10.1.0.0/24"})
+	someNetworks = rapid.SampledFrom([]catalog.NetworkName{"rack", "a", "b", "c"})
+	somePrefixes = rapid.SampledFrom([]string{"10.2.0.0/16", "10.2.0.0/24", "10.2.1.0/24", "10.3.0.0/24", "10.1.0.0/24", "10.4.0.0/24", "10.5.0.0/24"})
 	somePaths    = rapid.SampledFrom([]string{
 		"rack", "kernel", "kernel.args", "nets", "nets.default", "nets.default.address", "nets.eth0.12", "nets.eth0.12.tags.a.b", "tags", "tags.a.b", "tags.a",
 		"disks./dev/disk/by-id/x.y", "disks./dev/disk/by-id/x.y.partitions.swap", "filesystems./dev/a.b.options", "without", "roles", "bmc", "image", "resources.r",
@@ -183,7 +183,7 @@ func someChange(t *rapid.T, depth int) catalog.Change {
 	case 10:
 		return catalog.SetNetwork{Network: network()}
 	case 11:
-		return catalog.DeleteNetwork{Name: someNetworks.Draw(t, "network")}
+		return catalog.DeleteNetwork{Name: rapid.SampledFrom([]catalog.NetworkName{"a", "b"}).Draw(t, "gone")}
 	case 12:
 		return catalog.TagImage{Name: "debian", Tag: rapid.SampledFrom([]string{"t1", "t2"}).Draw(t, "tag"), Version: version("a").Manifest.ID}
 	}
@@ -201,7 +201,8 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 	start := started(t).c
 	start = func() *catalog.Catalog {
 		l := &log{t: t, c: start}
-		l.must(catalog.PutImage{Name: "debian", Version: version("b")})
+		l.must(catalog.PutImage{Name: "debian", Version: version("b")}, catalog.AddProfile{Profile: catalog.Profile{Name: "p2"}}, catalog.AddProfile{Profile: catalog.Profile{Name: "p3"}},
+			catalog.AddNetwork{Network: catalog.Network{Name: "a", Prefix: netip.MustParsePrefix("10.2.0.0/24")}}, catalog.AddNetwork{Network: catalog.Network{Name: "b", Prefix: netip.MustParsePrefix("10.3.0.0/24")}})
 		return l.c
 	}()
 	applied := map[string]int{}
@@ -209,7 +210,7 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 		l, twin := &log{t: t, c: start}, &log{t: t, c: start}
 		past := map[catalog.Revision]declared{start.Changed(): declaredIn(start)}
 		order := []catalog.Revision{start.Changed()}
-		for range rapid.IntRange(4, 30).Draw(rt, "changes") {
+		for range rapid.IntRange(4, 20).Draw(rt, "changes") {
 			change := someChange(rt, 0)
 			if len(order) > 2 && rapid.IntRange(0, 5).Draw(rt, "revert") == 0 {
 				change = catalog.Revert{To: rapid.SampledFrom(order[:len(order)-1]).Draw(rt, "back to")}
@@ -250,7 +251,7 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 		if to == l.c.Changed() {
 			return
 		}
-		if err := l.do(catalog.Revert{To: to}); err != nil {
+		if err := l.do(catalog.Revert{To: to}); err != nil && !strings.Contains(err.Error(), "nothing that can be taken back") { // as after a batch that made and deleted one thing
 			rt.Fatalf("revert to %d of %d: %v", to, order, err)
 		}
 		if got := declaredIn(l.c); !reflect.DeepEqual(got, past[to]) {

@@ -29,8 +29,10 @@ func Merge(dst *Settings, src Settings, source string, blame Blame) {
 // without blames source for the absence of a setting, and forgets who decided it or parts of it before.
 func (b Blame) without(path, source string) {
 	maps.DeleteFunc(b, func(p, _ string) bool { return p == path || strings.HasPrefix(p, path+".") })
-	b[path] = source + ", which is without"
+	b[path] = source + isWithout
 }
+
+const isWithout = ", which is without"
 
 // merger walks the structure of Settings, so that a field added there is merged, blamed and unset with no line here.
 type merger struct {
@@ -87,7 +89,7 @@ func (m merger) noteToo(path string) {
 	if m.blame == nil {
 		return
 	}
-	if before := m.blame[path]; before != "" && before != m.source {
+	if before := m.blame[path]; before != "" && before != m.source && !strings.HasSuffix(before, isWithout) {
 		m.blame[path] = before + ", " + m.source
 		return
 	}

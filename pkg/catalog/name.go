@@ -41,9 +41,11 @@ func ParseName[N ~string](what, s string) (N, error) {
 	return N(s), nil
 }
 
-func clip(s string) string {
-	if len(s) > 80 {
-		return s[:80] + "…"
+func clip(s string) string { return clipTo(s, 80) }
+
+func clipTo(s string, most int) string {
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…" // no half of a letter
 	}
 	return s
 }

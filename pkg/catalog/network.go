@@ -176,6 +176,14 @@ func checkNetwork(n *Network) error {
 		return fault.New(fault.Invalid, "pool %s-%s is not a run of addresses in %s", n.Pool.First, n.Pool.Last, n.Prefix)
 	case !runs(n.Allocate):
 		return fault.New(fault.Invalid, "%s-%s, to allocate from, is not a run of addresses in %s", n.Allocate.First, n.Allocate.Last, n.Prefix)
+	case n.Gateway6.Is4In6() || n.Gateway6.Zone() != "":
+		return fault.New(fault.Invalid, "gateway %s is no IPv6 address without a zone", n.Gateway6)
+	case slices.ContainsFunc(slices.Concat(n.DNS, n.NTP), func(a netip.Addr) bool { return !a.IsValid() || a.Zone() != "" }):
+		return fault.New(fault.Invalid, "a name or time server has no address by which nodes reach it")
+	case checkLine("domain", &n.Domain) != nil:
+		return checkLine("domain", &n.Domain)
+	case checkLine("comment", &n.Comment) != nil:
+		return checkLine("comment", &n.Comment)
 	case len(n.DNS) > maxServers || len(n.NTP) > maxServers:
 		return fault.New(fault.Invalid, "more than %d servers of a kind", maxServers)
 	}

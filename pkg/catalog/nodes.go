@@ -14,7 +14,10 @@ type NodeSet []NodeName
 // NodeSetOf is the set of the names, in the order of nodeset.Compare, each once.
 func NodeSetOf(names ...NodeName) NodeSet {
 	out := slices.Clone(NodeSet(names))
-	slices.SortFunc(out, func(a, b NodeName) int { return nodeset.Compare(string(a), string(b)) })
+	compare := func(a, b NodeName) int { return nodeset.Compare(string(a), string(b)) }
+	if !slices.IsSortedFunc(out, compare) { // sets mostly come in order
+		slices.SortFunc(out, compare)
+	}
 	return slices.Compact(out)
 }
 

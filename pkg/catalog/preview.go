@@ -83,37 +83,38 @@ func preview(before, after *Catalog) *Preview {
 		now, _ := after.Image(name)
 		groups.add("image", string(name), old != nil, now != nil, flatImage(old), flatImage(now))
 	}
+	at := make(map[NodeName]int, len(t.nodes)) // its group
 	for _, name := range t.nodes {
 		old, _ := before.Node(name)
 		now, _ := after.Node(name)
-		if old == nil {
+		if old == nil && now != nil {
 			p.Added++
 		}
-		groups.addNode(old, now)
+		at[name] = groups.addNode(old, now)
 	}
+	x := inheritance{before: before, after: after, groups: &groups, at: at, lists: map[string]*inherited{}, alike: map[string][]string{}}
+	x.networks()
+	p.affected(&x)
+	p.Changed = len(groups.all) > 0 || before.overlays != after.overlays || before.relays != after.relays ||
+		before.controllers != after.controllers || before.tokens != after.tokens || before.images != after.images
 	p.Groups, p.More = groups.shown()
-	p.Changed = len(groups.all) > 0
-	p.affected(before, after)
 	return p
 }
 
-// affected counts the nodes whose effective settings change, and those that must boot again for it.
-func (p *Preview) affected(before, after *Catalog) {
-	touched := make(map[NodeName]bool, len(after.touched.nodes))
-	for _, name := range after.touched.nodes {
-		touched[name] = true
-	}
+// affected counts the nodes that come out differently, and those that must boot again for it.
+func (p *Preview) affected(x *inheritance) {
+	t := x.after.touched
+	beyond := len(t.profiles)+len(t.images)+len(x.nets) > 0 // nodes that the change did not name may be affected
 	racks := map[string]bool{}
-	inherits := inheritance{before: before, after: after, lists: map[string]*inherited{}}
-	for n := range after.Nodes() {
-		old, was := before.Node(n.Name)
-		if !touched[n.Name] && len(after.touched.profiles) == 0 && len(after.touched.images) == 0 {
+	for n := range x.after.Nodes() {
+		if _, named := x.at[n.Name]; !named && !beyond {
 			continue
 		}
-		if touched[n.Name] && !was {
+		old, was := x.before.Node(n.Name)
+		if !was {
 			continue // a new node is not affected: it has not booted
 		}
-		changes, reboot := inherits.of(old, n)
+		changes, reboot := x.of(old, n)
 		if !changes {
 			continue
 		}
@@ -122,85 +123,12 @@ func (p *Preview) affected(before, after *Catalog) {
 		if reboot {
 			p.Reboot++
 		}
-		if rack := cmp.Or(n.Settings.Rack, after.base(n.Profiles).settings.Rack); rack != nil {
+		if rack := cmp.Or(n.Settings.Rack, x.after.base(n.Profiles).settings.Rack); rack != nil {
 			racks[*rack] = true
 		}
 	}
 	p.Racks = len(racks)
 	p.Which = NodeSetOf(p.Which...)
-}
-
-// inheritance finds out for many nodes what changes for them: what lists of profiles come to is compared once.
-type inheritance struct {
-	before, after *Catalog
-	lists         map[string]*inherited
-}
-
-type inherited struct{ paths []string }
-
-// of says whether a node comes out differently, and whether it must boot again for it.
-func (x *inheritance) of(old, now *Node) (changes, reboot bool) {
-	paths := x.list(old.Profiles, now.Profiles).paths
-	if old != now {
-		set, unset := Difference(old.Settings, now.Settings)
-		paths = slices.Concat(paths, set.Decided(), unset)
-	}
-	if len(x.after.touched.images) > 0 {
-		image := cmp.Or(now.Settings.Image, x.after.base(now.Profiles).settings.Image)
-		if image != nil && x.moved(*image) {
-			return true, true
-		}
-	}
-	for _, path := range paths {
-		if _, own := now.Settings.Value(path); own && old == now && !isList(path) {
-			continue // the node decides it itself, whatever profiles say
-		}
-		changes = changes || path != "comment"
-		reboot = reboot || needsBoot(path)
-	}
-	return changes, reboot
-}
-
-// moved tells whether an image as a node names it stands for another version now.
-func (x *inheritance) moved(ref string) bool {
-	name, _ := SplitImage(ref)
-	if !slices.Contains(x.after.touched.images, name) {
-		return false
-	}
-	_, a, _ := x.before.ImageVersion(ref)
-	_, b, _ := x.after.ImageVersion(ref)
-	return a.Manifest.ID != b.Manifest.ID
-}
-
-func (x *inheritance) list(was, is []ProfileName) *inherited {
-	key := listKey(was) + "\x01" + listKey(is)
-	if found, ok := x.lists[key]; ok {
-		return found
-	}
-	set, unset := Difference(x.before.base(was).settings, x.after.base(is).settings)
-	found := &inherited{slices.Concat(set.Decided(), unset)}
-	x.lists[key] = found
-	return found
-}
-
-// isList tells whether a setting is appended to what profiles decide, instead of replacing it.
-func isList(path string) bool {
-	switch path {
-	case "kernel.args", "overlays.system", "overlays.runtime", "ssh_keys", "roles", "groups":
-		return true
-	}
-	return strings.HasPrefix(path, "resources.")
-}
-
-// needsBoot tells whether a running node goes on as before until it boots again. What templates of runtime overlays read
-// reaches it without; of what those of system overlays read beyond this, nobody can say here.
-func needsBoot(path string) bool {
-	top, _, _ := strings.Cut(path, ".")
-	switch top {
-	case "image", "method", "ipxe", "kernel", "init", "root", "primary", "nets", "disks", "filesystems":
-		return true
-	}
-	return path == "overlays.system"
 }
 
 // previewGroups gathers things by what is done to them.
@@ -220,10 +148,13 @@ type previewGroup struct {
 	names []string
 }
 
-func (g *previewGroups) addNode(old, now *Node) {
+// addNode notes what becomes of a node, and returns its group; -1 if nothing becomes of it.
+func (g *previewGroups) addNode(old, now *Node) int {
+	if old == nil && now == nil {
+		return -1 // made and deleted in one change
+	}
 	if old == nil || now == nil {
-		g.add("node", string(cmp.Or(old, now).Name), old != nil, now != nil, flatNode(old), flatNode(now))
-		return
+		return g.add("node", string(cmp.Or(old, now).Name), old != nil, now != nil, flatNode(old), flatNode(now))
 	}
 	var fwd, back SetNodes
 	fwd.Set, fwd.Unset = Difference(old.Settings, now.Settings)
@@ -231,13 +162,24 @@ func (g *previewGroups) addNode(old, now *Node) {
 	if !slices.Equal(old.Profiles, now.Profiles) {
 		fwd.Profiles, back.Profiles = &now.Profiles, &old.Profiles
 	}
-	if len(g.all) > 0 && alike(&g.last.fwd, &fwd) && alike(&g.last.back, &back) && g.all[g.last.at].What == "node" {
+	if len(g.all) > 0 && g.all[g.last.at].What == "node" && alike(&g.last.fwd, &fwd) && alike(&g.last.back, &back) {
 		g.all[g.last.at].names = append(g.all[g.last.at].names, string(now.Name))
-		return
+		return g.last.at
 	}
-	if at := g.add("node", string(now.Name), true, true, flatNode(old), flatNode(now)); at >= 0 {
+	at := g.add("node", string(now.Name), true, true, flatSide(&back), flatSide(&fwd))
+	if at >= 0 {
 		g.last.fwd, g.last.back, g.last.at = fwd, back, at
 	}
+	return at
+}
+
+// flatSide is what differs, as it is on one side.
+func flatSide(x *SetNodes) map[string]string {
+	out := x.Set.Flat()
+	if x.Profiles != nil {
+		out["profiles"] = joinNames(*x.Profiles)
+	}
+	return out
 }
 
 // add notes what becomes of one thing, and returns its group; -1 if nothing becomes of it.
@@ -255,7 +197,18 @@ func (g *previewGroups) add(what, name string, was, is bool, before, after map[s
 	if action == "change" && len(lines) == 0 {
 		return -1
 	}
-	key := fmt.Sprintf("%s %s %v", action, what, lines)
+	var k strings.Builder
+	for _, part := range []string{action, what} {
+		k.WriteString(part)
+		k.WriteByte(0)
+	}
+	for _, l := range lines {
+		for _, part := range []string{l.Path, l.Before, l.After} {
+			k.WriteString(part)
+			k.WriteByte(0)
+		}
+	}
+	key := k.String()
 	if g.byKey == nil {
 		g.byKey = map[string]int{}
 	}
@@ -291,7 +244,7 @@ func previewLines(before, after map[string]string) []PreviewLine {
 func clipValue(s string) string {
 	const most = 400
 	if len(s) > most {
-		return s[:most] + fmt.Sprintf("… (%d bytes)", len(s))
+		return strings.ToValidUTF8(s[:most], "") + fmt.Sprintf("… (%d bytes)", len(s))
 	}
 	return s
 }

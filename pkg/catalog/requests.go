@@ -10,6 +10,9 @@ import (
 // unknown outcome does so within minutes; this many writes take far longer.
 const maxRequests = 20_000
 
+// maxRequest bounds the bytes of a request ID.
+const maxRequest = 128
+
 // requests remembers what came of recent writes, so that a repeated one is answered and not applied again.
 // It is part of the catalog: after a fail-over the new leader must know what the old one applied.
 type requests struct {
@@ -47,7 +50,7 @@ func (r *requests) remember(id string, out Outcome) {
 	}
 	q := request{ID: id, Revision: out.Revision}
 	if out.Err != nil {
-		q.Kind, q.Message, q.Fix = fault.KindOf(out.Err), out.Err.Error(), fault.Fix(out.Err)
+		q.Kind, q.Message, q.Fix = fault.KindOf(out.Err), clipTo(out.Err.Error(), maxText), clipTo(fault.Fix(out.Err), maxText)
 	}
 	r.add(q)
 }

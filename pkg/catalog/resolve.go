@@ -79,17 +79,31 @@ func (c *Catalog) Scalar(n *Node, field func(*Settings) *string) string {
 	return deref(field(&c.base(n.Profiles).settings))
 }
 
-// nets are the network devices among the Effective settings of a node, for a fraction of what all of them cost.
-func (c *Catalog) nets(n *Node) map[string]NetDev {
+// places are the network devices of a node with what says where they are, as profiles and node decide it together, for a
+// fraction of what all of the Effective settings cost: the networks, the addresses and their lengths.
+func (c *Catalog) places(n *Node) map[string]NetDev {
 	if len(n.Settings.Without) > 0 {
 		return c.Effective(n).Nets
 	}
-	s := Settings{Nets: c.base(n.Profiles).settings.Nets}
-	if len(s.Nets) == 0 {
+	base := c.base(n.Profiles).settings.Nets
+	switch {
+	case len(n.Settings.Nets) == 0:
+		return base
+	case len(base) == 0:
 		return n.Settings.Nets
 	}
-	Merge(&s, Settings{Nets: n.Settings.Nets}, "", nil)
-	return s.Nets
+	out := make(map[string]NetDev, len(base)+len(n.Settings.Nets))
+	for name, b := range base {
+		out[name] = NetDev{Network: b.Network, Netmask: b.Netmask, Prefix6: b.Prefix6}
+	}
+	for name, d := range n.Settings.Nets {
+		b := out[name] // no profile holds an address
+		out[name] = NetDev{
+			Network: cmp.Or(d.Network, b.Network), Netmask: cmp.Or(d.Netmask, b.Netmask), Prefix6: cmp.Or(d.Prefix6, b.Prefix6),
+			Address: d.Address, Address6: d.Address6,
+		}
+	}
+	return out
 }
 
 // Explain is Effective with who decided each setting: "profile x", "node x" or "default". It fails with
@@ -138,20 +152,18 @@ func (c *Catalog) resolveNet(name string, d NetDev) ResolvedNet {
 	if d.Hardware != nil {
 		n.Hardware = *d.Hardware
 	}
-	switch {
-	case d.Network != nil:
-		n.Network, _ = c.Network(NetworkName(*d.Network))
-	case d.Address != nil:
-		n.Network, _ = c.NetworkOf(*d.Address)
-	}
+	n.Network = c.networkOf(d)
 	if d.Address != nil {
 		n.Address = netip.PrefixFrom(*d.Address, d.Address.BitLen())
 	}
 	if n.Network != nil {
-		if d.Address != nil {
-			n.Address = netip.PrefixFrom(*d.Address, n.Network.Prefix.Bits())
+		n.MTU = n.Network.MTU
+		if d.Network != nil || d.Address != nil && n.Network.Holds(*d.Address) { // not where its IPv6 address alone lies in it
+			n.Gateway = n.Network.Gateway
+			if d.Address != nil {
+				n.Address = netip.PrefixFrom(*d.Address, n.Network.Prefix.Bits())
+			}
 		}
-		n.Gateway, n.MTU = n.Network.Gateway, n.Network.MTU
 	}
 	if length, ok := maskBits(d.Netmask); ok && d.Address != nil {
 		n.Address = netip.PrefixFrom(*d.Address, length)
@@ -166,10 +178,21 @@ func (c *Catalog) resolveNet(name string, d NetDev) ResolvedNet {
 	return n
 }
 
-func (c *Catalog) resolveNet6(n *ResolvedNet, d NetDev) {
-	if n.Network == nil && d.Address6 != nil {
-		n.Network, _ = c.NetworkOf(*d.Address6)
+// networkOf is the network of a device, nil if there is none: the one that it names, or that holds its address.
+func (c *Catalog) networkOf(d NetDev) (n *Network) {
+	switch {
+	case d.Network != nil:
+		n, _ = c.Network(NetworkName(*d.Network))
+	case d.Address != nil:
+		n, _ = c.NetworkOf(*d.Address)
 	}
+	if n == nil && d.Address6 != nil {
+		n, _ = c.NetworkOf(*d.Address6)
+	}
+	return n
+}
+
+func (c *Catalog) resolveNet6(n *ResolvedNet, d NetDev) {
 	length := 0
 	if n.Network != nil && n.Network.Prefix6.IsValid() {
 		length, n.Gateway6 = n.Network.Prefix6.Bits(), n.Network.Gateway6

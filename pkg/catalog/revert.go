@@ -70,7 +70,7 @@ func (x goingBack) nodes(u *Undo) error {
 		x.edit.nodes.delete(string(name))
 	}
 	x.c.touched.nodes = append(x.c.touched.nodes, u.Gone...)
-	fresh := make([]*Node, 0, u.nodes())
+	fresh := make([]*Node, 0, len(u.Nodes)+len(u.Set))
 	for _, g := range u.Set {
 		for _, name := range g.Nodes {
 			old, ok := x.edit.nodes.get(string(name))

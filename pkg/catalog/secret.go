@@ -4,9 +4,12 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"reflect"
 	"strings"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // Secret is a value that only its node may know, sealed by a controller under a key that controllers alone have (see
@@ -33,14 +36,17 @@ func (s Secret) Sealed() bool { return strings.HasPrefix(string(s), SealedPrefix
 // String hides the secret from whatever formats it.
 func (s Secret) String() string { return Hidden }
 
+// Format hides it from fmt, whatever the verb: a wrong one would print what is there.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, Hidden) }
+
 // tag is Hidden with a word that differs from one sealing to the next, so that people see that it was set anew.
 func (s Secret) tag() string {
+	if !s.Sealed() {
+		return Hidden // a word that hangs on what is in clear would say something about it
+	}
 	sum := sha256.Sum256([]byte(s))
 	return fmt.Sprintf("<secret %x>", sum[:2])
 }
-
-// GoString hides it from %#v too.
-func (s Secret) GoString() string { return Hidden }
 
 // LogValue hides it from logs.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(Hidden) }
@@ -51,11 +57,37 @@ func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(string(s)) }
 // SealSecrets returns the change with every secret in it replaced by what seal makes of it. The change that was given
 // is not altered.
 func SealSecrets(change Change, seal func(Secret) (Secret, error)) (Change, error) {
+	if err := noComputedSecrets(change); err != nil {
+		return nil, err
+	}
 	v, err := sealed(reflect.ValueOf(change), seal)
 	if err != nil {
 		return nil, err
 	}
 	return v.Interface().(Change), nil
+}
+
+// noComputedSecrets refuses formulas for secrets. They are text in the change, which nobody seals.
+func noComputedSecrets(change Change) error {
+	var compute map[string]string
+	switch x := change.(type) {
+	case AddNodes:
+		compute = x.Compute
+	case SetNodes:
+		compute = x.Compute
+	case Batch:
+		for _, s := range x.Changes {
+			if err := noComputedSecrets(s.Change); err != nil {
+				return err
+			}
+		}
+	}
+	for _, path := range sortedKeys(compute) {
+		if path == "bmc.password" || strings.HasPrefix(path, "secrets.") {
+			return fault.New(fault.Invalid, "%s cannot be computed: a formula is no secret", clip(path)).WithFix("give each node its own")
+		}
+	}
+	return nil
 }
 
 var secretType = reflect.TypeFor[Secret]()

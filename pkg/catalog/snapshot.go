@@ -15,7 +15,7 @@ import (
 // SnapshotFormat is the version of the encoding of a whole catalog that this program writes.
 //
 // History: 1 (2026-11) first: a header line, a line a thing, and a last line with their SHA-256. 2 (2026-11) lines of
-// history; the header says how far back it goes.
+// history; the header says how far back it goes. What takes a change of many nodes back has lines of its own.
 const SnapshotFormat = 2
 
 // MaxSnapshotLine bounds a line of a snapshot, that is, one thing of the catalog.
@@ -41,7 +41,8 @@ type snapshotLine struct {
 	Token      *Token      `json:"token,omitempty"`
 	Request    *request    `json:"request,omitempty"`
 	Record     *Record     `json:"record,omitempty"`
-	End        string      `json:"end,omitempty"` // SHA-256 of all lines before
+	Undo       *Undo       `json:"undo,omitempty"` // more of the record before
+	End        string      `json:"end,omitempty"`  // SHA-256 of all lines before
 }
 
 // WriteTo writes the whole catalog, line by line. Equal catalogs give equal bytes.
@@ -77,7 +78,7 @@ func (c *Catalog) WriteTo(w io.Writer) (int64, error) {
 		s.line(snapshotLine{Request: &q})
 	}
 	for v := range c.history.records.values() {
-		s.line(snapshotLine{Record: v})
+		s.record(v)
 	}
 	s.line(snapshotLine{End: hex.EncodeToString(s.sum.Sum(nil))})
 	if s.err == nil {
@@ -106,6 +107,24 @@ func (s *snapshotWriter) line(v any) {
 	s.sum.Write(b)
 	n, err := s.buf.Write(b)
 	s.n, s.err = s.n+int64(n), err
+}
+
+// record writes a record, and what its undo holds of nodes a line each: all together has no bound that a line could have.
+func (s *snapshotWriter) record(r *Record) {
+	if r.Undo == nil {
+		s.line(snapshotLine{Record: r})
+		return
+	}
+	head, undo := *r, *r.Undo
+	undo.Nodes, undo.Set = nil, nil
+	head.Undo = &undo
+	s.line(snapshotLine{Record: &head})
+	for i := range r.Undo.Nodes {
+		s.line(snapshotLine{Undo: &Undo{Nodes: r.Undo.Nodes[i : i+1]}})
+	}
+	for i := range r.Undo.Set {
+		s.line(snapshotLine{Undo: &Undo{Set: r.Undo.Set[i : i+1]}})
+	}
 }
 
 // ReadSnapshot reads what WriteTo wrote. A byte missing, added or changed anywhere is fault.Corrupt.
@@ -156,13 +175,14 @@ func ReadSnapshot(r io.Reader) (*Catalog, error) {
 
 // loader fills an empty catalog with things that were checked when they were written first.
 type loader struct {
-	c    *Catalog
-	edit *nodeEdit
+	c      *Catalog
+	edit   *nodeEdit
+	record *Record // of which more may come
 }
 
-func (c *Catalog) newLoader() loader { return loader{c, c.editNodes()} }
+func (c *Catalog) newLoader() *loader { return &loader{c: c, edit: c.editNodes()} }
 
-func (l loader) put(v *snapshotLine) {
+func (l *loader) put(v *snapshotLine) {
 	switch {
 	case v.Node != nil:
 		l.edit.store(v.Node)
@@ -182,10 +202,23 @@ func (l loader) put(v *snapshotLine) {
 	case v.Token != nil:
 		l.c.tokens.put(v.Token.ID, v.Token)
 	case v.Record != nil:
-		l.c.history.add(v.Record)
+		l.recordEnds()
+		l.record = v.Record
+	case v.Undo != nil && l.record != nil && l.record.Undo != nil:
+		l.record.Undo.Nodes = append(l.record.Undo.Nodes, v.Undo.Nodes...)
+		l.record.Undo.Set = append(l.record.Undo.Set, v.Undo.Set...)
 	case v.Request != nil:
 		l.c.requests.add(*v.Request)
 	}
 }
 
-func (l loader) commit() { l.edit.commit() }
+func (l *loader) recordEnds() {
+	if l.record != nil {
+		l.c.history.add(l.record)
+	}
+}
+
+func (l *loader) commit() {
+	l.recordEnds()
+	l.edit.commit()
+}

@@ -75,7 +75,20 @@ func encoded(s Settings) string {
 
 func alike(a, b *SetNodes) bool {
 	return slices.Equal(a.Unset, b.Unset) && (a.Profiles == nil) == (b.Profiles == nil) &&
-		slices.Equal(deref(a.Profiles), deref(b.Profiles)) && reflect.DeepEqual(a.Set, b.Set)
+		slices.Equal(deref(a.Profiles), deref(b.Profiles)) && equal(reflect.ValueOf(&a.Set).Elem(), reflect.ValueOf(&b.Set).Elem())
+}
+
+// equal is reflect.DeepEqual for settings, most of which are not decided, or one and the same in both.
+func equal(a, b reflect.Value) bool {
+	if a.Kind() == reflect.Struct && a.Type() != addrType {
+		for i := range a.NumField() {
+			if !equal(a.Field(i), b.Field(i)) {
+				return false
+			}
+		}
+		return true
+	}
+	return shared(a, b) || reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
 // Difference is what Patch needs to make to of from.
