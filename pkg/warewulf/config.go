@@ -233,13 +233,20 @@ var (
 
 	oldExport = []oldKey{
 		{"mount", nil, func(d *decoder, into any, v oldValue) {
-			if on := d.boolPtr(v.n, v.path); on != nil {
-				into.(*Export).mount = *on
+			if on := d.boolPtr(v.n, v.path); on == nil || !*on {
+				d.dropped(v, "nodes do not mount this")
+				return
 			}
+			into.(*Export).mount = true
 			d.rewritten(v, "an entry of resources.fstab in nodes.conf")
 		}},
 		{"mount options", nil, func(d *decoder, into any, v oldValue) {
-			into.(*Export).mountOptions = d.text(v.n, v.path)
+			e, options := into.(*Export), d.text(v.n, v.path)
+			if !e.mount {
+				d.dropped(v, "nodes do not mount this")
+				return
+			}
+			e.mountOptions = options
 			d.rewritten(v, "an entry of resources.fstab in nodes.conf")
 		}},
 	}

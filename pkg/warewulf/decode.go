@@ -29,7 +29,7 @@ func (d *decoder) fail(n *yaml.Node, path, what, fix string) {
 	if path == "" {
 		path = "the file"
 	}
-	e := fault.New(fault.Invalid, "%s, line %d, column %d: %s: %s", d.file, max(n.Line, 1), max(n.Column, 1), path, what)
+	e := fault.New(fault.Invalid, "%s, line %d, column %d: %s: %s", d.file, max(n.Line, 1), max(n.Column, 1), clipPath(path), what)
 	if fix != "" {
 		e = e.WithFix("%s", fix)
 	}
@@ -61,6 +61,14 @@ func shape(want string) string {
 		return "lines with KEY: VALUE, indented alike"
 	}
 	return "KEY: " + strings.TrimPrefix(strings.TrimPrefix(want, "a "), "one ")
+}
+
+// clipPath keeps a path within a line, whatever the keys are.
+func clipPath(path string) string {
+	if len(path) > 200 {
+		return path[:200] + "…"
+	}
+	return path
 }
 
 func clip(s string) string {

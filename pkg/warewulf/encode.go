@@ -10,11 +10,18 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
 
 // Marshal writes nodes as `wwctl node export` and `wwctl node list -y` do: a map of names to nodes with Warewulf's keys
 // in Warewulf's order.
-func Marshal(nodes ...Merged) ([]byte, error) { return encode(byName(nodes)) }
+func Marshal(nodes ...Merged) ([]byte, error) {
+	var b bytes.Buffer
+	if err := each(&b, "", byName(nodes)); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
 
 // MarshalJSON writes nodes as `wwctl node list -j` does.
 func MarshalJSON(nodes ...Merged) ([]byte, error) {
@@ -39,16 +46,53 @@ func byName(nodes []Merged) map[string]*Node {
 // Encode writes a nodes.conf that Warewulf 4.7 reads. As Warewulf does when it writes, it leaves out the words UNDEF
 // and UNSET, lists that contain one, and groups that are empty then; n itself stays as it is.
 func Encode(n *Nodes) ([]byte, error) {
-	out := &Nodes{make(map[string]*Profile, len(n.Profiles)), make(map[string]*Node, len(n.Nodes)), nil}
+	profiles, nodes := make(map[string]*Profile, len(n.Profiles)), make(map[string]*Node, len(n.Nodes))
 	for name, p := range n.Profiles {
-		out.Profiles[name] = new(Profile)
-		written(reflect.ValueOf(out.Profiles[name]).Elem(), reflect.ValueOf(p).Elem())
+		profiles[name] = new(Profile)
+		written(reflect.ValueOf(profiles[name]).Elem(), reflect.ValueOf(p).Elem())
 	}
 	for name, p := range n.Nodes {
-		out.Nodes[name] = new(Node)
-		written(reflect.ValueOf(out.Nodes[name]).Elem(), reflect.ValueOf(p).Elem())
+		nodes[name] = new(Node)
+		written(reflect.ValueOf(nodes[name]).Elem(), reflect.ValueOf(p).Elem())
 	}
-	return encode(out)
+	var b bytes.Buffer
+	if err := each(&b, "nodeprofiles", profiles); err != nil {
+		return nil, err
+	}
+	if err := each(&b, "nodes", nodes); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// each writes a map entry by entry, below a key if there is one: the library makes of all it is given a tree that is
+// fifty times as large.
+func each[T any](b *bytes.Buffer, key string, entries map[string]*T) error {
+	if len(entries) == 0 {
+		if key != "" {
+			key += ": "
+		}
+		b.WriteString(key + "{}\n")
+		return nil
+	}
+	if key != "" {
+		b.WriteString(key + ":\n")
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(entries), nodeset.Compare) {
+		entry := map[string]*T{name: entries[name]}
+		var text []byte
+		var err error
+		if key == "" {
+			text, err = encode(entry)
+		} else if text, err = encode(map[string]map[string]*T{key: entry}); err == nil {
+			text = text[len(key)+len(":\n"):]
+		}
+		if err != nil {
+			return err
+		}
+		b.Write(text)
+	}
+	return nil
 }
 
 // EncodeConfig writes a warewulf.conf that Warewulf 4.7 reads.
@@ -81,7 +125,7 @@ func written(dst, src reflect.Value) {
 			}
 		}
 	case reflect.Slice:
-		if list, ok := src.Interface().([]string); ok && !slices.ContainsFunc(list, isUndef) {
+		if list, ok := src.Interface().([]string); ok && len(list) > 0 && !slices.ContainsFunc(list, isUndef) {
 			dst.Set(src)
 		}
 	case reflect.Pointer:
@@ -95,10 +139,15 @@ func written(dst, src reflect.Value) {
 			dst.Set(fresh)
 		}
 	case reflect.Map:
+		if src.Len() == 0 {
+			return
+		}
 		if tags, ok := src.Interface().(map[string]string); ok {
 			tags = maps.Clone(tags)
 			maps.DeleteFunc(tags, func(_, v string) bool { return isUndef(v) })
-			dst.Set(reflect.ValueOf(tags))
+			if len(tags) > 0 {
+				dst.Set(reflect.ValueOf(tags))
+			}
 			return
 		}
 		if _, ok := src.Interface().(map[string]any); ok {
@@ -112,6 +161,8 @@ func written(dst, src reflect.Value) {
 				out.SetMapIndex(it.Key(), elem)
 			}
 		}
-		dst.Set(out)
+		if out.Len() > 0 {
+			dst.Set(out)
+		}
 	}
 }

@@ -102,7 +102,7 @@ func (h *hazards) add(id HazardID, s Severity, subject string, at Position, what
 	if h.seen[id]++; h.seen[id] > maxHazards {
 		return
 	}
-	h.all = append(h.all, Hazard{id, s, h.file, subject, at, what, fix})
+	h.all = append(h.all, Hazard{id, s, h.file, clipPath(subject), at, what, fix})
 }
 
 // found is all that was gathered, and a line for each kind of which there was more.

@@ -259,7 +259,7 @@ func (f *folder) resource(before, after any, path string) any {
 		case nil:
 			return after
 		case []any:
-			return slices.Concat(old, after)
+			return append(slices.Clip(old), after...) // an empty list stays one
 		}
 		if f.err == nil {
 			f.err = fault.New(fault.Invalid, "%s of %q is a list, but in a profile before it is none; Warewulf fails on this too", path, f.source).

@@ -157,6 +157,9 @@ func instead[T ~string](d *decoder, v oldValue, into *T, as string) {
 		*p = d.ip(v.n, v.path)
 	case *Bool:
 		*p = d.bool(v.n, v.path)
+		if b, known := parseBool(string(*p)); known && !isUndef(string(*p)) {
+			*p = Bool(strconv.FormatBool(b)) // the old keys took more words
+		}
 	case *string:
 		*p = d.text(v.n, v.path)
 	}
@@ -208,7 +211,7 @@ func readOverride(d *decoder, into any, v oldValue) {
 
 func readArgs(d *decoder, into any, v oldValue) {
 	into.(*Kernel).Args = strings.Fields(d.text(v.n, v.path))
-	d.rewritten(v, "a list of words")
+	d.rewritten(v, "kernel.args, a list of words")
 }
 
 func readDracut(d *decoder, into any, v oldValue) {
