@@ -23,13 +23,13 @@ type Secrets struct {
 	Gossip   pki.Secret                             // key of the membership protocol; empty before it is known
 	Networks map[catalog.NetworkName]pki.NetworkKey // of the networks whose nodes' secrets this relay may hold
 	Tickets  map[catalog.NetworkName]pki.NetworkKey // with which a network's tickets and sessions are sealed
-	values   map[string]pki.Secret                  // by catalog.Secret.ID: those of Networks' nodes that are held here
+	Values   map[string]pki.Secret                  // by catalog.Secret.ID: those of Networks' nodes that are held here
 }
 
 // Value is the value of a node's sealed secret; false if it is not held here. Whoever asks makes sure that the node is of
 // one of Networks: a secret may be in several networks by one profile, and not be for relays in all of them.
 func (s *Secrets) Value(sealed catalog.Secret) (pki.Secret, bool) {
-	v, ok := s.values[sealed.ID()]
+	v, ok := s.Values[sealed.ID()]
 	return v, ok
 }
 
@@ -86,7 +86,7 @@ func readSecrets(s api.RelaySecrets) Secrets {
 	for id, v := range s.Values {
 		values[id] = pki.NewSecret(v)
 	}
-	return Secrets{Gossip: pki.NewSecret(s.Gossip), Networks: readKeys(s.Networks), Tickets: readKeys(s.Tickets), values: values}
+	return Secrets{Gossip: pki.NewSecret(s.Gossip), Networks: readKeys(s.Networks), Tickets: readKeys(s.Tickets), Values: values}
 }
 
 func readKeys(m map[string][]byte) map[catalog.NetworkName]pki.NetworkKey {
@@ -186,7 +186,7 @@ func (f *Feed) fetchSecrets(ctx context.Context) error {
 func same(a, b Secrets) bool {
 	eq := func(x, y pki.NetworkKey) bool { return x.Equal(y.Secret) }
 	return a.Gossip.Equal(b.Gossip) && maps.EqualFunc(a.Networks, b.Networks, eq) && maps.EqualFunc(a.Tickets, b.Tickets, eq) &&
-		maps.EqualFunc(a.values, b.values, pki.Secret.Equal)
+		maps.EqualFunc(a.Values, b.Values, pki.Secret.Equal)
 }
 
 // dropSecrets forgets what a relay that was removed must no longer hold.
