@@ -112,7 +112,8 @@ const gossipEpoch = 1
 // ticketKeyOf is the name under which the ticket key of a network is derived. No network can have it.
 func ticketKeyOf(n catalog.NetworkName) string { return "tickets/" + string(n) }
 
-// getSecrets gives a relay what it may hold in confidence: of the networks that it serves, and of no other.
+// getSecrets gives a relay what it may hold in confidence: of the networks that it serves, and of no other. To relays the
+// values of sealed secrets leave a controller, and by no other way.
 func (s *Server) getSecrets(w http.ResponseWriter, r *http.Request, by caller) error {
 	c, err := s.cfg.State.Fresh(r.Context()) // a network that was taken away must not be handed out by one who is behind
 	if err != nil {
@@ -135,10 +136,27 @@ func (s *Server) getSecrets(w http.ResponseWriter, r *http.Request, by caller) e
 			out.Networks[string(n.Name)] = s.cfg.Mesh.NetworkKey(string(n.Name)).Reveal()
 		}
 	}
+	out.Values, out.LeftOut = s.openSecrets(s.confidence.HeldBy(c, rel))
 	setRevision(w, c)
 	w.Header().Set("Cache-Control", "no-store")
 	api.WriteJSON(w, out)
 	return nil
+}
+
+// openSecrets opens secrets of nodes for a relay that may hold them, and counts those that it does not get.
+func (s *Server) openSecrets(sealed []catalog.Secret) (values map[string][]byte, leftOut int) {
+	vault, room := s.cfg.Mesh.Vault(), api.MaxRelayValues
+	values = make(map[string][]byte, len(sealed))
+	for _, secret := range sealed {
+		id := secret.ID()
+		value, err := vault.Open(secret)
+		if room -= len(id) + len(value.Reveal()); err != nil || room < 0 {
+			leftOut++
+			continue
+		}
+		values[id] = value.Reveal()
+	}
+	return values, leftOut
 }
 
 // hostKey is the public SSH host key of a node, or "" where nobody holds its secrets.

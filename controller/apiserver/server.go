@@ -73,6 +73,7 @@ type Server struct {
 	fetching singleflight.Group
 
 	description func() []byte // of the API
+	confidence  catalog.Confidence
 
 	drainOnce sync.Once
 	draining  chan struct{} // closed when requests that wait for news should end

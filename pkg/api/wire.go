@@ -232,10 +232,15 @@ type Certificate struct {
 
 // RelaySecrets is what a relay may hold in confidence.
 type RelaySecrets struct {
-	Gossip   []byte            `json:"gossip"`   // key of the membership protocol
-	Networks map[string][]byte `json:"networks"` // network keys, of the networks it serves whose policy allows it
-	Tickets  map[string][]byte `json:"tickets"`  // ticket keys of the networks it serves
+	Gossip   []byte            `json:"gossip"`             // key of the membership protocol
+	Networks map[string][]byte `json:"networks"`           // network keys, of the networks it serves whose policy allows it
+	Tickets  map[string][]byte `json:"tickets"`            // ticket keys of the networks it serves
+	Values   map[string][]byte `json:"values,omitempty"`   // by catalog.Secret.ID, in clear: secrets of nodes of Networks
+	LeftOut  int               `json:"left_out,omitempty"` // secrets that should be among Values: they cannot be opened, or it has no room
 }
+
+// MaxRelayValues bounds RelaySecrets.Values, in bytes with their IDs: a password for each of 100 000 nodes has room.
+const MaxRelayValues = 16 << 20
 
 // ImportProgress is a line of the answer to an image upload; the last one has Version or Error.
 type ImportProgress struct {

@@ -44,13 +44,19 @@ func (c *Catalog) Resolve(name NodeName) (*Resolved, error) {
 }
 
 func (c *Catalog) resolve(n *Node) *Resolved {
-	r := &Resolved{Node: n, Settings: c.Effective(n)}
+	r := c.resolveNets(c.Effective(n))
+	r.Node = n
 	if r.Settings.Image != nil {
 		r.Image, r.Version, _ = c.ImageVersion(*r.Settings.Image)
 	}
-	r.Nets = make([]ResolvedNet, 0, len(r.Settings.Nets))
-	for _, name := range sortedKeys(r.Settings.Nets) {
-		r.Nets = append(r.Nets, c.resolveNet(name, r.Settings.Nets[name]))
+	return r
+}
+
+// resolveNets is of a resolved node what follows from its settings about its network devices.
+func (c *Catalog) resolveNets(s Settings) *Resolved {
+	r := &Resolved{Settings: s, Nets: make([]ResolvedNet, 0, len(s.Nets))}
+	for _, name := range sortedKeys(s.Nets) {
+		r.Nets = append(r.Nets, c.resolveNet(name, s.Nets[name]))
 	}
 	r.Primary = primary(r)
 	return r

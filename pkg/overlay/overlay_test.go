@@ -31,24 +31,30 @@ func lab(t *testing.T) *catalog.Catalog {
 			SSHKeys: []string{"ssh-ed25519 AAAA admin"}, Tags: map[string]string{"role": "compute"},
 			Nets: map[string]catalog.NetDev{"default": {Device: new("eth0"), Hardware: new(catalog.HardwareAddr(hw)), Address: new(netip.MustParseAddr(ip))}, "ib": {Device: new("ib0")}}}}
 	}
-	for _, change := range []catalog.Change{
+	for _, x := range []catalog.Change{
 		catalog.InitCluster{Cluster: catalog.Cluster{Name: "lab"}, Controller: catalog.Controller{Name: "c1"}},
 		catalog.AddNetwork{Network: catalog.Network{Name: "rack", Prefix: netip.MustParsePrefix("10.1.0.0/16"), Gateway: netip.MustParseAddr("10.1.255.254"),
 			DNS: []netip.Addr{netip.MustParseAddr("10.1.0.253")}, Domain: "lab.example", MTU: 9000}},
 		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "x", Content: chunk.RefOf([]byte("x"))}},
 		catalog.AddNodes{Nodes: []catalog.Node{node("n1", "52:54:00:00:00:01", "10.1.0.1"), node("n2.far.example", "52:54:00:00:00:02", "10.1.0.2")}},
 	} {
-		b, err := catalog.Entry{At: time.Unix(0, 0), Change: change}.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		next, out, err := c.Apply(c.Revision+1, b)
-		if err != nil || out.Err != nil {
-			t.Fatal(err, out.Err)
-		}
-		c = next
+		c = change(t, c, x)
 	}
 	return c
+}
+
+// change is the catalog after a change.
+func change(t *testing.T, c *catalog.Catalog, x catalog.Change) *catalog.Catalog {
+	t.Helper()
+	b, err := catalog.Entry{At: time.Unix(0, 0), Change: x}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, out, err := c.Apply(c.Revision+1, b)
+	if err != nil || out.Err != nil {
+		t.Fatal(err, out.Err)
+	}
+	return next
 }
 
 func data(t *testing.T, node catalog.NodeName, secrets overlay.Secrets) overlay.Data {
@@ -207,7 +213,8 @@ func TestTarHoldsWhatWasRendered(t *testing.T) {
 }
 
 func FuzzRender(f *testing.F) {
-	for _, s := range []string{"{{.Id}}", "{{range .AllNodes}}{{.Id}}{{end}}", `{{file "a"}}x{{softlink "b"}}`, `{{range $i := until 3}}{{$i}}{{end}}`} {
+	for _, s := range []string{"{{.Id}}", "{{range .AllNodes}}{{.Id}}{{end}}", `{{file "a"}}x{{softlink "b"}}`, `{{range $i := until 3}}{{$i}}{{end}}`,
+		`{{.Secret "munge"}}{{fail .Ipmi.Password}}`, `{{range .DiskList}}{{.PartitionList}}{{end}}{{toYaml .Resources}}{{.ThisNode.ThisNode.Id}}`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -217,7 +224,7 @@ func FuzzRender(f *testing.F) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		files, err := overlay.Render(ctx, []*overlay.Bundle{b}, data(t, "n1", keys))
+		files, err := overlay.Render(ctx, []*overlay.Bundle{b}, armed(t, open))
 		for _, r := range files {
 			if overlay.CheckPath(r.Path) != nil {
 				t.Errorf("rendered the path %q", r.Path)
@@ -225,6 +232,9 @@ func FuzzRender(f *testing.F) {
 		}
 		if err != nil && strings.Contains(err.Error(), "\n") {
 			t.Errorf("error of several lines: %q", err)
+		}
+		if err != nil && strings.Contains(err.Error(), "open sesame") {
+			t.Errorf("error with a secret: %q", err)
 		}
 	})
 }

@@ -2,7 +2,9 @@ package overlay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -65,10 +67,18 @@ func renderFile(ctx context.Context, f File, data Data) ([]Rendered, error) {
 	x := &execution{ctx: ctx, current: &r, files: []*Rendered{&r}}
 	r.Content = nil
 	t.Funcs(x.funcs())
-	if err := t.Execute(x, data); err != nil {
-		return nil, fault.New(fault.Invalid, "overlay template %s fails for node %s: %s", f.Path, data.Id, oneLine(err))
-	}
-	if x.abort {
+	data.secrets.used = false
+	err = t.Execute(x, data)
+	switch {
+	case errors.Is(err, errWithheld):
+		return nil, nil
+	case err != nil:
+		failed := fault.New(fault.Invalid, "overlay template %s fails for node %s: %s", f.Path, data.Id, cause(err, data.secrets.used))
+		if fix := fault.Fix(err); fix != "" {
+			failed = failed.WithFix("%s", fix)
+		}
+		return nil, failed
+	case x.abort:
 		return nil, nil
 	}
 	var out []Rendered
@@ -98,7 +108,7 @@ type execution struct {
 // Write takes output for the file that is written now.
 func (x *execution) Write(p []byte) (int, error) {
 	if x.written += len(p); x.written > MaxOutput {
-		return 0, fmt.Errorf("it writes more than %d bytes", MaxOutput)
+		return 0, bound(fmt.Sprintf("it writes more than %d bytes", MaxOutput))
 	}
 	x.current.Content = append(x.current.Content, p...)
 	return len(p), nil
@@ -108,7 +118,7 @@ func (x *execution) Write(p []byte) (int, error) {
 // outside, so it is made to look at its bounds from inside.
 func (x *execution) step() (string, error) {
 	if x.steps++; x.steps > MaxSteps {
-		return "", fmt.Errorf("it takes more than %d steps", MaxSteps)
+		return "", bound(fmt.Sprintf("it takes more than %d steps", MaxSteps))
 	}
 	if x.steps%1024 == 0 && x.ctx.Err() != nil {
 		return "", x.ctx.Err()
@@ -191,6 +201,26 @@ func count(n tparse.Node, step tparse.Node) {
 		count(n.List, step)
 		count(n.ElseList, step)
 	}
+}
+
+// bound is the error of a template that has reached one of its bounds.
+type bound string
+
+// Error says which.
+func (b bound) Error() string { return string(b) }
+
+// cause says why a template failed. Once it has seen a secret, what a function says of its failure may hold the secret:
+// then it is only said where that was, in the words of the template.
+func cause(err error, secret bool) string {
+	text := oneLine(err)
+	if b, ok := errors.AsType[bound](err); ok || !secret {
+		return cmp.Or(string(b), text)
+	}
+	where, _, found := strings.Cut(text, ">: ")
+	if !found {
+		return "it has used a secret, so nothing is told of why"
+	}
+	return where + ">; it has used a secret, so nothing is told of why"
 }
 
 func oneLine(err error) string {

@@ -97,6 +97,20 @@ type controller struct {
 	status  []api.RelayStatus
 	asked   int
 	secrets api.RelaySecrets
+	told    int // how often it gave them away
+}
+
+// hold makes s the secrets that the controller gives away.
+func (c *controller) hold(s api.RelaySecrets) {
+	c.seen.Lock()
+	defer c.seen.Unlock()
+	c.secrets = s
+}
+
+func (c *controller) tells() int {
+	c.seen.Lock()
+	defer c.seen.Unlock()
+	return c.told
 }
 
 // start serves on a host until the returned function is called.
@@ -119,7 +133,13 @@ func (c *controller) start(host *memnet.Host) (stop func()) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+api.PathCatalog, c.serveCatalog)
-	mux.HandleFunc("GET "+api.PathSecrets, func(w http.ResponseWriter, r *http.Request) { api.WriteJSON(w, c.secrets) })
+	mux.HandleFunc("GET "+api.PathSecrets, func(w http.ResponseWriter, r *http.Request) {
+		c.seen.Lock()
+		s := c.secrets
+		c.told++
+		c.seen.Unlock()
+		api.WriteJSON(w, s)
+	})
 	mux.HandleFunc("POST "+api.PathRelayStatus, func(w http.ResponseWriter, r *http.Request) {
 		var s api.RelayStatus
 		if err := api.ReadJSON(w, r, &s); err != nil {

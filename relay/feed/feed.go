@@ -58,6 +58,8 @@ type Feed struct {
 	secrets atomic.Pointer[heldSecrets]
 	removed atomic.Bool // the controllers no longer know this relay
 
+	confidence catalog.Confidence
+
 	mu       sync.Mutex
 	contact  time.Time         // when a controller last said that there is nothing newer
 	problems map[string]string // by topic: what a person should know

@@ -34,6 +34,7 @@ type Feed interface {
 	Plan(boot.Request) (boot.Plan, error)
 	Admitted() error // why this relay may serve nothing, or nil
 	Secrets() *feed.Secrets
+	SecretsChanged() <-chan struct{}
 }
 
 // Chunks is what the server asks of the relay's chunks: relay/cache.

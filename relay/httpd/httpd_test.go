@@ -27,9 +27,10 @@ import (
 // still is a feed that stands still.
 type still struct{ c *catalog.Catalog }
 
-func (s still) Catalog() *catalog.Catalog { return s.c }
-func (s still) Admitted() error           { return nil }
-func (s still) Secrets() *feed.Secrets    { return &feed.Secrets{} }
+func (s still) Catalog() *catalog.Catalog       { return s.c }
+func (s still) Admitted() error                 { return nil }
+func (s still) Secrets() *feed.Secrets          { return &feed.Secrets{} }
+func (s still) SecretsChanged() <-chan struct{} { return nil }
 func (s still) Plan(boot.Request) (boot.Plan, error) {
 	return boot.Plan{}, fault.New(fault.NotFound, "no plan")
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,10 @@ const (
 	renderTime = 20 * time.Second
 	maxBundles = 256      // parsed overlays kept
 	maxTars    = 64 << 20 // bytes of rendered overlays kept
+
+	// A secret that was set a moment ago comes after the catalog that names it. A node that boots is made to wait so long
+	// for it; then it boots without.
+	secretsWait = 5 * time.Second
 )
 
 // overlays renders nodes' overlays. It keeps what all nodes of one revision share: parsed overlays, which their
@@ -42,7 +47,8 @@ type overlays struct {
 	hosts   func() []overlay.Host
 	of      catalog.Revision // that hosts was made for
 	tars    map[tarKey]*rendered
-	bytes   int // of tars
+	bytes   int           // of tars
+	secrets *feed.Secrets // with which tars were made
 }
 
 type tarKey struct {
@@ -56,7 +62,8 @@ type rendered struct {
 	secrets  *feed.Secrets
 	body     []byte // a tar
 	tag      string // ETag: equal bytes have an equal one, on every relay
-	withheld bool   // it asks for secrets that this relay may not hold
+	withheld bool   // it asks for secrets that this relay does not hold
+	pending  bool   // and that it may hold: it has not been given them yet
 }
 
 func newOverlays(cfg Config) *overlays {
@@ -96,6 +103,26 @@ func (o *overlays) allHosts(c *catalog.Catalog) func() []overlay.Host {
 	return o.hosts
 }
 
+// patient is tar for a node that boots: what it does not get now, it may have to do without for long.
+func (o *overlays) patient(ctx context.Context, node catalog.NodeName, kind string) (*rendered, error) {
+	giveUp := time.NewTimer(secretsWait)
+	defer giveUp.Stop()
+	for {
+		changed := o.cfg.Feed.SecretsChanged()
+		made, err := o.tar(ctx, node, kind)
+		if err != nil || !made.pending {
+			return made, err
+		}
+		select {
+		case <-changed:
+		case <-giveUp.C:
+			return made, nil
+		case <-ctx.Done():
+			return made, nil
+		}
+	}
+}
+
 // tar renders a node's overlays of a kind.
 func (o *overlays) tar(ctx context.Context, node catalog.NodeName, kind string) (*rendered, error) {
 	made := rendered{catalog: o.cfg.Feed.Catalog(), secrets: o.cfg.Feed.Secrets()}
@@ -106,7 +133,7 @@ func (o *overlays) tar(ctx context.Context, node catalog.NodeName, kind string) 
 	if have != nil && have.catalog == made.catalog && have.secrets == made.secrets {
 		return have, nil
 	}
-	files, withheld, err := o.render(ctx, &made, node, kind)
+	files, err := o.render(ctx, &made, node, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +142,7 @@ func (o *overlays) tar(ctx context.Context, node catalog.NodeName, kind string) 
 		return nil, err
 	}
 	sum := sha256.Sum256(b.Bytes())
-	made.body, made.tag, made.withheld = b.Bytes(), `"`+hex.EncodeToString(sum[:])+`"`, withheld
+	made.body, made.tag = b.Bytes(), `"`+hex.EncodeToString(sum[:])+`"`
 	o.keep(key, &made)
 	return &made, nil
 }
@@ -124,6 +151,10 @@ func (o *overlays) tar(ctx context.Context, node catalog.NodeName, kind string) 
 func (o *overlays) keep(key tarKey, made *rendered) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.secrets != made.secrets { // nothing is kept of secrets that this relay may perhaps no longer hold
+		o.secrets, o.bytes = made.secrets, 0
+		clear(o.tars)
+	}
 	o.drop(key)
 	for old := range o.tars {
 		if o.bytes+len(made.body) <= maxTars {
@@ -144,15 +175,15 @@ func (o *overlays) drop(key tarKey) {
 	}
 }
 
-// render makes a node's files of one kind, from the catalog and secrets of made. The second result tells whether
-// secrets were asked for that this relay may not hold.
-func (o *overlays) render(ctx context.Context, made *rendered, node catalog.NodeName, kind string) ([]overlay.Rendered, bool, error) {
+// render makes a node's files of one kind, from the catalog and secrets of made, and notes in it whether secrets were
+// asked for that are not held here.
+func (o *overlays) render(ctx context.Context, made *rendered, node catalog.NodeName, kind string) ([]overlay.Rendered, error) {
 	ctx, cancel := context.WithTimeout(ctx, renderTime)
 	defer cancel()
 	c := made.catalog
 	r, err := c.Resolve(node)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	names := r.Settings.Overlays.System
 	if kind == kindRuntime {
@@ -162,28 +193,38 @@ func (o *overlays) render(ctx context.Context, made *rendered, node catalog.Node
 	for _, name := range names {
 		declared, ok := c.Overlay(catalog.OverlayName(name))
 		if !ok {
-			return nil, false, fault.New(fault.NotFound, "overlay %s of node %s does not exist", name, node)
+			return nil, fault.New(fault.NotFound, "overlay %s of node %s does not exist", name, node)
 		}
 		b, err := o.bundle(ctx, declared.Content)
 		if err != nil {
-			return nil, false, fault.Wrap(fault.KindOf(err), err, "overlay %s", name)
+			return nil, fault.Wrap(fault.KindOf(err), err, "overlay %s", name)
 		}
 		bundles = append(bundles, b)
 	}
-	secrets, err := hostKeys(made.secrets, r)
-	if err != nil {
-		return nil, false, err
+	allowed := o.mayHold(c, r)
+	var secrets overlay.Secrets
+	if allowed {
+		if secrets, err = secretsOf(made.secrets, r); err != nil {
+			return nil, err
+		}
 	}
 	data := overlay.NewData(c, r, o.allHosts(c), secrets)
 	files, err := overlay.Render(ctx, bundles, data)
-	return files, data.Withheld(), err
+	made.withheld = data.Withheld()
+	made.pending = made.withheld && allowed
+	return files, err
 }
 
-// hostKeys are the node's secrets, if its network's policy lets this relay hold them.
-func hostKeys(held *feed.Secrets, r *catalog.Resolved) (overlay.Secrets, error) {
-	if r.Primary == nil || r.Primary.Network == nil {
-		return overlay.Secrets{}, nil
-	}
+// mayHold tells whether the catalog lets this relay hold the node's secrets. What it was given before may be of another
+// time, so that alone says nothing.
+func (o *overlays) mayHold(c *catalog.Catalog, r *catalog.Resolved) bool {
+	self, ok := c.Relay(o.cfg.Name)
+	return ok && r.Primary != nil && r.Primary.Network != nil && r.Primary.Network.Secrets == catalog.SecretsRelay &&
+		slices.Contains(self.Networks, r.Primary.Network.Name)
+}
+
+// secretsOf are the secrets of a node, as far as they are held.
+func secretsOf(held *feed.Secrets, r *catalog.Resolved) (overlay.Secrets, error) {
 	key, ok := held.Networks[r.Primary.Network.Name]
 	if !ok {
 		return overlay.Secrets{}, nil
@@ -192,7 +233,13 @@ func hostKeys(held *feed.Secrets, r *catalog.Resolved) (overlay.Secrets, error) 
 	if err != nil {
 		return overlay.Secrets{}, err
 	}
-	return overlay.Secrets{SSHHostKeys: []overlay.HostKey{{Type: pki.SSHEd25519, Private: string(k.Private.Reveal()), Public: strings.TrimSpace(k.Public)}}}, nil
+	return overlay.Secrets{
+		SSHHostKeys: []overlay.HostKey{{Type: pki.SSHEd25519, Private: string(k.Private.Reveal()), Public: strings.TrimSpace(k.Public)}},
+		Open: func(s catalog.Secret) (string, bool) {
+			v, ok := held.Value(s)
+			return string(v.Reveal()), ok
+		},
+	}, nil
 }
 
 // The kinds of overlays.
@@ -211,16 +258,25 @@ func (s *Server) nodeOverlay(w http.ResponseWriter, r *http.Request) error {
 	if kind != kindSystem && kind != kindRuntime {
 		return fault.New(fault.NotFound, "overlays are of the kind system or runtime, not %.80q", kind)
 	}
-	made, err := s.overlays.tar(r.Context(), node, kind)
+	render, has := s.overlays.patient, r.Header.Get("If-None-Match")
+	if has != "" {
+		render = s.overlays.tar
+	}
+	made, err := render(r.Context(), node, kind)
 	if err != nil {
 		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Error: err.Error()})
 		return err
 	}
 	w.Header().Set("Cache-Control", "private, no-cache")
+	if made.pending && has != "" { // what the node has is better than a rendering that lacks a file
+		w.Header().Set("ETag", has)
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
 	w.Header().Set("ETag", made.tag)
 	w.Header().Set("Content-Type", "application/x-tar")
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(made.body))
-	if made.withheld && kind == kindSystem {
+	if made.withheld && has == "" {
 		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Message: "its secrets are not held by relay " + string(s.cfg.Name) + ": it boots without"})
 	}
 	return nil
@@ -261,7 +317,7 @@ func (o *overlays) archive(ctx context.Context, out io.Writer, node catalog.Node
 		return err
 	}
 	for _, kind := range []string{kindSystem, kindRuntime} {
-		made, err := o.tar(ctx, node, kind)
+		made, err := o.patient(ctx, node, kind)
 		if err != nil {
 			return err
 		}

@@ -27,6 +27,9 @@ type runner interface {
 // Running tells whether the program runs.
 func (p *process) Running() bool { return p.cancel != nil }
 
+// Dir is where the program keeps its data.
+func (p *process) Dir() string { return p.dir }
+
 func (m *Mesh) start(p *process) {
 	m.t.Helper()
 	r, err := p.make()
