@@ -20,7 +20,7 @@ func secrets(names ...string) map[string]catalog.Secret {
 	return all
 }
 
-func network(name, prefix, policy string) catalog.AddNetwork {
+func secretive(name, prefix, policy string) catalog.AddNetwork {
 	return catalog.AddNetwork{Network: catalog.Network{Name: catalog.NetworkName(name), Prefix: netip.MustParsePrefix(prefix), Secrets: policy}}
 }
 
@@ -31,7 +31,7 @@ func twoRooms(t *testing.T) *log {
 	bmc.Settings.BMC.Password = new(secret("bmc"))
 	bmc.Profiles = []catalog.ProfileName{"far"}
 	l.must(
-		network("far", "10.2.0.0/24", catalog.SecretsRelay), network("closed", "10.3.0.0/24", catalog.SecretsRefuse),
+		secretive("far", "10.2.0.0/24", catalog.SecretsRelay), secretive("closed", "10.3.0.0/24", catalog.SecretsRefuse),
 		catalog.SetProfiles{Names: []catalog.ProfileName{"default"}, Set: catalog.Settings{Secrets: secrets("munge")}},
 		catalog.AddProfile{Profile: catalog.Profile{Name: "far", Settings: catalog.Settings{Secrets: secrets("ldap")}}},
 		catalog.AddProfile{Profile: catalog.Profile{Name: "unused", Settings: catalog.Settings{Secrets: secrets("unused")}}},
@@ -68,8 +68,8 @@ func TestARelayMayHoldTheSecretsOfItsNodesAndNoOthers(t *testing.T) {
 		"set anew by the node":          {[]catalog.Change{set("n1", catalog.Settings{Secrets: map[string]catalog.Secret{"munge": secret("new")}}), set("n2", catalog.Settings{}, "secrets.munge")}, []catalog.NetworkName{"rack"}, []string{"new", "own"}},
 		"not of a second device":        {[]catalog.Change{set("n1", second)}, []catalog.NetworkName{"far"}, []string{"bmc", "ldap"}},
 		"of where it boots":             {[]catalog.Change{set("n1", moved)}, []catalog.NetworkName{"far"}, []string{"bmc", "ldap", "munge", "own"}},
-		"a policy that becomes refuse":  {[]catalog.Change{catalog.SetNetwork{Network: network("far", "10.2.0.0/24", catalog.SecretsRefuse).Network}}, []catalog.NetworkName{"far"}, nil},
-		"a policy that becomes relay":   {[]catalog.Change{catalog.SetNetwork{Network: network("closed", "10.3.0.0/24", catalog.SecretsRelay).Network}}, []catalog.NetworkName{"closed"}, []string{"hidden", "munge"}},
+		"a policy that becomes refuse":  {[]catalog.Change{catalog.SetNetwork{Network: secretive("far", "10.2.0.0/24", catalog.SecretsRefuse).Network}}, []catalog.NetworkName{"far"}, nil},
+		"a policy that becomes relay":   {[]catalog.Change{catalog.SetNetwork{Network: secretive("closed", "10.3.0.0/24", catalog.SecretsRelay).Network}}, []catalog.NetworkName{"closed"}, []string{"hidden", "munge"}},
 		"of a profile of other profile": {[]catalog.Change{catalog.SetProfiles{Names: []catalog.ProfileName{"far"}, Profiles: &[]catalog.ProfileName{"unused"}}}, []catalog.NetworkName{"far"}, []string{"bmc", "ldap", "unused"}},
 		"of nodes that are deleted":     {[]catalog.Change{catalog.DeleteNodes{Nodes: []catalog.NodeName{"n3"}}}, []catalog.NetworkName{"far"}, nil},
 	} {
@@ -119,7 +119,7 @@ func large(b *testing.B) *catalog.Catalog {
 		catalog.SetProfiles{Names: []catalog.ProfileName{"default"}, Set: catalog.Settings{Secrets: secrets("munge", "ldap")}},
 	)
 	for r := range 40 {
-		l.must(network(fmt.Sprintf("r%02d", r), fmt.Sprintf("10.%d.0.0/16", r), ""))
+		l.must(secretive(fmt.Sprintf("r%02d", r), fmt.Sprintf("10.%d.0.0/16", r), ""))
 		var nodes []catalog.Node
 		for i := range 1000 {
 			n := node(fmt.Sprintf("r%02dn%04d", r, i), fmt.Sprintf("52:54:00:%02x:%02x:%02x", r, i>>8, i&255), fmt.Sprintf("10.%d.%d.%d", r, 1+i/250, 1+i%250))
