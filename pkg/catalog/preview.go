@@ -138,8 +138,8 @@ type previewGroups struct {
 
 	// The last node that was changed, and its group: thousands in a row change alike.
 	last struct {
-		fwd, back SetNodes
-		at        int
+		way way
+		at  int // -1: nothing became of it
 	}
 }
 
@@ -156,21 +156,26 @@ func (g *previewGroups) addNode(old, now *Node) int {
 	if old == nil || now == nil {
 		return g.add("node", string(cmp.Or(old, now).Name), old != nil, now != nil, flatNode(old), flatNode(now))
 	}
+	w := way{old, now}
+	if !w.sameAs(g.last.way) {
+		g.last.way, g.last.at = w, g.changed(old, now)
+		return g.last.at
+	}
+	if g.last.at >= 0 {
+		g.all[g.last.at].names = append(g.all[g.last.at].names, string(now.Name))
+	}
+	return g.last.at
+}
+
+// changed notes a node whose way is another than that of the node before.
+func (g *previewGroups) changed(old, now *Node) int {
 	var fwd, back SetNodes
 	fwd.Set, fwd.Unset = Difference(old.Settings, now.Settings)
 	back.Set, back.Unset = Difference(now.Settings, old.Settings)
 	if !slices.Equal(old.Profiles, now.Profiles) {
 		fwd.Profiles, back.Profiles = &now.Profiles, &old.Profiles
 	}
-	if len(g.all) > 0 && g.all[g.last.at].What == "node" && alike(&g.last.fwd, &fwd) && alike(&g.last.back, &back) {
-		g.all[g.last.at].names = append(g.all[g.last.at].names, string(now.Name))
-		return g.last.at
-	}
-	at := g.add("node", string(now.Name), true, true, flatSide(&back), flatSide(&fwd))
-	if at >= 0 {
-		g.last.fwd, g.last.back, g.last.at = fwd, back, at
-	}
-	return at
+	return g.add("node", string(now.Name), true, true, flatSide(&back), flatSide(&fwd))
 }
 
 // flatSide is what differs, as it is on one side.

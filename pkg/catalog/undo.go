@@ -34,12 +34,25 @@ func (u *Undo) ofNodes(before, after *Catalog, names []NodeName) {
 type undoGroups struct {
 	all   []SetNodes
 	byKey map[string]int // for those that are not like one of the last few
+
+	last way // of the node before, and its group
+	at   int
 }
 
 // recentGroups is how many groups are compared one by one before their encodings are.
 const recentGroups = 4
 
 func (g *undoGroups) add(from, to *Node) {
+	w := way{old: to, now: from}
+	if w.sameAs(g.last) {
+		g.all[g.at].Nodes = append(g.all[g.at].Nodes, to.Name)
+		return
+	}
+	g.last, g.at = w, g.find(from, to)
+}
+
+// find puts a node into the group that it belongs to, and returns that.
+func (g *undoGroups) find(from, to *Node) int {
 	back := SetNodes{}
 	back.Set, back.Unset = Difference(from.Settings, to.Settings)
 	if !slices.Equal(from.Profiles, to.Profiles) {
@@ -49,7 +62,7 @@ func (g *undoGroups) add(from, to *Node) {
 	for i := len(g.all) - 1; i >= max(0, len(g.all)-recentGroups); i-- {
 		if alike(&g.all[i], &back) {
 			g.all[i].Nodes = append(g.all[i].Nodes, to.Name)
-			return
+			return i
 		}
 	}
 	key := fmt.Sprintf("%t %q %q %s", back.Profiles != nil, deref(back.Profiles), back.Unset, encoded(back.Set))
@@ -58,11 +71,12 @@ func (g *undoGroups) add(from, to *Node) {
 	}
 	if i, ok := g.byKey[key]; ok {
 		g.all[i].Nodes = append(g.all[i].Nodes, to.Name)
-		return
+		return i
 	}
 	g.byKey[key] = len(g.all)
 	back.Nodes = NodeSet{to.Name}
 	g.all = append(g.all, back)
+	return len(g.all) - 1
 }
 
 func encoded(s Settings) string {
