@@ -1,6 +1,7 @@
 package warewulf
 
 import (
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -75,13 +76,16 @@ func (b *back) profile(subject string, s catalog.Settings) Profile {
 		})
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Resources)) {
-		put(&p.Resources, key, s.Resources[key].Value())
+		put(&p.Resources, key, plain(s.Resources[key].Value()))
 	}
-	for setting, is := range map[string]bool{
-		"method": s.Method != nil, "ssh_keys": len(s.SSHKeys) > 0, "secrets": len(s.Secrets) > 0, "without": len(s.Without) > 0, "uuid": s.UUID != nil,
+	for _, f := range []struct {
+		setting string
+		is      bool
+	}{
+		{"method", s.Method != nil}, {"ssh_keys", len(s.SSHKeys) > 0}, {"secrets", len(s.Secrets) > 0}, {"without", len(s.Without) > 0}, {"uuid", s.UUID != nil},
 	} {
-		if is {
-			b.noWord(subject, setting, "keep it by hand")
+		if f.is {
+			b.noWord(subject, f.setting, "keep it by hand")
 		}
 	}
 	return p
@@ -137,6 +141,32 @@ func backDisk(d catalog.Disk) *Disk {
 		})
 	}
 	return out
+}
+
+// plain turns JSON's numbers, which YAML would write as texts, into Go's.
+func plain(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, inner := range v {
+			v[k] = plain(inner)
+		}
+	case []any:
+		for i, inner := range v {
+			v[i] = plain(inner)
+		}
+	case json.Number:
+		if i, err := v.Int64(); err == nil {
+			return i
+		}
+		if u, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return u
+		}
+		if f, err := v.Float64(); err == nil {
+			return f
+		}
+		return v.String()
+	}
+	return v
 }
 
 func value(s *string) string {

@@ -50,6 +50,7 @@ var doneElsewhere = map[string]string{
 // wulfmesh, or will when the site's own are imported; all others are left out of lists, with a hazard. Base are the
 // overlays that do here what wwinit and generic did there, and take their place.
 func Convert(nodes *Nodes, config *Config, overlays, base []string) *Converted {
+	nodes = nodes.said(false) // Check tells of the words that are forgotten
 	c := &converter{out: &Converted{}, overlays: overlays, base: base, nodes: nodes}
 	c.file = ConfigFile
 	c.network(config)
@@ -296,7 +297,7 @@ func (c *converter) bmc(subject string, b *IPMI, s *catalog.Settings) {
 
 func (c *converter) netDev(subject string, d *NetDev) catalog.NetDev {
 	out := catalog.NetDev{
-		Type: text(d.Type), OnBoot: truth(d.OnBoot), Device: text(d.Device), Address: addr(d.IPAddr), Netmask: addr(d.Netmask), Gateway: addr(d.Gateway),
+		Type: text(strings.ToLower(d.Type)), OnBoot: truth(d.OnBoot), Device: text(d.Device), Address: addr(d.IPAddr), Netmask: addr(d.Netmask), Gateway: addr(d.Gateway),
 		Address6: addr(d.IPAddr6), Gateway6: addr(d.Gateway6), Prefix6: c.number(subject+".prefixlen6", d.PrefixLen6), MTU: c.number(subject+".mtu", d.MTU),
 		Tags: c.tags(subject+".tags", d.Tags),
 	}

@@ -46,20 +46,12 @@ func byName(nodes []Merged) map[string]*Node {
 // Encode writes a nodes.conf that Warewulf 4.7 reads. As Warewulf does when it writes, it leaves out the words UNDEF
 // and UNSET, lists that contain one, and groups that are empty then; n itself stays as it is.
 func Encode(n *Nodes) ([]byte, error) {
-	profiles, nodes := make(map[string]*Profile, len(n.Profiles)), make(map[string]*Node, len(n.Nodes))
-	for name, p := range n.Profiles {
-		profiles[name] = new(Profile)
-		written(reflect.ValueOf(profiles[name]).Elem(), reflect.ValueOf(p).Elem())
-	}
-	for name, p := range n.Nodes {
-		nodes[name] = new(Node)
-		written(reflect.ValueOf(nodes[name]).Elem(), reflect.ValueOf(p).Elem())
-	}
+	n = n.said(true)
 	var b bytes.Buffer
-	if err := each(&b, "nodeprofiles", profiles); err != nil {
+	if err := each(&b, "nodeprofiles", n.Profiles); err != nil {
 		return nil, err
 	}
-	if err := each(&b, "nodes", nodes); err != nil {
+	if err := each(&b, "nodes", n.Nodes); err != nil {
 		return nil, err
 	}
 	return b.Bytes(), nil
@@ -111,8 +103,26 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// written copies src to dst without what says nothing.
-func written(dst, src reflect.Value) {
+// said is a copy without the words that Warewulf forgets when it next writes; tight leaves out groups that say nothing,
+// too.
+func (n *Nodes) said(tight bool) *Nodes {
+	out := &Nodes{Profiles: make(map[string]*Profile, len(n.Profiles)), Nodes: make(map[string]*Node, len(n.Nodes))}
+	w := writer{tight}
+	for name, p := range n.Profiles {
+		out.Profiles[name] = &Profile{at: p.at}
+		w.copy(reflect.ValueOf(out.Profiles[name]).Elem(), reflect.ValueOf(p).Elem())
+	}
+	for name, p := range n.Nodes {
+		out.Nodes[name] = &Node{Profile: Profile{at: p.at}}
+		w.copy(reflect.ValueOf(out.Nodes[name]).Elem(), reflect.ValueOf(p).Elem())
+	}
+	return out
+}
+
+type writer struct{ tight bool }
+
+// copy copies src to dst.
+func (w writer) copy(dst, src reflect.Value) {
 	switch src.Kind() {
 	case reflect.String:
 		if !isUndef(src.String()) {
@@ -121,7 +131,7 @@ func written(dst, src reflect.Value) {
 	case reflect.Struct:
 		for i := range src.NumField() {
 			if src.Type().Field(i).IsExported() {
-				written(dst.Field(i), src.Field(i))
+				w.copy(dst.Field(i), src.Field(i))
 			}
 		}
 	case reflect.Slice:
@@ -134,8 +144,8 @@ func written(dst, src reflect.Value) {
 			return
 		}
 		fresh := reflect.New(src.Type().Elem())
-		written(fresh.Elem(), src.Elem())
-		if !fresh.Elem().IsZero() {
+		w.copy(fresh.Elem(), src.Elem())
+		if !w.tight || !fresh.Elem().IsZero() {
 			dst.Set(fresh)
 		}
 	case reflect.Map:
@@ -157,7 +167,7 @@ func written(dst, src reflect.Value) {
 		out := reflect.MakeMapWithSize(src.Type(), src.Len())
 		for it := src.MapRange(); it.Next(); {
 			elem := reflect.New(src.Type().Elem()).Elem()
-			if written(elem, it.Value()); !elem.IsNil() {
+			if w.copy(elem, it.Value()); !w.tight || !elem.IsNil() {
 				out.SetMapIndex(it.Key(), elem)
 			}
 		}

@@ -172,6 +172,10 @@ func FuzzParseNodes(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
+		c := warewulf.Convert(n, nil, nil, nil)
+		if _, err := warewulf.Encode(warewulf.Back(nil, c.Profiles, c.Nodes)); err != nil {
+			t.Fatal(err)
+		}
 		once, err := warewulf.Encode(n)
 		if err != nil {
 			t.Fatal(err)
@@ -201,6 +205,7 @@ func FuzzParseConfig(f *testing.F) {
 		}
 		n := &warewulf.Nodes{Profiles: map[string]*warewulf.Profile{}}
 		warewulf.Check(n, c, warewulf.Inventory{})
+		warewulf.Convert(n, c, nil, nil)
 		n.AddMounts(c)
 		once, err := warewulf.EncodeConfig(c)
 		if err != nil {
