@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -82,7 +83,7 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 	if err := checkEach(x.Nodes, x.Each); err != nil {
 		return err
 	}
-	scope := x.scope()
+	scope, grows := x.scope(), holdsMany(reflect.ValueOf(&x.Set).Elem())
 	if scope == common {
 		what := "node " + string(x.Nodes[0])
 		if len(x.Nodes) > 1 {
@@ -121,8 +122,10 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 		}
 		if scope == everything {
 			edit.unindex(old)
-		} else if err := n.Settings.checkSizes(); err != nil {
-			return within("node "+string(name), err)
+		} else if grows {
+			if err := n.Settings.checkSizes(); err != nil {
+				return within("node "+string(name), err)
+			}
 		}
 		fresh = append(fresh, &n)
 	}
@@ -132,6 +135,19 @@ func (x SetNodes) apply(c *Catalog, _ *Entry) error {
 	edit.commit()
 	c.touch(fresh)
 	return nil
+}
+
+// holdsMany tells whether settings have lists or maps, of which a node may get more and more. Single texts replace others.
+func holdsMany(v reflect.Value) bool {
+	if v.Kind() != reflect.Struct {
+		return (v.Kind() == reflect.Map || v.Kind() == reflect.Slice) && v.Len() > 0
+	}
+	for i := range v.NumField() {
+		if holdsMany(v.Field(i)) {
+			return true
+		}
+	}
+	return false
 }
 
 // scope says what of nodes a change may have made wrong: what it cannot have is not checked again, 40 000 times.
