@@ -27,6 +27,9 @@ func (p *program) nodeEdit(c *cli.Context) error {
 	defer cl.done()
 	read := func() (present, error) {
 		list, err := cl.views(q)
+		if err == nil {
+			list.Items, err = chosen(c, q, list.Items)
+		}
 		return presentNodes(list), err
 	}
 	return p.edit(c, cl, "nodes", read, func(now present) declared {

@@ -35,6 +35,9 @@ func (p *program) watchNodes(c *cli.Context, cl *client, q api.NodeQuery) error 
 	if err != nil {
 		return err
 	}
+	if t.Rows, err = chosen(c, q, t.Rows); err != nil {
+		return err
+	}
 	states := make(map[string]string, len(t.Rows))
 	count := map[string]int{}
 	for _, row := range t.Rows {
