@@ -160,3 +160,14 @@ func TestRevertOfARevertDeletesProfilesThatBuildOnOneAnother(t *testing.T) {
 		t.Error("profile a is still there")
 	}
 }
+
+// A list without words takes a list away, also where a file declares it so.
+func TestDifferenceToAnEmptyListUnsets(t *testing.T) {
+	full, empty := catalog.Settings{Roles: []string{"login"}}, catalog.Settings{Roles: []string{}}
+	if set, unset := catalog.Difference(full, empty); len(set.Decided()) > 0 || fmt.Sprint(unset) != "[roles]" {
+		t.Errorf("got %v and %v, want roles to be unset", set.Decided(), unset)
+	}
+	if set, unset := catalog.Difference(catalog.Settings{}, empty); len(set.Decided())+len(unset) > 0 {
+		t.Errorf("got %v and %v, want no difference", set.Decided(), unset)
+	}
+}
