@@ -109,9 +109,10 @@ func (b *batch) profiles(now present, want *declared) error {
 	return nil
 }
 
+// profilesOf are the profiles that a profile builds on. None is a list with nothing in it: that also travels.
 func profilesOf(doc nodeDoc) []catalog.ProfileName {
 	if doc.Profiles == nil {
-		return nil
+		return []catalog.ProfileName{}
 	}
 	return *doc.Profiles
 }
