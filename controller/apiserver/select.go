@@ -77,7 +77,7 @@ func (x *selection) set(q *api.NodeQuery) (nodeset.Set, error) {
 	}}
 	var chosen nodeset.Set
 	var err error
-	if strings.TrimSpace(q.Nodes) == "" {
+	if q.Nodes == "" {
 		chosen, err = nodeset.Of(x.all()...)
 	} else {
 		chosen, err = parser.Parse(q.Nodes)

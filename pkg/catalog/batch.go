@@ -47,6 +47,9 @@ func (x Batch) apply(c *Catalog, e *Entry) error {
 	}
 	for i, s := range x.Changes {
 		if err := s.Change.apply(c, e); err != nil {
+			if len(x.Changes) == 1 {
+				return err
+			}
 			return within(fmt.Sprintf("change %d of %d", i+1, len(x.Changes)), err)
 		}
 	}

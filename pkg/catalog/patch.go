@@ -27,7 +27,7 @@ func noSetting(path string) error {
 	if best := Nearest(path, slices.Values(Paths()), 2); best != "" {
 		return err.WithFix("did you mean %s?", best)
 	}
-	return err.WithFix("settings are %s", strings.Join(Paths(), ", "))
+	return err.WithFix("they are listed by: wulf help settings")
 }
 
 // replace lays src over dst. What is stored has one form for equal meanings: no list, map or element of a map that is

@@ -127,7 +127,7 @@ func difference(from, to, set reflect.Value, path string, unset []string) []stri
 	}
 	switch {
 	case same(from, to):
-	case to.IsZero():
+	case to.IsZero() || to.Kind() == reflect.Slice && to.Len() == 0: // a list without words decides nothing
 		unset = append(unset, path)
 	default:
 		set.Set(to)
@@ -188,6 +188,9 @@ func shared(a, b reflect.Value) bool {
 // same compares pointers to scalars and lists by what they hold; those that are shared are the same at once.
 func same(a, b reflect.Value) bool {
 	if a.Kind() == reflect.Pointer && a.Pointer() == b.Pointer() {
+		return true
+	}
+	if a.Kind() == reflect.Slice && a.Len()+b.Len() == 0 {
 		return true
 	}
 	return reflect.DeepEqual(a.Interface(), b.Interface())

@@ -18,6 +18,9 @@ var addrType = reflect.TypeFor[netip.Addr]()
 // names no setting and a text that does not fit are fault.Invalid.
 func ParseSetting(path, text string) (Settings, error) {
 	var s Settings
+	if path == "without" {
+		return s, fault.New(fault.Invalid, "what a node is without is said by --without PATH")
+	}
 	p, err := placeOf(path)
 	if err != nil {
 		return s, err
@@ -133,6 +136,13 @@ func setText(v reflect.Value, path, text string) error {
 	}
 	switch p := v.Addr().Interface().(type) {
 	case **string:
+		if path == "uuid" { // firmware and people write it in more than one way
+			u, err := ParseUUID(text)
+			if err != nil {
+				return err
+			}
+			text = u
+		}
 		*p = &text
 	case *string:
 		*p = text

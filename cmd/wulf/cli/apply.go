@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -83,6 +84,9 @@ func (p *program) readAll(files []string) (*declared, error) {
 				all.Nodes[node] = doc
 			}
 		}
+	}
+	if len(all.Networks)+len(all.Profiles)+len(all.Nodes) == 0 { // with --prune that would be the end of everything
+		return nil, fault.New(fault.Invalid, "%s: nothing is declared", strings.Join(files, ", "))
 	}
 	return all, nil
 }
@@ -235,7 +239,7 @@ func (p *program) runApply(c *cli.Context) error {
 	}
 	m := mutation{seen: now.revision}
 	if n := gone(change); n > 0 {
-		m.count, m.ask = n, fmt.Sprintf("Delete %s nodes and profiles that the files do not declare?", thousands(n))
+		m.count, m.ask = n, fmt.Sprintf("Delete %s that the files do not declare?", plural(n, "thing"))
 	}
 	return p.performIfAny(c, cl, change, m)
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -87,6 +88,9 @@ func (l *line) assign(app *cli.App, given []flagWord) error {
 				continue
 			}
 		}
+		if err := f.readBool(own, app.Flags); err != nil {
+			return err
+		}
 		if name, ok := canonical(own, f.name); ok {
 			l.local = append(l.local, f.as(name))
 		} else if name, ok := canonical(app.Flags, f.name); ok {
@@ -103,6 +107,22 @@ type flagWord struct {
 	typed string // with its hyphens, for errors
 	name  string
 	value *string // nil: none was given, and it needs none
+}
+
+// readBool reads the value of a flag that is true or false as settings of that kind are read: --onboot=no.
+func (f *flagWord) readBool(flags ...[]cli.Flag) error {
+	for _, flag := range slices.Concat(flags...) {
+		if _, is := flag.(*cli.BoolFlag); !is || f.value == nil || !slices.Contains(flag.Names(), f.name) {
+			continue
+		}
+		b, err := catalog.ParseBool(*f.value)
+		if err != nil {
+			return fault.Wrap(fault.Invalid, err, "%s", f.typed)
+		}
+		f.value = new(strconv.FormatBool(b))
+		return nil
+	}
+	return nil
 }
 
 func (f flagWord) as(name string) string {

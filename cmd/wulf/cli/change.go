@@ -61,6 +61,10 @@ func (p *program) perform(c *cli.Context, cl *client, m mutation) error {
 		return err
 	}
 	if m.diff == nil {
+		if !v.Changed { // and there is no revision that says nothing
+			p.say("nothing changes")
+			return p.waitIfTold(c, cl, tried)
+		}
 		m.diff = previewLines(v)
 	}
 	for _, line := range m.diff {
@@ -96,10 +100,14 @@ func (p *program) changed(c *cli.Context, cl *client, made api.ChangeResult) err
 		line += fmt.Sprintf(". Undo: wulf revert %d", made.Undo)
 	}
 	fmt.Fprintln(p.err, line)
+	return p.waitIfTold(c, cl, made.Revision)
+}
+
+func (p *program) waitIfTold(c *cli.Context, cl *client, rev catalog.Revision) error {
 	if !c.Bool("wait") {
 		return nil
 	}
-	return p.waitForRelays(c, cl, made.Revision)
+	return p.waitForRelays(c, cl, rev)
 }
 
 // make makes a change.

@@ -3,7 +3,9 @@ package cli
 import (
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -49,9 +51,12 @@ func parseDeclared(file string, b []byte) (*declared, error) {
 	for _, n := range nodes {
 		var d declared
 		if bare(n) {
+			if best := closest(n.Content[0].Value, sections); best != "" && len(n.Content) == 2 {
+				return nil, r.wrong(n.Content[0], "there is no key %q", clipped(n.Content[0].Value)).WithFix("did you mean %s?", best)
+			}
 			n = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column, Content: []*yaml.Node{{Kind: yaml.ScalarNode, Tag: "!!str", Value: "nodes"}, n}}
 		}
-		if err := r.into(n, "the document", &d); err != nil {
+		if err := r.into(n, wholeDocument, &d); err != nil {
 			return nil, err
 		}
 		if err := all.add(file, &d); err != nil {
@@ -78,6 +83,9 @@ func (d *declared) add(file string, other *declared) error {
 	for name, v := range other.Networks {
 		if _, twice := d.Networks[name]; twice {
 			return declaredTwice(file, "network", name)
+		}
+		if v.Name != "" && v.Name != catalog.NetworkName(name) {
+			return fault.New(fault.Invalid, "%s: network %s says that its name is %s", file, name, v.Name).WithFix("leave the name out: the key is the name")
 		}
 		v.Name = catalog.NetworkName(name)
 		d.Networks[name] = v
@@ -164,21 +172,27 @@ func parseCSV(file string, b []byte) (map[string]nodeDoc, error) {
 	rows.TrimLeadingSpace = true
 	rows.Comment = '#'
 	head, err := rows.Read()
+	if e, ok := errors.AsType[*csv.ParseError](err); ok {
+		return nil, fault.New(fault.Invalid, "%s:%d: %v", file, e.Line, e.Err)
+	}
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "%s has no heading", file).WithFix("begin with a line such as name,hwaddr,ipaddr")
 	}
-	paths, err := csvColumns(file, head)
+	paths, err := csvColumns(file+":1", head)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]nodeDoc{}
 	for {
 		row, err := rows.Read()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if e, ok := errors.AsType[*csv.ParseError](err); ok {
+			return nil, fault.New(fault.Invalid, "%s:%d: %v", file, e.Line, e.Err).WithFix("each line has as many cells as the first")
+		}
 		if err != nil {
-			if err.Error() == "EOF" {
-				return out, nil
-			}
-			return nil, fault.New(fault.Invalid, "%s: %v", file, err)
+			return nil, fault.Wrap(fault.Invalid, err, "%s", file)
 		}
 		line, _ := rows.FieldPos(0)
 		doc, name := nodeDoc{}, ""
@@ -201,7 +215,7 @@ func parseCSV(file string, b []byte) (map[string]nodeDoc, error) {
 					return nil, fault.Wrap(fault.Invalid, err, "%s:%d: column %s", file, line, head[i])
 				}
 				if err := doc.Patch(s, nil); err != nil {
-					return nil, err
+					return nil, fault.Wrap(fault.Invalid, err, "%s:%d: column %s", file, line, head[i])
 				}
 			}
 		}
@@ -216,7 +230,7 @@ func parseCSV(file string, b []byte) (map[string]nodeDoc, error) {
 }
 
 // csvColumns are the paths that the columns set; "" for those that only tell, such as a node's state.
-func csvColumns(file string, head []string) ([]string, error) {
+func csvColumns(where string, head []string) ([]string, error) {
 	known := map[string]string{"name": "name", "node": "name", "profiles": "profiles", "profile": "profiles", "mac": "nets.default.hardware", "ip": "nets.default.address",
 		"hardware": "nets.default.hardware", "address": "nets.default.address", "state": "", "since": "", "relay": "", "boot-revision": "", "created": ""}
 	for _, s := range settings() {
@@ -228,11 +242,14 @@ func csvColumns(file string, head []string) ([]string, error) {
 	paths := make([]string, len(head))
 	named := false
 	for i, h := range head {
-		h = strings.ToLower(strings.TrimSpace(h))
-		path, ok := known[h]
+		h = strings.TrimSpace(h)
+		path, ok := known[strings.ToLower(h)]
 		if !ok {
 			if !catalog.IsPath(h) {
-				err := fault.New(fault.Invalid, "%s: there is no column %q", file, clipped(h))
+				err := fault.New(fault.Invalid, "%s: there is no column %q", where, clipped(h))
+				if strings.ContainsAny(h, ";\t") {
+					return nil, err.WithFix("put commas between columns")
+				}
 				if best := closest(h, slices.Sorted(maps.Keys(known))); best != "" {
 					return nil, err.WithFix("did you mean %s?", best)
 				}
@@ -240,10 +257,13 @@ func csvColumns(file string, head []string) ([]string, error) {
 			}
 			path = h
 		}
+		if path != "" && slices.Contains(paths[:i], path) {
+			return nil, fault.New(fault.Invalid, "%s: two columns set %s", where, path)
+		}
 		paths[i], named = path, named || path == "name"
 	}
 	if !named {
-		return nil, fault.New(fault.Invalid, "%s has no column name", file)
+		return nil, fault.New(fault.Invalid, "%s: there is no column name", where)
 	}
 	return paths, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -68,15 +69,26 @@ func yamlNodes(file string, b []byte) ([]*yaml.Node, error) {
 			return all, nil
 		}
 		if err != nil {
-			return nil, fault.New(fault.Invalid, "%s: %s", file, yamlTrouble(err))
+			return nil, yamlTrouble(file, err)
 		}
 		all = append(all, n.Content...)
 	}
 }
 
-// yamlTrouble is the library's word without its name.
-func yamlTrouble(err error) string {
-	return strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), "yaml: ")
+// yamlTrouble is the library's word, with the place in our form.
+func yamlTrouble(file string, err error) error {
+	e, ok := errors.AsType[*yaml.LoadError](err)
+	if !ok {
+		return fault.New(fault.Invalid, "%s: %s", file, strings.TrimPrefix(strings.ReplaceAll(err.Error(), "\n", "; "), "yaml: "))
+	}
+	text := e.Message
+	if e.ContextMsg != "" {
+		text = e.ContextMsg + ": " + text
+	}
+	if e.Mark.Line > 0 {
+		file = fmt.Sprintf("%s:%d:%d", file, e.Mark.Line, max(e.Mark.Column, 1))
+	}
+	return fault.New(fault.Invalid, "%s: %s", file, text)
 }
 
 // reader turns YAML into the types of the catalog by way of JSON, so that the one form of declared state is read by the
@@ -114,36 +126,20 @@ func (r reader) check(n *yaml.Node, path string, t reflect.Type, depth int) erro
 	if depth > maxNesting {
 		return r.wrong(n, "%s is nested deeper than %d levels", path, maxNesting)
 	}
-	for n.Kind == yaml.AliasNode {
-		n = n.Alias
+	if n.Kind == yaml.AliasNode { // a few lines of them can stand for more than there is memory
+		return r.noAlias(n, n.Value)
 	}
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if t == reflect.TypeFor[catalog.Resource]() {
-		return nil
+		return r.checkResource(n, path)
 	}
 	if isText(t) {
 		if n.Kind != yaml.ScalarNode {
 			return r.wrong(n, "%s is a text, not %s", path, kindOf(n))
 		}
-		v := reflect.New(t)
-		if u, ok := v.Interface().(interface{ UnmarshalText([]byte) error }); ok && n.Tag != "!!null" {
-			if err := u.UnmarshalText([]byte(n.Value)); err != nil {
-				return r.wrong(n, "%s: %q cannot be read: %v", path, clipped(n.Value), err)
-			}
-		}
-		if t == reflect.TypeFor[catalog.HardwareAddr]() {
-			hw, err := catalog.ParseHardwareAddr(n.Value)
-			if err != nil {
-				return r.wrong(n, "%s: %v", path, err)
-			}
-			n.Value = string(hw)
-		}
-		if n.Tag != "!!null" {
-			n.Tag = "!!str" // rack: 7 is a name, though YAML takes it for a number
-		}
-		return nil
+		return r.checkText(n, path, t)
 	}
 	switch t.Kind() {
 	case reflect.Struct:
@@ -154,7 +150,11 @@ func (r reader) check(n *yaml.Node, path string, t reflect.Type, depth int) erro
 		})
 	case reflect.Slice:
 		if n.Kind != yaml.SequenceNode && n.Tag != "!!null" {
-			return r.wrong(n, "%s is a list, not %s", path, kindOf(n)).WithFix("write it as [%s]", clipped(n.Value))
+			err := r.wrong(n, "%s is a list, not %s", path, kindOf(n))
+			if n.Kind == yaml.ScalarNode {
+				return err.WithFix("write it as [%s]", clipped(n.Value))
+			}
+			return err
 		}
 		for i, v := range n.Content {
 			if err := r.check(v, fmt.Sprintf("%s[%d]", path, i), t.Elem(), depth+1); err != nil {
@@ -171,11 +171,64 @@ func (r reader) check(n *yaml.Node, path string, t reflect.Type, depth int) erro
 			return r.wrong(n, "%s is true or false, not %s", path, kindOf(n))
 		}
 	case reflect.Int, reflect.Int64, reflect.Uint64:
-		if _, err := strconv.ParseInt(n.Value, 10, 64); err != nil && n.Tag != "!!null" {
+		if n.Tag == "!!null" {
+			return nil
+		}
+		v, err := strconv.ParseInt(n.Value, 10, 64)
+		if err != nil {
 			return r.wrong(n, "%s is a whole number, not %s", path, kindOf(n))
 		}
+		n.Tag, n.Value = "!!int", strconv.FormatInt(v, 10) // also in quotation marks, and with zeros before it
 	}
 	return nil
+}
+
+// checkText checks what is written as one text, and gives it the form that it is kept in.
+func (r reader) checkText(n *yaml.Node, path string, t reflect.Type) error {
+	if n.Tag == "!!null" {
+		return nil
+	}
+	switch t {
+	case reflect.TypeFor[catalog.HardwareAddr]():
+		hw, err := catalog.ParseHardwareAddr(n.Value)
+		if err != nil {
+			return r.wrong(n, "%s: %v", path, err).WithFix("%s", fault.Fix(err))
+		}
+		n.Value = string(hw)
+	case reflect.TypeFor[netip.Addr]():
+		if _, err := netip.ParseAddr(n.Value); err != nil {
+			return r.wrong(n, "%s: %q is not an IP address", path, clipped(n.Value)).WithFix("write it as 10.1.0.1")
+		}
+	case reflect.TypeFor[netip.Prefix]():
+		if _, err := netip.ParsePrefix(n.Value); err != nil {
+			return r.wrong(n, "%s: %q is not a prefix of addresses", path, clipped(n.Value)).WithFix("write it as 10.1.0.0/16")
+		}
+	default:
+		v := reflect.New(t)
+		if u, ok := v.Interface().(interface{ UnmarshalText([]byte) error }); ok {
+			if err := u.UnmarshalText([]byte(n.Value)); err != nil {
+				return r.wrong(n, "%s: %q cannot be read: %v", path, clipped(n.Value), err)
+			}
+		}
+	}
+	n.Tag = "!!str" // rack: 7 is a name, though YAML takes it for a number
+	return nil
+}
+
+// checkResource checks a value of any shape against its own bounds, here where its place is known.
+func (r reader) checkResource(n *yaml.Node, path string) error {
+	v, err := r.tree(n, 0)
+	if err != nil {
+		return err
+	}
+	if _, err := catalog.NewResource(v); err != nil {
+		return r.wrong(n, "%s: %v", path, err).WithFix("%s", fault.Fix(err))
+	}
+	return nil
+}
+
+func (r reader) noAlias(n *yaml.Node, name string) error {
+	return r.wrong(n, "aliases are not read").WithFix("write *%s out", name)
 }
 
 func (r reader) checkFields(n *yaml.Node, path string, t reflect.Type, depth int) error {
@@ -196,6 +249,9 @@ func (r reader) checkFields(n *yaml.Node, path string, t reflect.Type, depth int
 	return r.pairs(n, path, func(k, v *yaml.Node) error {
 		ft, ok := fields[k.Value]
 		if !ok {
+			if k.Value == "<<" {
+				return r.noAlias(k, strings.TrimPrefix(v.Value, "*"))
+			}
 			err := r.wrong(k, "%s has no key %q", path, clipped(k.Value))
 			if best := closest(k.Value, sortedKeys(fields)); best != "" {
 				return err.WithFix("did you mean %s?", best)
@@ -212,7 +268,7 @@ func (r reader) pairs(n *yaml.Node, path string, visit func(k, v *yaml.Node) err
 		return nil
 	}
 	if n.Kind != yaml.MappingNode {
-		return r.wrong(n, "%s is a group of keys, not %s", path, kindOf(n))
+		return r.wrong(n, "%s is a group of keys, not %s", path, shapeOf(n)) // its text may be a secret
 	}
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -238,7 +294,7 @@ func (r reader) tree(n *yaml.Node, depth int) (any, error) {
 	}
 	switch n.Kind {
 	case yaml.AliasNode:
-		return nil, r.wrong(n, "aliases are not read").WithFix("write *%s out", n.Value)
+		return nil, r.noAlias(n, n.Value)
 	case yaml.MappingNode:
 		out := make(map[string]any, len(n.Content)/2)
 		for i := 0; i+1 < len(n.Content); i += 2 {
@@ -283,6 +339,13 @@ func isText(t reflect.Type) bool {
 }
 
 func kindOf(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode && n.Tag != "!!null" {
+		return fmt.Sprintf("%q", clipped(n.Value))
+	}
+	return shapeOf(n)
+}
+
+func shapeOf(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.MappingNode:
 		return "a group of keys"
@@ -291,9 +354,17 @@ func kindOf(n *yaml.Node) string {
 	case n.Tag == "!!null":
 		return "nothing"
 	}
-	return fmt.Sprintf("%q", clipped(n.Value))
+	return "a text"
 }
 
-func under(path, key string) string { return path + "." + key }
+// wholeDocument is the path of what a file holds.
+const wholeDocument = "the document"
+
+func under(path, key string) string {
+	if path == wholeDocument {
+		return key
+	}
+	return path + "." + key
+}
 
 func clipped(s string) string { return cut(s, 60) }

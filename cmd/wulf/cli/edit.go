@@ -27,6 +27,9 @@ func (p *program) nodeEdit(c *cli.Context) error {
 	defer cl.done()
 	read := func() (present, error) {
 		list, err := cl.views(q)
+		if err == nil {
+			list.Items, err = chosen(c, q, list.Items)
+		}
 		return presentNodes(list), err
 	}
 	return p.edit(c, cl, "nodes", read, func(now present) declared {
@@ -102,9 +105,15 @@ func (p *program) edit(c *cli.Context, cl *client, what string, read func() (pre
 		}
 	}()
 	want, err := p.editUntilRead(c, name, what, text)
-	if err != nil || want == nil {
-		kept = err != nil
+	if err != nil {
+		if b, read := os.ReadFile(name); read == nil && bytes.Equal(uncommented(b), uncommented(text)) {
+			return err // nothing was written that could be lost
+		}
+		kept = true
 		return withText(err, name)
+	}
+	if want == nil {
+		return nil
 	}
 	cl.again(c) // the time that somebody takes to think is not the command's
 	now, err := read()
@@ -120,12 +129,20 @@ func (p *program) edit(c *cli.Context, cl *client, what string, read func() (pre
 	if err == nil {
 		m := mutation{seen: now.revision}
 		if n := gone(change); n > 0 {
-			m.count, m.ask = n, fmt.Sprintf("Delete %s %s that are not in the text any more?", thousands(n), what)
+			m.count, m.ask = n, fmt.Sprintf("Delete %s that the text does not name any more?", plural(n, strings.TrimSuffix(what, "s")))
 		}
 		err = p.performIfAny(c, cl, change, m)
 	}
 	kept = err != nil
 	return withText(err, name)
+}
+
+// only refuses declarations of other things than are edited: they would be made, and what is edited be deleted.
+func (d *declared) only(what string) error {
+	if len(d.Networks) > 0 || what == "nodes" && len(d.Profiles) > 0 || what == "profiles" && len(d.Nodes) > 0 {
+		return fault.New(fault.Invalid, "the text declares more than %s", what).WithFix("apply it from a file: wulf apply -f FILE")
+	}
+	return nil
 }
 
 // gone counts what a change deletes.
@@ -136,7 +153,7 @@ func gone(change catalog.Change) int {
 		switch x := s.Change.(type) {
 		case catalog.DeleteNodes:
 			n += len(x.Nodes)
-		case catalog.DeleteProfile:
+		case catalog.DeleteProfile, catalog.DeleteNetwork:
 			n++
 		}
 	}
@@ -156,11 +173,10 @@ func withText(err error, file string) error {
 
 // editUntilRead runs the editor until its text can be read; nil if the text is as it was, or empty.
 func (p *program) editUntilRead(c *cli.Context, name, what string, text []byte) (*declared, error) {
-	head := "# Change the " + what + " below, save, and leave the editor. What you take out is deleted. An empty text changes nothing.\n" +
-		"# Settings and what they mean: wulf help settings\n"
-	trouble := ""
+	trouble := "Change the " + what + " below, save, and leave the editor."
+	const head = "# What you take out is deleted. An empty text changes nothing. Settings are listed by: wulf help settings\n"
 	for {
-		if err := os.WriteFile(name, append([]byte(trouble+head), text...), 0o600); err != nil {
+		if err := os.WriteFile(name, append([]byte("# "+trouble+"\n"+head), text...), 0o600); err != nil {
 			return nil, fault.Wrap(fault.Full, err, "writing the text to edit")
 		}
 		if err := p.runEditor(c, name); err != nil {
@@ -175,15 +191,18 @@ func (p *program) editUntilRead(c *cli.Context, name, what string, text []byte) 
 			p.say("nothing changes")
 			return nil, nil
 		}
-		want, err := parseDeclared(what, body)
+		want, err := parseDeclared(what, b) // all of it, so that the lines are counted as the editor does
+		if err == nil {
+			err = want.only(what)
+		}
 		if err == nil {
 			return want, nil
 		}
-		if bytes.Equal(body, uncommented([]byte(text))) || !p.tty.in {
+		if !p.tty.in {
 			return nil, err
 		}
 		fmt.Fprintln(p.err, "error: "+sentence(err))
-		trouble, text = "# "+strings.ReplaceAll(sentence(err), "\n", "\n# ")+"\n", body
+		trouble, text = sentence(err), body // on one line, so that no other moves
 	}
 }
 

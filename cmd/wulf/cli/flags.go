@@ -4,6 +4,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // setting is a flag that decides one setting. Its path may have parts that other flags name: NET, DISK, PART and FS
@@ -100,6 +102,10 @@ func places() map[string]string {
 	return map[string]string{"NET": "netname", "DISK": "diskname", "PART": "partname", "FS": "fsname"}
 }
 
+func placeNames() map[string]string {
+	return map[string]string{"DISK": "disk", "PART": "partition", "FS": "file system"}
+}
+
 // removals are the flags that take something with a name away, and where that is.
 func removals() []setting {
 	return []setting{
@@ -174,14 +180,22 @@ func place(c *cli.Context, path string) (string, error) {
 		name := c.String(flag)
 		if name == "" {
 			if part != "NET" {
-				return "", needsPlace(path, flag)
+				return "", fault.New(fault.Invalid, "%s: it is not said of which %s", path, placeNames()[part]).WithFix("say --%s NAME", flag)
 			}
 			name = defaultNet
 		}
-		if part == "FS" && !strings.HasPrefix(name, "/dev/") {
-			name = "/dev/disk/by-partlabel/" + name // wwctl's rule: a name that is no device is a partition's
+		if part == "FS" {
+			name = fsDevice(name)
 		}
 		path = strings.Replace(path, "."+part+".", "."+name+".", 1)
 	}
 	return path, nil
+}
+
+// fsDevice is the device of a file system. By wwctl's rule a name that is no device is a partition's.
+func fsDevice(name string) string {
+	if strings.HasPrefix(name, "/dev/") {
+		return name
+	}
+	return "/dev/disk/by-partlabel/" + name
 }

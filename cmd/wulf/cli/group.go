@@ -52,40 +52,66 @@ func (p *program) group() *cli.Command {
 	)
 }
 
-// chosenSet is the node set that a command line names: as the controllers know it, or with --offline as it is written.
+// chosenSet is the node set that a command line names, with somebody in it: as the controllers know it, or with
+// --offline as it is written.
 func (p *program) chosenSet(c *cli.Context) (nodeset.Set, error) {
-	if c.NArg() == 0 {
-		return nodeset.Set{}, fault.New(fault.Invalid, "%s needs NODESET", commandOf(c)).WithFix("name nodes; @* is all of them, - is standard input")
+	set, q, err := p.maybeEmpty(c)
+	if err == nil && set.Len() == 0 {
+		err = nobody(q)
+	}
+	return set, err
+}
+
+func (p *program) maybeEmpty(c *cli.Context) (nodeset.Set, api.NodeQuery, error) {
+	var none nodeset.Set
+	if c.NArg() == 0 && (c.Bool("offline") || len(names(c, "select")) == 0) {
+		return none, api.NodeQuery{}, fault.New(fault.Invalid, "%s needs NODESET", commandOf(c)).WithFix("name nodes; @* is all of them, - is standard input")
 	}
 	if c.Bool("offline") {
-		parser := nodeset.Parser{Read: func(file string) (string, error) { return readSets(p.in, file) }}
-		set, err := parser.Parse(strings.Join(c.Args().Slice(), " "))
-		if err != nil {
-			return set, err
-		}
-		if x := c.String("exclude"); x != "" {
-			without, err := parser.Parse(x)
-			if err != nil {
-				return set, err
-			}
-			set = set.Minus(without)
-		}
-		names, err := picked(c, set.Names())
-		if err != nil {
-			return set, err
-		}
-		return nodeset.Of(names...)
+		return p.offlineSet(c)
+	}
+	q, err := p.query(c, false)
+	if err != nil {
+		return none, q, err
 	}
 	cl, err := p.connect(c)
 	if err != nil {
-		return nodeset.Set{}, err
+		return none, q, err
 	}
 	defer cl.done()
-	names, err := p.namedNodes(c, cl)
+	all, err := cl.names(c, q)
 	if err != nil {
-		return nodeset.Set{}, err
+		return none, q, err
 	}
-	return nodeset.Of(names...)
+	set, err := nodeset.Of(all...)
+	return set, q, err
+}
+
+// offlineSet is the set as it is written.
+func (p *program) offlineSet(c *cli.Context) (nodeset.Set, api.NodeQuery, error) {
+	q := api.NodeQuery{Nodes: strings.Join(c.Args().Slice(), " "), Exclude: c.String("exclude")}
+	var none nodeset.Set
+	if c.IsSet("select") {
+		return none, q, fault.New(fault.Invalid, "--select and --offline exclude one another: only controllers know what is decided about nodes")
+	}
+	parser := nodeset.Parser{Read: func(file string) (string, error) { return readSets(p.in, file) }}
+	set, err := parser.Parse(q.Nodes)
+	if err != nil {
+		return none, q, err
+	}
+	if q.Exclude != "" {
+		without, err := parser.Parse(q.Exclude)
+		if err != nil {
+			return none, q, err
+		}
+		set = set.Minus(without)
+	}
+	left, err := picked(c, set.Names())
+	if err != nil {
+		return none, q, err
+	}
+	set, err = nodeset.Of(left...)
+	return set, q, err
 }
 
 func (p *program) groupExpand(c *cli.Context) error {
@@ -125,7 +151,7 @@ func (p *program) groupFold(c *cli.Context) error {
 }
 
 func (p *program) groupCount(c *cli.Context) error {
-	set, err := p.chosenSet(c)
+	set, _, err := p.maybeEmpty(c) // of which 0 is the answer
 	if err != nil {
 		return err
 	}
@@ -201,6 +227,9 @@ func (p *program) groupChange(c *cli.Context, in bool) error {
 		return err
 	}
 	q := api.NodeQuery{Nodes: strings.Join(args[1:], " ")}
+	if err := notEmpty(c, q.Nodes); err != nil {
+		return err
+	}
 	if err := p.readFiles(q.Nodes, &q); err != nil {
 		return err
 	}
@@ -212,6 +241,9 @@ func (p *program) groupChange(c *cli.Context, in bool) error {
 	list, err := cl.views(q)
 	if err != nil {
 		return err
+	}
+	if len(list.Items) == 0 {
+		return nobody(q)
 	}
 	change, err := regrouped(list.Items, group, in)
 	if err != nil {

@@ -30,6 +30,11 @@ func selectFlags() []cli.Flag {
 // nothing.
 func (p *program) query(c *cli.Context, orAll bool) (api.NodeQuery, error) {
 	q := api.NodeQuery{Nodes: strings.Join(c.Args().Slice(), " "), Exclude: c.String("exclude"), Where: names(c, "select")}
+	if c.NArg() > 0 {
+		if err := notEmpty(c, q.Nodes); err != nil {
+			return q, err
+		}
+	}
 	if q.Nodes == "" && len(q.Where) == 0 && !orAll {
 		return q, fault.New(fault.Invalid, "%s needs NODESET", commandOf(c)).WithFix("name nodes, or say which with --select; @* is all of them")
 	}
@@ -39,6 +44,14 @@ func (p *program) query(c *cli.Context, orAll bool) (api.NodeQuery, error) {
 		}
 	}
 	return q, nil
+}
+
+// notEmpty refuses a node set without a word in it: a script's variable that was never set must not be all nodes.
+func notEmpty(c *cli.Context, set string) error {
+	if strings.TrimSpace(set) != "" {
+		return nil
+	}
+	return fault.New(fault.Invalid, "%s was given a node set with nothing in it", commandOf(c)).WithFix("@* is all nodes")
 }
 
 func commandOf(c *cli.Context) string {
@@ -84,6 +97,15 @@ func (p *program) namedNodes(c *cli.Context, cl *client) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	all, err := cl.names(c, q)
+	if err == nil && len(all) == 0 {
+		err = nobody(q)
+	}
+	return all, err
+}
+
+// names are the names of the nodes that a question is about.
+func (cl *client) names(c *cli.Context, q api.NodeQuery) ([]string, error) {
 	t, err := cl.table(q, "name")
 	if err != nil {
 		return nil, err
@@ -92,17 +114,11 @@ func (p *program) namedNodes(c *cli.Context, cl *client) ([]string, error) {
 	for i, row := range t.Rows {
 		all[i] = row[0]
 	}
-	if all, err = picked(c, all); err != nil {
-		return nil, err
-	}
-	if len(all) == 0 {
-		return nil, nobody(q)
-	}
-	return all, nil
+	return picked(c, all)
 }
 
-// picked are as many of the names as --pick says, evenly spread over them, so that a try-out reaches every rack.
-func picked(c *cli.Context, all []string) ([]string, error) {
+// picked are as many of the things as --pick says, evenly spread over them, so that a try-out reaches every rack.
+func picked[T any](c *cli.Context, all []T) ([]T, error) {
 	if !c.IsSet("pick") {
 		return all, nil
 	}
@@ -113,7 +129,7 @@ func picked(c *cli.Context, all []string) ([]string, error) {
 	if n >= len(all) {
 		return all, nil
 	}
-	out := make([]string, n)
+	out := make([]T, n)
 	for i := range out {
 		out[i] = all[i*len(all)/n]
 	}
@@ -121,11 +137,26 @@ func picked(c *cli.Context, all []string) ([]string, error) {
 }
 
 func nobody(q api.NodeQuery) error {
-	said := q.Nodes
-	if len(q.Where) > 0 {
-		said = strings.TrimSpace(said + " with " + strings.Join(q.Where, ", "))
+	var said string
+	if q.Nodes != "" {
+		said = " in " + q.Nodes
 	}
-	return fault.New(fault.NotFound, "no node is in %s", said)
+	if q.Exclude != "" {
+		said += " without " + q.Exclude
+	}
+	if len(q.Where) > 0 {
+		said += " with " + strings.Join(q.Where, ", ")
+	}
+	return fault.New(fault.NotFound, "no node is%s", said)
+}
+
+// chosen are the nodes that --pick leaves of those that a question found. To have asked for some and found none is an
+// error, also for commands that only look: a script would go on with nothing, or with everything.
+func chosen[T any](c *cli.Context, q api.NodeQuery, found []T) ([]T, error) {
+	if len(found) == 0 && (q.Nodes != "" || len(q.Where) > 0) {
+		return nil, nobody(q)
+	}
+	return picked(c, found)
 }
 
 // table asks for columns of nodes.

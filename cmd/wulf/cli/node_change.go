@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -141,11 +143,9 @@ func (p *program) nodeReplace(c *cli.Context) error {
 	if err := cl.get(nodePath(c.Args().First()), &v); err != nil {
 		return err
 	}
-	device := c.String("netname")
-	if device == "" {
-		if device = bootDevice(v); device == "" {
-			return fault.New(fault.Invalid, "node %s has no network device with a hardware address", v.Name).WithFix("say which device it is: --netname NAME")
-		}
+	device, err := replacedDevice(v, c.String("netname"))
+	if err != nil {
+		return err
 	}
 	set := catalog.Settings{Nets: map[string]catalog.NetDev{device: {Hardware: &hw}}}
 	if c.IsSet("uuid") {
@@ -158,21 +158,38 @@ func (p *program) nodeReplace(c *cli.Context) error {
 	return p.perform(c, cl, mutation{change: catalog.SetNodes{Nodes: catalog.NodeSet{v.Name}, Set: set}})
 }
 
-// bootDevice is the device that a node boots from, as far as the node alone tells.
-func bootDevice(v api.NodeView) string {
+// replacedDevice is the network device of a node whose hardware address another machine's takes the place of: the one
+// that is named, else the one that the node boots from, as catalog.Resolved has it, if DHCP knows the node by it; else
+// the first by which DHCP knows it.
+func replacedDevice(v api.NodeView, named string) (string, error) {
 	s := effective(v)
+	known := sortedKeys(s.Nets)
+	if named != "" {
+		if !slices.Contains(known, named) {
+			err := fault.New(fault.NotFound, "node %s has no network device %q", v.Name, named)
+			if len(known) > 0 {
+				return "", err.WithFix("it has %s", strings.Join(known, ", "))
+			}
+			return "", err.WithFix("declare it: wulf node set %s --netname %s --hwaddr …", v.Name, named)
+		}
+		return named, nil
+	}
+	usual := defaultNet
 	if s.Primary != nil {
-		return *s.Primary
+		usual = *s.Primary
 	}
-	if _, ok := s.Nets[defaultNet]; ok {
-		return defaultNet
+	if s.Nets[usual].Hardware != nil {
+		return usual, nil
 	}
-	for _, name := range sortedKeys(s.Nets) {
+	for _, name := range known {
 		if s.Nets[name].Hardware != nil {
-			return name
+			return name, nil
 		}
 	}
-	return ""
+	if slices.Contains(known, usual) {
+		return usual, nil
+	}
+	return "", fault.New(fault.Invalid, "node %s has no network device with a hardware address", v.Name).WithFix("declare one: wulf node set %s --hwaddr …", v.Name)
 }
 
 func nodeSet(names []string) catalog.NodeSet {

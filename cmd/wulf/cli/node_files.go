@@ -109,7 +109,9 @@ func (p *program) nodeImport(c *cli.Context) error {
 				if err := s.Patch(doc.Settings, nil); err != nil {
 					return err
 				}
-				doc.Settings = s
+				if doc.Settings = s; doc.Profiles == nil {
+					doc.Profiles = &old.Profiles
+				}
 				want.Nodes[name] = doc
 			}
 		}
@@ -156,11 +158,11 @@ func (p *program) nodeExport(c *cli.Context) error {
 		return err
 	}
 	defer cl.done()
-	if f == formatCSV {
-		return p.exportCSV(c, cl, q)
-	}
 	list, err := cl.views(q)
 	if err != nil {
+		return err
+	}
+	if list.Items, err = chosen(c, q, list.Items); err != nil {
 		return err
 	}
 	all := make([]catalog.Node, 0, len(list.Items))
@@ -170,6 +172,9 @@ func (p *program) nodeExport(c *cli.Context) error {
 			n.Settings, n.Profiles = effective(v), nil
 		}
 		all = append(all, n)
+	}
+	if f == formatCSV {
+		return p.exportCSV(c, all)
 	}
 	d := nodesDeclared(all)
 	if f == formatJSON {
@@ -181,23 +186,72 @@ func (p *program) nodeExport(c *cli.Context) error {
 // csvUsual are the columns that an export has if nobody names others: what is a node's own.
 const csvUsual = "name,profiles,nets.default.hardware,nets.default.address,rack,comment"
 
-func (p *program) exportCSV(c *cli.Context, cl *client, q api.NodeQuery) error {
+// exportCSV prints what nodes decide themselves, in columns that are read again as they are written.
+func (p *program) exportCSV(c *cli.Context, all []catalog.Node) error {
 	columns := c.String("columns")
 	if columns == "" {
 		columns = csvUsual
 	}
-	t, err := cl.table(q, strings.Split(columns, ",")...)
+	head := strings.Split(columns, ",")
+	paths, err := csvColumns("--columns", head)
 	if err != nil {
 		return err
 	}
-	w := csv.NewWriter(p.out)
-	if err := w.Write(t.Columns); err != nil {
-		return err
-	}
-	for _, row := range t.Rows {
-		for i, cell := range row { // lists as they are read again
-			row[i] = strings.TrimSuffix(strings.TrimPrefix(plain(cell), "["), "]")
+	for i, path := range paths {
+		if path == "" {
+			return fault.New(fault.Invalid, "column %s cannot be imported", head[i]).WithFix("list it: wulf node list -o csv --columns %s", columns)
 		}
 	}
-	return w.WriteAll(t.Rows)
+	w := csv.NewWriter(p.out)
+	if err := w.Write(head); err != nil {
+		return err
+	}
+	row := make([]string, len(paths))
+	for i := range all {
+		for j, path := range paths {
+			row[j] = csvCell(&all[i], path)
+		}
+		if err := w.Write(row); err != nil {
+			return err
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
+
+// csvCell is a setting as catalog.ParseSetting reads it.
+func csvCell(n *catalog.Node, path string) string {
+	s := &n.Settings
+	switch path {
+	case "name":
+		return string(n.Name)
+	case "profiles":
+		return words(n.Profiles)
+	case "kernel.args":
+		return strings.Join(s.Kernel.Args, " ")
+	case "ssh_keys":
+		return strings.Join(s.SSHKeys, "\n")
+	case "overlays.system":
+		return strings.Join(s.Overlays.System, ",")
+	case "overlays.runtime":
+		return strings.Join(s.Overlays.Runtime, ",")
+	case "roles":
+		return strings.Join(s.Roles, ",")
+	case "groups":
+		return strings.Join(s.Groups, ",")
+	case "bmc.password":
+		return deref(s.BMC.Password) // sealed
+	}
+	if key, ok := strings.CutPrefix(path, "secrets."); ok {
+		return string(s.Secrets[key])
+	}
+	if rest, ok := strings.CutPrefix(path, "filesystems."); ok {
+		if dev, ok := strings.CutSuffix(rest, ".options"); ok {
+			return strings.Join(s.Filesystems[dev].Options, ",")
+		}
+	}
+	if text, _ := s.Value(path); text != `""` {
+		return text
+	}
+	return ""
 }

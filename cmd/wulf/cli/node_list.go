@@ -42,8 +42,8 @@ func (p *program) nodeList(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		if len(list.Items) == 0 && q.Nodes != "" {
-			return nobody(q)
+		if list.Items, err = chosen(c, q, list.Items); err != nil {
+			return err
 		}
 		return printItems(p, c, f, list)
 	}
@@ -61,7 +61,7 @@ func (p *program) nodeList(c *cli.Context) error {
 	}
 	// A terminal gets one screen, and is told of the rest.
 	screen := 0
-	if p.tty.out && f == formatTable && !c.Bool("all") && q.Limit == 0 {
+	if p.tty.out && f == formatTable && !c.Bool("all") && q.Limit == 0 && !c.IsSet("pick") {
 		if screen = height(p.out) - 3; screen > 0 {
 			q.Limit = screen
 		}
@@ -70,8 +70,8 @@ func (p *program) nodeList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(t.Rows) == 0 && (q.Nodes != "" || len(q.Where) > 0) {
-		return nobody(q)
+	if t.Rows, err = chosen(c, q, t.Rows); err != nil {
+		return err
 	}
 	if err := p.printNodes(c, f, t); err != nil {
 		return err

@@ -35,6 +35,9 @@ func (p *program) watchNodes(c *cli.Context, cl *client, q api.NodeQuery) error 
 	if err != nil {
 		return err
 	}
+	if t.Rows, err = chosen(c, q, t.Rows); err != nil {
+		return err
+	}
 	states := make(map[string]string, len(t.Rows))
 	count := map[string]int{}
 	for _, row := range t.Rows {
@@ -45,7 +48,7 @@ func (p *program) watchNodes(c *cli.Context, cl *client, q api.NodeQuery) error 
 	for _, state := range sortedKeys(count) {
 		now = append(now, fmt.Sprintf("%s %s", thousands(count[state]), state))
 	}
-	p.say("%s nodes: %s", thousands(len(t.Rows)), or(strings.Join(now, ", ")))
+	p.say("%s: %s", plural(len(t.Rows), "node"), or(strings.Join(now, ", ")))
 	lines := json.NewDecoder(events.Body)
 	for {
 		var e boot.Event

@@ -109,9 +109,18 @@ func (b *batch) profiles(now present, want *declared) error {
 	return nil
 }
 
+// profilesOf are the profiles that a profile builds on. None is a list with nothing in it: that also travels.
 func profilesOf(doc nodeDoc) []catalog.ProfileName {
 	if doc.Profiles == nil {
-		return nil
+		return []catalog.ProfileName{}
+	}
+	return *doc.Profiles
+}
+
+// nodeProfiles are the profiles of a node: of one that names none, the default one, whether the node is new or not.
+func nodeProfiles(doc nodeDoc) []catalog.ProfileName {
+	if doc.Profiles == nil {
+		return []catalog.ProfileName{catalog.DefaultProfile}
 	}
 	return *doc.Profiles
 }
@@ -162,8 +171,8 @@ func (b *batch) nodes(now present, want *declared) {
 		set, unset := catalog.Difference(old.Settings, doc.Settings)
 		common, own := apart(set)
 		var list *[]catalog.ProfileName
-		if doc.Profiles != nil && !slices.Equal(old.Profiles, *doc.Profiles) {
-			list = doc.Profiles
+		if declared := nodeProfiles(doc); !slices.Equal(old.Profiles, declared) {
+			list = &declared
 		}
 		if list != nil || len(unset)+len(common.Decided()) > 0 {
 			sets.add(node, list, common, unset, catalog.Settings{})

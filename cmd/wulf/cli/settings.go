@@ -62,6 +62,9 @@ func (p *program) readDecisions(c *cli.Context, ofNodes bool) (decisions, error)
 			if err != nil {
 				return d, err
 			}
+			if s.flag == "fsdel" {
+				name = fsDevice(name)
+			}
 			d.unset = append(d.unset, path+name)
 		}
 	}
@@ -119,6 +122,9 @@ func (p *program) readSetting(c *cli.Context, s setting, path string, d *decisio
 func (p *program) readAddition(c *cli.Context, s setting, kv string, d *decisions, ofNodes bool) error {
 	k, v, ok := strings.Cut(kv, "=")
 	if !ok || k == "" {
+		if s.flag == "secret" { // what was meant for a value is not shown
+			return fault.New(fault.Invalid, "--secret has no key").WithFix("write --secret KEY=VALUE, or KEY=@FILE")
+		}
 		return fault.New(fault.Invalid, "--%s %q is not KEY=VALUE", s.flag, kv)
 	}
 	path, err := place(c, s.path)
@@ -239,10 +245,19 @@ func (d *decisions) empty() bool {
 // secretValue is a secret as the command line gives it: itself, or from a file, so that it is in no shell history and in
 // no list of processes.
 func (p *program) secretValue(v string) (string, error) {
-	file, is := strings.CutPrefix(v, "@")
-	if !is {
-		return v, nil
+	if file, is := strings.CutPrefix(v, "@"); is {
+		var err error
+		if v, err = p.readSecret(file); err != nil {
+			return "", err
+		}
 	}
+	if v == "" {
+		return "", fault.New(fault.Invalid, "a secret with nothing in it is none").WithFix("take it away with --unset or --secretdel")
+	}
+	return v, nil
+}
+
+func (p *program) readSecret(file string) (string, error) {
 	in := p.in
 	if file != "-" {
 		f, err := os.Open(file)
@@ -257,10 +272,6 @@ func (p *program) secretValue(v string) (string, error) {
 		return "", fault.Wrap(fault.Invalid, err, "reading the secret")
 	}
 	return strings.TrimSuffix(string(b), "\n"), nil // what editors end a file with
-}
-
-func needsPlace(path, flag string) error {
-	return fault.New(fault.Invalid, "%s is a part of something with a name", path).WithFix("say which one: --%s NAME", flag)
 }
 
 func address(flag, s string) (netip.Addr, error) {
