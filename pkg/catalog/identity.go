@@ -117,12 +117,24 @@ func (x *nodeEdit) unindex(n *Node) {
 	}
 }
 
+// pathOf is the setting by which another node has an identity: it may have it by another device.
+func (x *nodeEdit) pathOf(name NodeName, wanted identity) string {
+	if n, ok := x.nodes.get(string(name)); ok {
+		for id := range n.identities {
+			if id.key == wanted.key {
+				return id.path()
+			}
+		}
+	}
+	return wanted.path()
+}
+
 // claim indexes a node, and refuses what another has already. Nodes that it replaces must be unindexed before.
 func (x *nodeEdit) claim(n *Node) error {
 	for id := range n.identities {
 		if other, ok := x.index.get(id.key); ok {
 			return fault.New(fault.Conflict, "node %s: %s belongs to node %s already", n.Name, id, other).
-				WithFix("free it with: wulf node set %s --unset %s", other, id.path())
+				WithFix("free it with: wulf node set %s --unset %s", other, x.pathOf(other, id))
 		}
 		if id.address.IsValid() {
 			if r, ok := x.relayAt(id.address); ok {

@@ -66,7 +66,7 @@ func (c *Catalog) Preview(entry []byte) (*Preview, error) {
 
 func preview(before, after *Catalog) *Preview {
 	t := after.touched
-	p := &Preview{Nodes: len(t.nodes)}
+	p := &Preview{}
 	var groups previewGroups
 	for _, name := range t.networks {
 		old, _ := before.Network(name)
@@ -87,6 +87,9 @@ func preview(before, after *Catalog) *Preview {
 	for _, name := range t.nodes {
 		old, _ := before.Node(name)
 		now, _ := after.Node(name)
+		if old != nil || now != nil { // else it came and went, and nobody need be told
+			p.Nodes++
+		}
 		if old == nil && now != nil {
 			p.Added++
 		}

@@ -16,7 +16,7 @@ import (
 
 // textOf is a text that fits a setting. A new setting that none of these fits fails the test below.
 func textOf(t *testing.T, path string) string {
-	for _, text := range []string{"52:54:00:12:34:56", "fd00::1", "1500", "true", "x", `{"a":[1,2]}`} {
+	for _, text := range []string{"52:54:00:12:34:56", "fd00::1", "1500", "true", "x", `{"a":[1,2]}`, "4c4c4544-0042-3510-8054-b4c04f564433"} {
 		if _, err := catalog.ParseSetting(path, text); err == nil {
 			return text
 		}
@@ -111,7 +111,7 @@ func TestUnsetTakesKeysWithDotsApartByWhatIsThere(t *testing.T) {
 
 func TestSettingsThatCannotBeReadAreRefused(t *testing.T) {
 	for _, tc := range []struct{ path, text, fix string }{
-		{"imag", "x", "image"}, {"nets.default.adress", "10.1.0.1", "did you mean nets.default.address?"}, {"nets", "x", "nets.NAME.mtu"}, {"nets.default", "x", ""}, {"kernel", "x", "kernel.args"},
+		{"imag", "x", "image"}, {"nets.default.adress", "10.1.0.1", "did you mean nets.default.address?"}, {"nets", "x", "wulf help settings"}, {"uuid", "x", "4c4c4544"}, {"nets.default", "x", ""}, {"kernel", "x", "kernel.args"},
 		{"nets..mtu", "1", ""}, {"tags.", "x", ""}, {"", "x", ""}, {"without", "image", ""}, {"nets.a.mtu", "many", "digits"}, {"nets.a.address", "10.1", "10.1.0.1"},
 		{"nets.a.hardware", "52:54", "52:54:00"}, {"nets.a.onboot", "maybe", "true or false"}, {"uuid.x", "y", ""}, {"tags." + strings.Repeat("x", 600), "y", ""},
 	} {
