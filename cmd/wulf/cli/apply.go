@@ -163,28 +163,37 @@ func (now present) networkOf(a netip.Addr) (*catalog.Network, bool) {
 // errDifferent ends a plan whose exit code tells.
 var errDifferent = errors.New("")
 
+// wanted is the change that leads from what is declared now to what the files declare; nil if there is nothing to do.
+func (p *program) wanted(c *cli.Context) (*client, present, catalog.Change, error) {
+	want, err := p.readAll(c.StringSlice("file"))
+	if err != nil {
+		return nil, present{}, nil, err
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return nil, present{}, nil, err
+	}
+	now, err := cl.everything()
+	if err == nil {
+		var change catalog.Change
+		if change, err = reconcile(now, want, c.Bool("prune")); err == nil {
+			return cl, now, change, nil
+		}
+	}
+	cl.done()
+	return nil, present{}, nil, err
+}
+
 func (p *program) runPlan(c *cli.Context) error {
 	f, err := p.format(c, formatTable, formatJSON, formatYAML)
 	if err != nil {
 		return err
 	}
-	want, err := p.readAll(c.StringSlice("file"))
-	if err != nil {
-		return err
-	}
-	cl, err := p.connect(c)
+	cl, now, change, err := p.wanted(c)
 	if err != nil {
 		return err
 	}
 	defer cl.done()
-	now, err := cl.everything()
-	if err != nil {
-		return err
-	}
-	change, err := reconcile(now, want, c.Bool("prune"))
-	if err != nil {
-		return err
-	}
 	v := &catalog.Preview{Groups: []catalog.PreviewGroup{}}
 	if change != nil {
 		if v, _, err = cl.preview(change, api.ChangeOptions{}); err != nil {
@@ -220,23 +229,11 @@ func (p *program) runPlan(c *cli.Context) error {
 }
 
 func (p *program) runApply(c *cli.Context) error {
-	want, err := p.readAll(c.StringSlice("file"))
-	if err != nil {
-		return err
-	}
-	cl, err := p.connect(c)
+	cl, now, change, err := p.wanted(c)
 	if err != nil {
 		return err
 	}
 	defer cl.done()
-	now, err := cl.everything()
-	if err != nil {
-		return err
-	}
-	change, err := reconcile(now, want, c.Bool("prune"))
-	if err != nil {
-		return err
-	}
 	m := mutation{seen: now.revision}
 	if n := gone(change); n > 0 {
 		m.count, m.ask = n, fmt.Sprintf("Delete %s that the files do not declare?", plural(n, "thing"))

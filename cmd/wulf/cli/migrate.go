@@ -42,8 +42,8 @@ func (p *program) migrate() *cli.Command {
 		verb{
 			name: "scan", usage: "read Warewulf's configuration and tell what to look at; asks and changes nothing",
 			examples: []string{"wulf migrate scan", "wulf migrate scan --nodes-conf nodes.conf --warewulf-conf warewulf.conf --severity warning"},
-			flags: append(listFlags(from(places...)...), text("severity", "tell of `LEVEL` and worse: note, warning or error"), texts("hazard", "tell of hazard `ID` only")),
-			run:   p.migrateScan,
+			flags:    append(listFlags(from(places...)...), text("severity", "tell of `LEVEL` and worse: note, warning or error"), texts("hazard", "tell of hazard `ID` only")),
+			run:      p.migrateScan,
 		},
 		verb{
 			name: "show", usage: "print a node as Warewulf merges it, to compare with its own output; asks nobody", args: "[NODE…]", most: unlimited,
@@ -52,7 +52,7 @@ func (p *program) migrate() *cli.Command {
 		},
 		verb{
 			name: "import", usage: "declare Warewulf's nodes, profiles and network here, with its overlays and images",
-			about: "Without --apply it only tells what it would do. Hazards that are errors keep it from doing anything, unless they are accepted by name.",
+			about:    "Without --apply it only tells what it would do. Hazards that are errors keep it from doing anything, unless they are accepted by name.",
 			examples: []string{"wulf migrate import --plan", "wulf migrate import --apply", "wulf migrate import --apply --accept root-device"},
 			flags: changeFlags(from(append(places, toggle("plan", "tell what it would do (the default)"), toggle("apply", "do it"),
 				toggle("no-images", "import no image; those that are named must be here"), texts("accept", "go on in spite of hazard `ID`"))...)...), run: p.migrateImport,

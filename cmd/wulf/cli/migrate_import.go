@@ -173,16 +173,15 @@ func (m *migration) refused(accepted []string) error {
 			WithFix("import them first: wulf image import NAME DIRECTORY; or say where they are: --chroots DIRECTORY")
 	}
 	ids := slices.DeleteFunc(hazardIDs(m.hazards, warewulf.Error), func(id warewulf.HazardID) bool { return slices.Contains(accepted, string(id)) })
-	for n, id := range ids {
-		also := ""
-		if n++; n < len(ids) {
-			also = fmt.Sprintf(" (and there are %s)", words(ids[n:]))
-		}
-		i := slices.IndexFunc(m.hazards, func(h warewulf.Hazard) bool { return h.ID == id && h.Severity == warewulf.Error })
-		h := m.hazards[i]
-		return fault.New(fault.Invalid, "hazard %s: %s: %s%s", h.ID, h.Subject, h.What, also).WithFix("%s; or go on in spite of it: --accept %s", h.Fix, h.ID)
+	if len(ids) == 0 {
+		return nil
 	}
-	return nil
+	also := ""
+	if len(ids) > 1 {
+		also = fmt.Sprintf(" (and there are %s)", words(ids[1:]))
+	}
+	h := m.hazards[slices.IndexFunc(m.hazards, func(h warewulf.Hazard) bool { return h.ID == ids[0] && h.Severity == warewulf.Error })]
+	return fault.New(fault.Invalid, "hazard %s: %s: %s%s", h.ID, h.Subject, h.What, also).WithFix("%s; or go on in spite of it: --accept %s", h.Fix, h.ID)
 }
 
 // declared is what is to be here, in the form that files declare it in. A network that is here already, whatever it is

@@ -45,7 +45,7 @@ func (p *program) nodeList(c *cli.Context) error {
 		if list.Items, err = chosen(c, q, list.Items); err != nil {
 			return err
 		}
-		return printItems(p, c, f, list)
+		return printItems(p, f, list)
 	}
 	columns := nodeColumns
 	switch {

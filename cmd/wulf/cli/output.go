@@ -104,8 +104,6 @@ func printList[T any](p *program, c *cli.Context, l listing[T]) error {
 	}
 	switch f {
 	case formatTable, formatWide, formatCSV:
-	default:
-		return printItems(p, c, f, l.list)
 	case formatName, formatNodeset:
 		names := make([]string, len(l.list.Items))
 		for i, item := range l.list.Items {
@@ -116,6 +114,8 @@ func printList[T any](p *program, c *cli.Context, l listing[T]) error {
 			return err
 		}
 		return p.printNames(names)
+	default:
+		return printItems(p, f, l.list)
 	}
 	columns, err := l.chosen(c.String("columns"), f != formatTable)
 	if err != nil {
@@ -161,7 +161,7 @@ func (p *program) printNames(names []string) error {
 }
 
 // printItems prints a list in a format for programs.
-func printItems[T any](p *program, _ *cli.Context, f string, list api.List[T]) error {
+func printItems[T any](p *program, f string, list api.List[T]) error {
 	if f == formatLines {
 		out := bufio.NewWriter(p.out)
 		e := json.NewEncoder(out)
