@@ -27,7 +27,7 @@ func (p *program) overlay() *cli.Command {
 		},
 		verb{
 			name: "show", usage: "list an overlay's files, or print one, as it is or as a node would get it", args: "OVERLAY [PATH]", least: 1, most: 2,
-			about: "What only the node may know, such as its SSH host keys, is left out of --render.",
+			about: "With --render, secrets are shown as <secret>, and SSH host keys are left out.",
 			examples: []string{
 				"wulf overlay show hosts",
 				"wulf overlay show hosts etc/hosts",
@@ -160,8 +160,8 @@ func (p *program) overlayShow(c *cli.Context) error {
 	})
 }
 
-// render makes of a bundle what a node would get. Rendering is pure, so it happens here, on the catalog; of secrets
-// there are none here.
+// render makes of a bundle what a node would get. Rendering is pure, so it happens here, on the catalog. Secrets are
+// sealed in it; where a template asks for one, it shows that there is one.
 func (cl *client) render(b *overlay.Bundle, node string) (*overlay.Bundle, error) {
 	c, err := cl.catalog()
 	if err != nil {
@@ -171,7 +171,9 @@ func (cl *client) render(b *overlay.Bundle, node string) (*overlay.Bundle, error
 	if err != nil {
 		return nil, err
 	}
-	files, err := overlay.Render(cl.ctx, []*overlay.Bundle{b}, overlay.NewData(c, r, overlay.Hosts(c), overlay.Secrets{}))
+	files, err := overlay.Render(cl.ctx, []*overlay.Bundle{b}, overlay.NewData(c, r, overlay.Hosts(c), overlay.Secrets{
+		Open: func(catalog.Secret) (string, bool) { return catalog.Hidden, true },
+	}))
 	if err != nil {
 		return nil, err
 	}
