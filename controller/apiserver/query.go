@@ -179,8 +179,7 @@ func (s *Server) getGroups(w http.ResponseWriter, r *http.Request, _ caller) err
 	source := r.PathValue("name")
 	of, ok := x.sources()[source]
 	if !ok {
-		_, err := x.Group(source, "*") // which says what there is
-		return err
+		return noSource(source, "", x.sources())
 	}
 	limit, prefix := 0, r.URL.Query().Get("prefix")
 	if text := r.URL.Query().Get("limit"); text != "" {

@@ -200,11 +200,7 @@ func (x *selection) Group(source, name string) ([]string, error) {
 	if source == "" {
 		sources = defaultSource
 	} else if all[source] == nil {
-		err := fault.New(fault.NotFound, "there are no groups by %q", source)
-		if best := catalog.Nearest(source, maps.Keys(all), 2); best != "" {
-			return nil, err.WithFix("did you mean @%s:%s?", best, name)
-		}
-		return nil, err.WithFix("there are groups by %s", strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+		return nil, noSource(source, name, all)
 	}
 	for _, source := range sources {
 		if in, ok := x.index(source, all[source])[name]; ok {
@@ -212,6 +208,15 @@ func (x *selection) Group(source, name string) ([]string, error) {
 		}
 	}
 	return x.noGroup(sources, name)
+}
+
+// noSource says that there is no such source of groups, and which was perhaps meant.
+func noSource[V any](source, name string, known map[string]V) error {
+	err := fault.New(fault.NotFound, "there are no groups by %q", source)
+	if best := catalog.Nearest(source, maps.Keys(known), min(2, len(source)-2)); best != "" {
+		return err.WithFix("did you mean @%s:%s?", best, name)
+	}
+	return err.WithFix("there are groups by %s", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 }
 
 func (x *selection) noGroup(sources []string, name string) ([]string, error) {

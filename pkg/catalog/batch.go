@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
@@ -45,12 +44,12 @@ func (x Batch) apply(c *Catalog, e *Entry) error {
 	if len(x.Changes) == 0 || len(x.Changes) > maxSteps {
 		return fault.New(fault.Invalid, "a batch has 1 to %d changes, not %d", maxSteps, len(x.Changes))
 	}
-	for i, s := range x.Changes {
+	for _, s := range x.Changes {
 		if err := s.Change.apply(c, e); err != nil {
 			if len(x.Changes) == 1 {
 				return err
 			}
-			return within(fmt.Sprintf("change %d of %d", i+1, len(x.Changes)), err)
+			return err // which names what it is about; that it was one of several changes, nobody wrote
 		}
 	}
 	return nil

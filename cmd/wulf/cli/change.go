@@ -46,11 +46,13 @@ type mutation struct {
 	ask    string           // the question; "": only if it is about many
 	count  int              // how many things are lost: of many, the number must be typed
 	seen   catalog.Revision // the change holds only if nothing happened since; 0: it holds whatever happened
+
+	message string // for the history, if nobody gives another
 }
 
 // perform shows, confirms and makes a change, and waits for the relays if it is told to.
 func (p *program) perform(c *cli.Context, cl *client, m mutation) error {
-	opt := api.ChangeOptions{If: cmp.Or(catalog.Revision(c.Uint64("if-revision")), m.seen), Message: c.String("message")}
+	opt := api.ChangeOptions{If: cmp.Or(catalog.Revision(c.Uint64("if-revision")), m.seen), Message: cmp.Or(c.String("message"), m.message)}
 	limit, err := p.confirmAbove(c)
 	if err != nil {
 		return err

@@ -129,7 +129,7 @@ func (p *program) performIfAny(c *cli.Context, cl *client, change catalog.Change
 		p.say("nothing changes")
 		return nil
 	}
-	m.change = change
+	m.change, m.message = change, commandOf(c) // several changes in one say little of where they come from
 	return p.perform(c, cl, m)
 }
 

@@ -146,6 +146,9 @@ func (p *program) readAddition(c *cli.Context, s setting, kv string, d *decision
 
 // decideText decides a setting by a text, which may be a formula or a list where there are nodes.
 func (d *decisions) decideText(path, value, flag string, ofNodes bool) error {
+	if u, err := catalog.ParseUUID(value); path == "uuid" && err == nil { // some write it in braces
+		value = u
+	}
 	different := nodeset.IsFormula(value) && path != "comment" || isIdentity(path)
 	switch {
 	case !different:
