@@ -152,7 +152,7 @@ func sealed(v reflect.Value, seal func(Secret) (Secret, error)) (reflect.Value, 
 		for it := v.MapRange(); it.Next(); {
 			inner, err := sealed(it.Value(), seal)
 			if err != nil {
-				return v, err
+				return v, fault.Wrap(fault.KindOf(err), err, "%s", it.Key()) // the node, the name of the secret: where it is
 			}
 			out.SetMapIndex(it.Key(), inner)
 		}
