@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -34,7 +33,6 @@ func TestDocumentsOfEverySizeAndDepth(t *testing.T) {
 		{"a long key", "nodes: {n1: {" + strings.Repeat("k", 5000) + ": 1}}", "a.yaml:1:14: nodes.n1 has no key \"kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk…\""},
 		{"a long name", "nodes: {" + strings.Repeat("n", 5000) + ": {}}", "a name has 5000 characters, more than 253"},
 	} {
-		began := time.Now()
 		_, err := parseDeclared("a.yaml", []byte(test.text))
 		switch {
 		case test.want == "" && err != nil:
@@ -44,9 +42,6 @@ func TestDocumentsOfEverySizeAndDepth(t *testing.T) {
 			t.Errorf("%s: it was read", test.name)
 		case !strings.Contains(err.Error(), test.want) || fault.KindOf(err) != fault.Invalid || len(err.Error()) > 400 || strings.Contains(err.Error(), "\n"):
 			t.Errorf("%s: got %q (%s), want %q", test.name, err, fault.KindOf(err), test.want)
-		}
-		if d := time.Since(began); d > 5*time.Second {
-			t.Errorf("%s: it took %s", test.name, d)
 		}
 	}
 }
