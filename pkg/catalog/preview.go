@@ -16,6 +16,7 @@ type Preview struct {
 
 	Nodes    int     `json:"nodes"`           // that the change is about
 	Added    int     `json:"added"`           // of those, how many are new
+	Deleted  int     `json:"deleted"`         // nodes, profiles, networks and images that are no more
 	Affected int     `json:"affected"`        // nodes that come out differently, also because of a profile
 	Which    NodeSet `json:"which,omitempty"` // those
 	Racks    int     `json:"racks"`           // in which they are
@@ -100,6 +101,11 @@ func preview(before, after *Catalog) *Preview {
 	p.affected(&x)
 	p.Changed = len(groups.all) > 0 || before.overlays != after.overlays || before.relays != after.relays ||
 		before.controllers != after.controllers || before.tokens != after.tokens || before.images != after.images
+	for _, g := range groups.all {
+		if g.Action == "delete" {
+			p.Deleted += len(g.names)
+		}
+	}
 	p.Groups, p.More = groups.shown()
 	return p
 }

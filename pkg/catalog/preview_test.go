@@ -170,3 +170,25 @@ func TestPreviewFailsAsTheChangeWould(t *testing.T) {
 		t.Errorf("on a stale revision: %v", err)
 	}
 }
+
+func TestPreviewCountsWhatIsLost(t *testing.T) {
+	l := racks(t)
+	before := l.c.Revision
+	l.must(
+		catalog.AddNodes{Names: catalog.NodeSet{"c1", "c2"}},
+		catalog.AddProfile{Profile: catalog.Profile{Name: "late"}},
+		catalog.DeleteNodes{Nodes: catalog.NodeSet{"a01"}},
+	)
+	for _, tc := range []struct {
+		change  catalog.Change
+		deleted int
+	}{
+		{catalog.Revert{To: before}, 3}, // a01 comes back
+		{catalog.DeleteNodes{Nodes: catalog.NodeSet{"a02", "a03"}}, 2},
+		{catalog.SetNodes{Nodes: catalog.NodeSet{"a02"}, Set: settings(t, "comment=x")}, 0},
+	} {
+		if p := preview(t, l, tc.change); p.Deleted != tc.deleted {
+			t.Errorf("%v: deleted %d, want %d", tc.change, p.Deleted, tc.deleted)
+		}
+	}
+}

@@ -76,7 +76,11 @@ func (p *program) perform(c *cli.Context, cl *client, m mutation) error {
 		fmt.Fprintf(p.err, "dry run: nothing was changed; tried at revision %d\n", tried)
 		return nil
 	}
-	if m.ask == "" && max(v.Nodes-v.Added, v.Affected) > limit {
+	switch {
+	case m.ask != "":
+	case v.Deleted > 1: // as a revert may, of which nobody knows before
+		m.count, m.ask = v.Deleted, fmt.Sprintf("Delete %s?", plural(v.Deleted, "thing"))
+	case max(v.Nodes-v.Added, v.Affected) > limit:
 		m.ask = "Apply?"
 	}
 	if m.ask != "" {
