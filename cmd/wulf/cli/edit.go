@@ -217,11 +217,17 @@ func uncommented(b []byte) []byte {
 
 // runEditor runs $VISUAL or $EDITOR, whose words are separated by spaces as in all programs that use it.
 func (p *program) runEditor(c *cli.Context, file string) error {
-	editor := "vi"
+	editor := ""
 	for _, name := range []string{"EDITOR", "VISUAL", "WULF_EDITOR"} {
 		if v := strings.TrimSpace(p.env.Getenv(name)); v != "" {
 			editor = v
 		}
+	}
+	if editor == "" {
+		if !p.tty.in { // an editor that somebody named may be a script; this one would read the end of the input for ever
+			return fault.New(fault.Invalid, "nobody is there to edit: standard input is no terminal").WithFix("change it with set; or name a program that does it in EDITOR")
+		}
+		editor = "vi"
 	}
 	words := append(strings.Fields(editor), file)
 	cmd := exec.CommandContext(c.Context, words[0], words[1:]...)
