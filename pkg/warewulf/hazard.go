@@ -84,6 +84,18 @@ const (
 	NoCounterpart     HazardID = "setting-without-counterpart"
 )
 
+// HazardIDs are all hazards that there are, those of a conversion last.
+func HazardIDs() []HazardID {
+	return []HazardID{
+		UnknownKey, DeprecatedKey, DroppedKey, LiteralUndef, InvalidAddress, InvalidMAC, MixedCaseMAC, InvalidBoolean, InvalidNumber,
+		SecondDocument, KernelOverride, MountFromConfig, OverlayReplaced, DefaultAdded, UnknownProfile, ProfileCycle, NoProfiles,
+		PrimaryMissing, DuplicateMAC, DuplicateAddress, DuplicateIPMI, RangeInName, InvalidName, NoHwaddr, InvalidNetmask,
+		IPMINoAddress, IPMIWriteNothing, CleartextPassword, CustomTemplate, UnknownImage, UnknownOverlay, OverlayShadows,
+		MonolithicOverlay, ResourceConflict, PoolOverlap, InvalidPool, NoCounterpart, KernelPath, RootDevice, RootInitramfs,
+		OverlayGone, ValueLeftOut, NodeLeftOut, PoolLeftOut, AddressNoNet,
+	}
+}
+
 // maxHazards bounds the hazards of one kind: forty thousand nodes with the same old key need not be told one by one.
 // What comes after them is counted in one more.
 const maxHazards = 1000

@@ -205,10 +205,37 @@ func chosenHazards(c *cli.Context, all []warewulf.Hazard) ([]warewulf.Hazard, er
 			return nil, fault.New(fault.Invalid, "--severity %q is none", c.String("severity")).WithFix("it is note, warning or error")
 		}
 	}
-	ids := names(c, "hazard")
+	ids, err := hazardNames(c, "hazard")
+	if err != nil {
+		return nil, err
+	}
 	return slices.DeleteFunc(all, func(h warewulf.Hazard) bool {
 		return slices.Index(severities, h.Severity) < least || len(ids) > 0 && !slices.Contains(ids, string(h.ID))
 	}), nil
+}
+
+// hazardNames are the hazards that a flag names.
+func hazardNames(c *cli.Context, flag string) ([]string, error) {
+	ids, all := names(c, flag), hazardWords()
+	for _, id := range ids {
+		if slices.Contains(all, id) {
+			continue
+		}
+		err := fault.New(fault.Invalid, "--%s %q is no hazard", flag, clipped(id))
+		if best := closest(id, all); best != "" {
+			return nil, err.WithFix("did you mean %s?", best)
+		}
+		return nil, err.WithFix("their names are in: wulf migrate scan")
+	}
+	return ids, nil
+}
+
+func hazardWords() []string {
+	var all []string
+	for _, id := range warewulf.HazardIDs() {
+		all = append(all, string(id))
+	}
+	return all
 }
 
 func hazardList(all []warewulf.Hazard) listing[warewulf.Hazard] {

@@ -24,6 +24,10 @@ func (p *program) migrateImport(c *cli.Context) error {
 	if c.Bool("plan") && c.Bool("apply") {
 		return fault.New(fault.Invalid, "--plan and --apply exclude one another")
 	}
+	accepted, err := hazardNames(c, "accept")
+	if err != nil {
+		return err
+	}
 	l, err := p.readLegacy(c)
 	if err != nil {
 		return err
@@ -42,9 +46,13 @@ func (p *program) migrateImport(c *cli.Context) error {
 		return err
 	}
 	if !c.Bool("apply") || c.Bool("dry-run") {
-		return m.tell(p)
+		now, err := cl.everything()
+		if err != nil {
+			return err
+		}
+		return m.tell(p, m.declared(now))
 	}
-	if err := m.refused(names(c, "accept")); err != nil {
+	if err := m.refused(accepted); err != nil {
 		return err
 	}
 	for _, name := range m.overlays {
@@ -117,8 +125,8 @@ func (p *program) migration(c *cli.Context, cl *client, l *legacy, inv inventory
 	return m, nil
 }
 
-// tell prints what would be done.
-func (m *migration) tell(p *program) error {
+// tell prints what would be done to come to what is to be declared.
+func (m *migration) tell(p *program, want *declared) error {
 	if len(m.hazards) > 0 {
 		t := table{rows: [][]string{{"SEVERITY", "HAZARD", "COUNT", "FOR EXAMPLE"}}, colour: p.colour()}
 		for _, s := range slices.Backward(severities) {
@@ -139,18 +147,15 @@ func (m *migration) tell(p *program) error {
 			fmt.Fprintf(p.out, "%s %s\n", line.what, name)
 		}
 	}
-	v := m.converted
-	for _, n := range v.Networks {
-		fmt.Fprintf(p.out, "declare network %s %s\n", n.Name, n.Prefix)
+	for _, name := range sortedKeys(want.Networks) {
+		fmt.Fprintf(p.out, "declare network %s %s\n", name, want.Networks[name].Prefix)
 	}
-	for _, prof := range v.Profiles {
-		fmt.Fprintf(p.out, "declare profile %s\n", prof.Name)
+	for _, name := range sortedKeys(want.Profiles) {
+		fmt.Fprintf(p.out, "declare profile %s\n", name)
 	}
-	var nodes catalog.NodeSet
-	for _, n := range v.Nodes {
-		nodes = append(nodes, n.Name)
+	if nodes := sortedKeys(want.Nodes); len(nodes) > 0 {
+		fmt.Fprintf(p.out, "declare %s\n", cut(counted(nodes, "node"), 200))
 	}
-	fmt.Fprintf(p.out, "declare %s %s\n", plural(len(nodes), "node"), cut(nodes.String(), 200))
 	p.say("nothing was changed; all hazards: wulf migrate scan; to do it: wulf migrate import --apply")
 	return nil
 }
