@@ -12,6 +12,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/warewulf"
 )
 
 // shells are the scripts that make a shell ask wulf for what may follow.
@@ -141,7 +142,7 @@ func prefixed(head string, all []string) []string {
 // takesNames tells whether a flag takes names with commas between them.
 func takesNames(flag string) bool {
 	switch flag {
-	case "P", "profile", "O", "R", "system-overlays", "runtime-overlays", "networks", "columns", "unset", "without", "groups", "role", "tagdel":
+	case "P", "profile", "O", "R", "system-overlays", "runtime-overlays", "networks", "columns", "unset", "without", "groups", "role", "tagdel", "hazard", "accept", "l", "select":
 		return true
 	}
 	return false
@@ -192,12 +193,52 @@ func flagValues(flag string) string {
 		return "IMAGE"
 	case "sort":
 		return "COLUMNS"
+	case "l", "select":
+		return "NODECOLUMNS"
+	case "format": // of a file
+		return "FILEFORMAT"
+	case "hazard", "accept":
+		return "HAZARD"
 	case "without":
 		return "UNSET"
-	case "image", "network", "context", "columns", "unset", "method", "root":
+	case "image", "network", "context", "columns", "unset", "method", "root", "type", "dhcp", "secrets", "severity":
 		return strings.ToUpper(flag)
 	}
 	return ""
+}
+
+// fixedValues are what a value of a kind may be where nobody need be asked for it; nil of any other.
+func fixedValues(noun, kind string) []string {
+	switch kind {
+	case "FORMAT":
+		return listFormats()
+	case "FILEFORMAT":
+		return []string{formatYAML, formatJSON, formatCSV}
+	case "COLUMNS":
+		return listColumns(noun)
+	case "NODECOLUMNS":
+		return listColumns("node")
+	case "METHOD":
+		return []string{catalog.MethodTwoStage, catalog.MethodOneStage}
+	case "ROOT":
+		return []string{catalog.RootTmpfs, catalog.RootRamfs}
+	case "TYPE":
+		return catalog.NetTypes
+	case "DHCP":
+		return []string{catalog.DHCPAuthoritative, catalog.DHCPProxy, catalog.DHCPOff}
+	case "SECRETS":
+		return []string{catalog.SecretsRelay, catalog.SecretsRefuse}
+	case "SEVERITY":
+		return []string{string(warewulf.Note), string(warewulf.Warning), string(warewulf.Error)}
+	case "HAZARD":
+		return hazardWords()
+	case "KIND":
+		return []string{"all", "nodes.conf"}
+	}
+	if kind == "UNSET" && noun == "network" {
+		return networkParts()
+	}
+	return nil
 }
 
 // live lists the names of a kind of thing, most of which the controllers know. Where they do not answer at once, there
@@ -208,15 +249,10 @@ func (p *program) live(c *cli.Context, app *cli.App, before []string, kind, word
 	if len(l.path) > 0 {
 		noun = l.path[0].Name
 	}
+	if words := fixedValues(noun, kind); words != nil {
+		return words
+	}
 	switch kind {
-	case "FORMAT":
-		return listFormats()
-	case "COLUMNS":
-		return listColumns(noun)
-	case "METHOD":
-		return []string{catalog.MethodTwoStage, catalog.MethodOneStage}
-	case "ROOT":
-		return []string{catalog.RootTmpfs, catalog.RootRamfs}
 	case "CONTEXT":
 		if all, err := p.contexts(); err == nil {
 			return all.names()

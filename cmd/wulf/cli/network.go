@@ -128,6 +128,11 @@ func readNetwork(c *cli.Context, n *catalog.Network) error {
 }
 
 // unsetNetwork takes back what a network need not have.
+// networkParts are what a network can do without.
+func networkParts() []string {
+	return []string{"gateway", "dns", "ntp", "domain", "mtu", "vlan", "pool", "allocate", "cidr6", "gateway6", "comment"}
+}
+
 func unsetNetwork(n *catalog.Network, unset []string) error {
 	for _, name := range unset {
 		switch name {
