@@ -13,9 +13,16 @@ import (
 // MaxProfiles bounds the profiles of one node or profile.
 const MaxProfiles = 64
 
+// MaxNodes bounds the nodes of a cluster: six times the largest that it is made for. More come of a slip in a range,
+// and would fill the memory of every controller and relay.
+const MaxNodes = 1 << 18
+
 func (x AddNodes) apply(c *Catalog, e *Entry) error {
 	if len(x.Nodes)+len(x.Names) == 0 {
 		return fault.New(fault.Invalid, "no node is named")
+	}
+	if n := c.NodeCount() + len(x.Nodes) + len(x.Names); n > MaxNodes {
+		return fault.New(fault.Invalid, "there would be %d nodes, more than %d", n, MaxNodes).WithFix("see whether the range is the one that is meant")
 	}
 	if err := checkEach(x.Names, x.Each); err != nil {
 		return err

@@ -38,6 +38,17 @@ func TestNamesOfThingsThatDoNotExistAreRefusedWithTheOneMeant(t *testing.T) {
 	}
 }
 
+func TestMoreNodesThanAClusterHasAreRefused(t *testing.T) {
+	l := merging(t, nil, "")
+	names := make(catalog.NodeSet, catalog.MaxNodes-l.c.NodeCount()+1)
+	for i := range names {
+		names[i] = catalog.NodeName(fmt.Sprintf("x%07d", i))
+	}
+	if err := l.do(catalog.AddNodes{Names: names}); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "there would be 262145 nodes") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWhatOneNodeAloneMayHaveIsRefusedTwice(t *testing.T) {
 	own := map[string]string{
 		"nets.default.hardware": "52:54:00:00:00:77", "nets.eth1.hardware": "52:54:00:00:00:77",

@@ -101,6 +101,9 @@ func (d *declared) add(file string, other *declared) error {
 		if err != nil {
 			return fault.Wrap(fault.Invalid, err, "%s: nodes", file)
 		}
+		if n := len(d.Nodes) + len(names); n > catalog.MaxNodes { // before anything is worked out for each
+			return fault.New(fault.Invalid, "%s: there would be %d nodes, more than %d", file, n, catalog.MaxNodes).WithFix("see whether the range is the one that is meant")
+		}
 		for _, name := range names {
 			if _, twice := d.Nodes[name]; twice {
 				return declaredTwice(file, "node", name)
