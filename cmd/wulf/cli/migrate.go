@@ -42,7 +42,7 @@ func (p *program) migrate() *cli.Command {
 		verb{
 			name: "scan", usage: "read Warewulf's configuration and tell what to look at; asks and changes nothing",
 			examples: []string{"wulf migrate scan", "wulf migrate scan --nodes-conf nodes.conf --warewulf-conf warewulf.conf --severity warning"},
-			flags:    append(listFlags(from(places...)...), text("severity", "tell of `LEVEL` and worse: note, warning or error"), texts("hazard", "tell of hazard `ID` only")),
+			flags:    append(append(from(places...), listOnlyFlags()...), text("severity", "tell of `LEVEL` and worse: note, warning or error"), texts("hazard", "tell of hazard `ID` only")),
 			run:      p.migrateScan,
 		},
 		verb{

@@ -144,8 +144,11 @@ func nobody(q api.NodeQuery) error {
 	if q.Exclude != "" {
 		said += " without " + q.Exclude
 	}
-	if len(q.Where) > 0 {
-		said += " with " + strings.Join(q.Where, ", ")
+	if where := strings.Join(q.Where, ", "); where != "" {
+		if said == "" {
+			return fault.New(fault.NotFound, "%s holds of no node", where)
+		}
+		said += " with " + where
 	}
 	return fault.New(fault.NotFound, "no node is%s", said)
 }
