@@ -87,6 +87,9 @@ func (d *declared) add(file string, other *declared) error {
 		if v.Name != "" && v.Name != catalog.NetworkName(name) {
 			return fault.New(fault.Invalid, "%s: network %s says that its name is %s", file, name, v.Name).WithFix("leave the name out: the key is the name")
 		}
+		if !v.Prefix.IsValid() {
+			return fault.New(fault.Invalid, "%s: network %s has no prefix", file, clipped(name)).WithFix("such as prefix: 10.1.0.0/16")
+		}
 		v.Name = catalog.NetworkName(name)
 		d.Networks[name] = v
 	}
