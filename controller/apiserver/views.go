@@ -113,11 +113,12 @@ func (s *Server) getBoots(w http.ResponseWriter, r *http.Request, _ caller) erro
 func (s *Server) watchBoots(w http.ResponseWriter, r *http.Request, node string) error {
 	ctx, stop := s.untilDrained(r.Context())
 	defer stop()
+	events := s.cfg.Journal.Watch(ctx) // before the client learns that it is heard: what happens from then on, it is told
 	out := newLines(w)
 	if err := out.begin(); err != nil {
 		return err
 	}
-	for e := range s.cfg.Journal.Watch(ctx) {
+	for e := range events {
 		if node != "" && e.Stage != "" && string(e.Node) != node && string(e.Hardware) != node {
 			continue
 		}

@@ -266,19 +266,21 @@ func (w *watcher) offer(e boot.Event) {
 	}
 }
 
-// Watch yields events as they come, until ctx ends. Who reads too slowly misses some, and is told so by an event
-// that has a Message and no Stage.
+// Watch yields events as they come, from its call on until ctx ends. Who reads too slowly misses some, and is told so by
+// an event that has a Message and no Stage. What it returns is to be iterated over once.
 func (j *Journal) Watch(ctx context.Context) iter.Seq[boot.Event] {
-	return func(yield func(boot.Event) bool) {
-		w := &watcher{news: make(chan boot.Event, maxWatch)}
+	w := &watcher{news: make(chan boot.Event, maxWatch)}
+	j.mu.Lock()
+	j.watchers[w] = true
+	j.mu.Unlock()
+	gone := func() {
 		j.mu.Lock()
-		j.watchers[w] = true
+		delete(j.watchers, w)
 		j.mu.Unlock()
-		defer func() {
-			j.mu.Lock()
-			delete(j.watchers, w)
-			j.mu.Unlock()
-		}()
+	}
+	context.AfterFunc(ctx, gone) // for those who never look
+	return func(yield func(boot.Event) bool) {
+		defer gone()
 		for {
 			select {
 			case e := <-w.news:

@@ -188,6 +188,21 @@ func TestAHeartBeatShowsThatANodeIsUp(t *testing.T) {
 	}
 }
 
+// Who asks for events is told of all that come after the question, also of those that come before the first look.
+func TestAWatchBeginsWithItsCall(t *testing.T) {
+	j := open(t, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events := j.Watch(ctx)
+	j.Record([]boot.Event{event(0, boot.StageScript, "b1")})
+	for e := range events {
+		if e.Stage != boot.StageScript {
+			t.Errorf("got %+v", e)
+		}
+		break
+	}
+}
+
 func TestASlowWatcherIsToldWhatItMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := open(t, "")

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
@@ -45,7 +46,7 @@ func (b *back) noWord(subject, setting, fix string) {
 func (b *back) profile(subject string, s catalog.Settings) Profile {
 	p := Profile{
 		Groups: s.Groups, Comment: value(s.Comment), ClusterName: value(s.Cluster), ImageName: value(s.Image), IPXE: value(s.IPXE),
-		RuntimeOverlay: s.Overlays.Runtime, SystemOverlay: s.Overlays.System, Init: value(s.Init), Root: value(s.Root), PrimaryNetDev: value(s.Primary),
+		RuntimeOverlay: b.overlayList(subject+".runtime overlay", s.Overlays.Runtime), SystemOverlay: b.overlayList(subject+".system overlay", s.Overlays.System), Init: value(s.Init), Root: value(s.Root), PrimaryNetDev: value(s.Primary),
 		Tags: maps.Clone(s.Tags),
 	}
 	for _, f := range []struct {
@@ -89,6 +90,27 @@ func (b *back) profile(subject string, s catalog.Settings) Profile {
 		}
 	}
 	return p
+}
+
+// overlayList gives the overlays that are ours alone their counterparts: the agent's is wwclient, and who has that has
+// wwinit before all others.
+func (b *back) overlayList(subject string, names []string) []string {
+	var out []string
+	for _, name := range names {
+		switch bare := strings.TrimPrefix(name, "~"); bare {
+		case "wulf-agent":
+			out = append(out, strings.TrimSuffix(name, bare)+"wwclient")
+			if name == bare && !slices.Contains(out, "wwinit") {
+				out = slices.Insert(out, 0, "wwinit")
+			}
+			b.add(OverlayGone, Note, subject, Position{}, "overlay wulf-agent becomes wwinit and wwclient", "nothing is to be done")
+		case "machine-id":
+			b.add(OverlayGone, Note, subject, Position{}, "overlay machine-id has no counterpart, and is left out", "nothing is to be done")
+		default:
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 func (b *back) ipmi(subject string, m catalog.BMC) *IPMI {

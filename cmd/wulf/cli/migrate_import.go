@@ -50,7 +50,7 @@ func (p *program) migrateImport(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return m.tell(p, m.declared(now))
+		return m.tell(p, m.declared(now), given(c, "nodes-conf", "warewulf-conf", "overlays", "distribution-overlays", "chroots"))
 	}
 	if err := m.refused(accepted); err != nil {
 		return err
@@ -125,8 +125,19 @@ func (p *program) migration(c *cli.Context, cl *client, l *legacy, inv inventory
 	return m, nil
 }
 
+// given are flags as they were given, to be typed again.
+func given(c *cli.Context, flags ...string) string {
+	out := ""
+	for _, f := range flags {
+		if c.IsSet(f) {
+			out += " --" + f + " " + c.String(f)
+		}
+	}
+	return out
+}
+
 // tell prints what would be done to come to what is to be declared.
-func (m *migration) tell(p *program, want *declared) error {
+func (m *migration) tell(p *program, want *declared, flags string) error {
 	if len(m.hazards) > 0 {
 		t := table{rows: [][]string{{"SEVERITY", "HAZARD", "COUNT", "FOR EXAMPLE"}}, colour: p.colour()}
 		for _, s := range slices.Backward(severities) {
@@ -156,7 +167,11 @@ func (m *migration) tell(p *program, want *declared) error {
 	if nodes := sortedKeys(want.Nodes); len(nodes) > 0 {
 		fmt.Fprintf(p.out, "declare %s\n", cut(counted(nodes, "node"), 200))
 	}
-	p.say("nothing was changed; all hazards: wulf migrate scan; to do it: wulf migrate import --apply")
+	if len(m.missing) > 0 {
+		p.say("nothing was changed; import the missing images first: wulf image import NAME DIRECTORY")
+		return nil
+	}
+	p.say("nothing was changed; all hazards: wulf migrate scan%s; to do it: wulf migrate import --apply%s", flags, flags)
 	return nil
 }
 
@@ -183,7 +198,7 @@ func (m *migration) refused(accepted []string) error {
 	}
 	also := ""
 	if len(ids) > 1 {
-		also = fmt.Sprintf(" (and there are %s)", words(ids[1:]))
+		also = fmt.Sprintf(" (also in the way: %s)", words(ids[1:]))
 	}
 	h := m.hazards[slices.IndexFunc(m.hazards, func(h warewulf.Hazard) bool { return h.ID == ids[0] && h.Severity == warewulf.Error })]
 	return fault.New(fault.Invalid, "hazard %s: %s: %s%s", h.ID, h.Subject, h.What, also).WithFix("%s; or go on in spite of it: --accept %s", h.Fix, h.ID)

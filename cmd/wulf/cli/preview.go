@@ -59,7 +59,7 @@ func previewLine(l catalog.PreviewLine, added bool) string {
 		s += or(l.Before) + " → "
 	}
 	if s += or(l.After); l.Other > 0 {
-		s += "  and " + plural(l.Other, "other")
+		s += "  (others differ: " + thousands(l.Other) + ")"
 	}
 	return s
 }
