@@ -55,8 +55,8 @@ func (x *selection) columns() map[string]column {
 		"position": scalar(func(s *catalog.Settings) *string { return s.Position }),
 		"zone":     scalar(func(s *catalog.Settings) *string { return s.Zone }),
 		"cluster":  scalar(func(s *catalog.Settings) *string { return s.Cluster }),
-		"roles":    func(n *catalog.Node) string { return strings.Join(x.settings(n).Roles, " ") },
-		"groups":   func(n *catalog.Node) string { return strings.Join(x.settings(n).Groups, " ") },
+		"roles":    func(n *catalog.Node) string { return strings.Join(x.c.List(n, rolesOf), " ") },
+		"groups":   func(n *catalog.Node) string { return strings.Join(x.c.List(n, groupsOf), " ") },
 		"asset":    scalar(func(s *catalog.Settings) *string { return s.Asset }),
 		"bmc": func(n *catalog.Node) string {
 			if a := n.Settings.BMC.Address; a != nil {

@@ -27,13 +27,16 @@ type selection struct {
 	boots func(catalog.NodeName) *api.Boot
 	now   time.Time
 
-	names   []string                       // of all nodes, in order
-	groups  map[string]map[string][]string // by source, then group; made when they are asked for
-	scratch map[*catalog.Node]*catalog.Settings
+	names  []string                       // of all nodes, in order
+	groups map[string]map[string][]string // by source, then group; made when they are asked for
+
+	// The node that was asked about last: it is in all its columns, one after the other.
+	last    *catalog.Node
+	settled catalog.Settings
 }
 
 func (s *Server) selection(c *catalog.Catalog) *selection {
-	return &selection{c: c, boots: s.cfg.Journal.Last, now: time.Now(), groups: map[string]map[string][]string{}, scratch: map[*catalog.Node]*catalog.Settings{}}
+	return &selection{c: c, boots: s.cfg.Journal.Last, now: time.Now(), groups: map[string]map[string][]string{}}
 }
 
 // choose returns the nodes that a query is about, in the order asked for, before it is cut into pages. A name that no
@@ -105,13 +108,10 @@ func (x *selection) match(re *regexp.Regexp) ([]string, error) {
 
 // settings are what holds for a node.
 func (x *selection) settings(n *catalog.Node) *catalog.Settings {
-	if s, ok := x.scratch[n]; ok {
-		return s
+	if x.last != n {
+		x.last, x.settled = n, x.c.Effective(n)
 	}
-	clear(x.scratch) // one node at a time is asked about, in all its columns
-	s := x.c.Effective(n)
-	x.scratch[n] = &s
-	return &s
+	return &x.settled
 }
 
 // sources say for each source of groups in which of its groups a node is.
@@ -132,8 +132,8 @@ func (x *selection) sources() map[string]func(*catalog.Node) []string {
 			name, _ := catalog.SplitImage(image)
 			return []string{string(name), image}
 		},
-		"group":   func(n *catalog.Node) []string { return x.settings(n).Groups },
-		"role":    func(n *catalog.Node) []string { return x.settings(n).Roles },
+		"group":   func(n *catalog.Node) []string { return x.c.List(n, groupsOf) },
+		"role":    func(n *catalog.Node) []string { return x.c.List(n, rolesOf) },
 		"rack":    x.scalar(func(s *catalog.Settings) *string { return s.Rack }),
 		"zone":    x.scalar(func(s *catalog.Settings) *string { return s.Zone }),
 		"cluster": x.scalar(func(s *catalog.Settings) *string { return s.Cluster }),
@@ -165,6 +165,9 @@ func (x *selection) sources() map[string]func(*catalog.Node) []string {
 		},
 	}
 }
+
+func groupsOf(s *catalog.Settings) []string { return s.Groups }
+func rolesOf(s *catalog.Settings) []string  { return s.Roles }
 
 func (x *selection) scalar(field func(*catalog.Settings) *string) func(*catalog.Node) []string {
 	return func(n *catalog.Node) []string {

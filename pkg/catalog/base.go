@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,7 +14,10 @@ type bases struct {
 }
 
 // base is what a list of profiles comes to. Its lists still have what is negated in them, for the node may negate more.
-type base struct{ settings Settings }
+type base struct {
+	settings Settings
+	profiles []ProfileName // that were merged, in order
+}
 
 // maxBases bounds the lists that are remembered. More than that are computed anew each time.
 const maxBases = 4096
@@ -43,7 +45,7 @@ func (c *Catalog) base(names []ProfileName) *base {
 
 func (c *Catalog) newBase(names []ProfileName) *base {
 	b := new(base)
-	c.mergeProfiles(&b.settings, names, nil)
+	b.profiles = c.mergeProfiles(&b.settings, names, nil)
 	return b
 }
 
@@ -62,13 +64,16 @@ func listKey(names []ProfileName) string {
 	return b.String()
 }
 
-// mergeProfiles merges the profiles of a list, in order, and those that they build on.
-func (c *Catalog) mergeProfiles(s *Settings, names []ProfileName, blame Blame) {
+// mergeProfiles merges the profiles of a list, in order, and those that they build on, and returns which those were.
+func (c *Catalog) mergeProfiles(s *Settings, names []ProfileName, blame Blame) []ProfileName {
+	var merged []ProfileName
 	for _, p := range c.expand(names) {
+		merged = append(merged, p.Name)
 		inherited := p.Settings
 		inherited.Comment = nil // it is about the profile
 		Merge(s, inherited, "profile "+string(p.Name), blame)
 	}
+	return merged
 }
 
 // expand is the order in which profiles are merged, by Warewulf's rules: each once, those that it builds on right before
@@ -102,19 +107,9 @@ func (c *Catalog) expand(names []ProfileName) []*Profile {
 	return profiles
 }
 
-// Expand lists the profiles that a list of profiles comes to, in the order in which they are merged.
-func (c *Catalog) Expand(names []ProfileName) []ProfileName {
-	var all []ProfileName
-	for _, p := range c.expand(names) {
-		all = append(all, p.Name)
-	}
-	return all
-}
-
-// Takes tells whether a list of profiles takes settings from a profile, directly or through others.
-func (c *Catalog) Takes(names []ProfileName, profile ProfileName) bool {
-	return slices.ContainsFunc(c.expand(names), func(p *Profile) bool { return p.Name == profile })
-}
+// Expand lists the profiles that a list of profiles comes to, in the order in which they are merged. The list must not be
+// changed.
+func (c *Catalog) Expand(names []ProfileName) []ProfileName { return c.base(names).profiles }
 
 // lastBase finds the bases of many nodes in a row: those that were made together share one list.
 type lastBase struct {

@@ -236,3 +236,47 @@ func TestAProfileIsInUseWhereItIsNegated(t *testing.T) {
 		t.Errorf("deleting a profile that a node negates: %v", err)
 	}
 }
+
+// Scalar, List and Expand are shortcuts, and never another answer than all settings give.
+func TestOneSettingByItselfIsTheOneAmongAll(t *testing.T) {
+	l := started(t)
+	l.must(
+		catalog.AddProfile{Profile: catalog.Profile{Name: "base", Settings: catalog.Settings{Rack: new("r1"), Groups: []string{"io", "old"}, Roles: []string{"compute"}}}},
+		catalog.AddProfile{Profile: catalog.Profile{Name: "gpu", Profiles: []catalog.ProfileName{"base"}, Settings: catalog.Settings{Groups: []string{"gpu", "~old"}}}},
+	)
+	settings := map[catalog.NodeName]catalog.Settings{
+		"plain":   {},
+		"own":     {Rack: new("r2"), Groups: []string{"mine"}},
+		"negates": {Groups: []string{"~io"}, Roles: []string{"~compute", "login"}},
+		"without": {Groups: []string{"only"}, Without: []string{"groups", "rack"}},
+	}
+	for name, s := range settings {
+		for suffix, list := range map[string][]catalog.ProfileName{"0": {}, "1": {"base"}, "2": {"gpu"}, "3": {"gpu", "~base"}} {
+			l.must(catalog.AddNodes{Nodes: []catalog.Node{{Name: name + catalog.NodeName(suffix), Profiles: list, Settings: s}}})
+		}
+	}
+	groups := func(s *catalog.Settings) []string { return s.Groups }
+	roles := func(s *catalog.Settings) []string { return s.Roles }
+	rack := func(s *catalog.Settings) *string { return s.Rack }
+	for n := range l.c.Nodes() {
+		all := l.c.Effective(n)
+		for what, field := range map[string]func(*catalog.Settings) []string{"groups": groups, "roles": roles} {
+			if got, want := l.c.List(n, field), field(&all); !slices.Equal(got, want) {
+				t.Errorf("%s: %s are %v, want %v", n.Name, what, got, want)
+			}
+		}
+		want := ""
+		if all.Rack != nil {
+			want = *all.Rack
+		}
+		if got := l.c.Scalar(n, rack); got != want {
+			t.Errorf("%s: rack is %q, want %q", n.Name, got, want)
+		}
+	}
+	if got, want := l.c.Expand([]catalog.ProfileName{"gpu"}), []catalog.ProfileName{"base", "gpu"}; !slices.Equal(got, want) {
+		t.Errorf("gpu comes to %v, want %v", got, want)
+	}
+	if got, want := l.c.Expand([]catalog.ProfileName{"gpu", "~base"}), []catalog.ProfileName{"gpu"}; !slices.Equal(got, want) {
+		t.Errorf("gpu without base comes to %v, want %v", got, want)
+	}
+}

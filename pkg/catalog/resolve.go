@@ -112,6 +112,19 @@ func (c *Catalog) places(n *Node) map[string]NetDev {
 	return out
 }
 
+// List is one list among the Effective settings of a node, as Scalar is one text. It must not be changed.
+func (c *Catalog) List(n *Node, field func(*Settings) []string) []string {
+	if len(n.Settings.Without) > 0 {
+		s := c.Effective(n)
+		return field(&s)
+	}
+	inherited, own := field(&c.base(n.Profiles).settings), field(&n.Settings)
+	if len(own) == 0 {
+		return cleaned(inherited)
+	}
+	return cleaned(slices.Concat(inherited, own))
+}
+
 // Explain is Effective with who decided each setting: "profile x", "node x" or "default". It fails with
 // fault.NotFound if there is no such node.
 func (c *Catalog) Explain(name NodeName) (Settings, Blame, error) {
