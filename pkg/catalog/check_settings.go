@@ -252,7 +252,7 @@ func checkMask(what string, mask *netip.Addr) error {
 	if mask == nil {
 		return nil
 	}
-	if _, ok := maskBits(mask); !ok {
+	if _, ok := MaskLength(*mask); !ok {
 		return fault.New(fault.Invalid, "%s %s is not an IPv4 netmask", what, mask).WithFix("write it as 255.255.0.0")
 	}
 	return nil

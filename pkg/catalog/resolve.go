@@ -184,8 +184,10 @@ func (c *Catalog) resolveNet(name string, d NetDev) ResolvedNet {
 			}
 		}
 	}
-	if length, ok := maskBits(d.Netmask); ok && d.Address != nil {
-		n.Address = netip.PrefixFrom(*d.Address, length)
+	if d.Netmask != nil && d.Address != nil {
+		if length, ok := MaskLength(*d.Netmask); ok {
+			n.Address = netip.PrefixFrom(*d.Address, length)
+		}
 	}
 	if d.Gateway != nil {
 		n.Gateway = *d.Gateway
@@ -227,9 +229,10 @@ func (c *Catalog) resolveNet6(n *ResolvedNet, d NetDev) {
 	}
 }
 
-// maskBits is the length of the prefix that an IPv4 netmask stands for. There is none for a mask with holes.
-func maskBits(mask *netip.Addr) (int, bool) {
-	if mask == nil || !mask.Is4() {
+// MaskLength is the length of the prefix that an IPv4 netmask stands for. There is none for a mask with holes, nor for
+// what is no IPv4 address.
+func MaskLength(mask netip.Addr) (int, bool) {
+	if !mask.Is4() {
 		return 0, false
 	}
 	b := mask.As4()

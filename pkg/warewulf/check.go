@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
 
@@ -120,15 +121,9 @@ func (k *checker) own(path string, p *Profile) {
 
 func partOfWWInit(name string) bool { return name != "wwinit" && slices.Contains(wwinitParts, name) }
 
-// isMask tells whether an IPv4 address is ones, then zeros.
 func isMask(ip IP) bool {
-	a := ip.Addr()
-	if !a.Is4() {
-		return false
-	}
-	b := a.As4()
-	bits := ^(uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3]))
-	return bits&(bits+1) == 0
+	_, ok := catalog.MaskLength(ip.Addr())
+	return ok
 }
 
 // name checks the name of a node or profile.

@@ -114,7 +114,7 @@ func (c *converter) network(config *Config) {
 		c.say(AddressNoNet, Warning, "ipaddr", "declare the network by hand: wulf network add NAME --cidr …", "warewulf.conf does not say in which network the server is")
 		return
 	}
-	length, ok := maskLength(config.Netmask.Addr())
+	length, ok := catalog.MaskLength(config.Netmask.Addr())
 	if !ok {
 		return // Check says so
 	}
@@ -307,7 +307,7 @@ func (c *converter) netDev(subject string, d *NetDev) catalog.NetDev {
 		} // else Check tells of it
 	}
 	if out.Netmask != nil && out.Address != nil && c.net.IsValid() && c.net.Contains(*out.Address) {
-		if length, ok := maskLength(*out.Netmask); ok && length == c.net.Bits() {
+		if length, ok := catalog.MaskLength(*out.Netmask); ok && length == c.net.Bits() {
 			out.Netmask = nil // the network says the same
 		}
 	}
@@ -380,25 +380,4 @@ func put[V any](m *map[string]V, k string, v V) {
 func sorted(names []string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-// maskLength is the length of the prefix that a netmask stands for.
-func maskLength(mask netip.Addr) (int, bool) {
-	if !mask.Is4() {
-		return 0, false
-	}
-	length, ended := 0, false
-	for _, b := range mask.As4() {
-		for i := 7; i >= 0; i-- {
-			one := b>>i&1 == 1
-			if one && ended {
-				return 0, false
-			}
-			ended = ended || !one
-			if one {
-				length++
-			}
-		}
-	}
-	return length, true
 }
