@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +30,9 @@ type Manifest struct {
 	Created  time.Time `json:"created"`
 	Source   string    `json:"source,omitempty"` // where it came from, for people
 	Parent   ID        `json:"parent,omitzero"`  // the version it was made from
+	Level    int       `json:"level,omitempty"`  // of compression of its segments, as zstd counts
 	Segments []Segment `json:"segments"`         // in order; their concatenation is a bootable initramfs
+	Aside    []Segment `json:"aside,omitempty"`  // what belongs to the image and no node is given: see Refs
 	Kernels  []Kernel  `json:"kernels"`          // newest first; empty for an image without a kernel
 	Index    Ref       `json:"index,omitzero"`   // the file index: every path with its segment and digest
 	Extras   Ref       `json:"extras,omitzero"`  // what cpio cannot carry: extended attributes and capabilities
@@ -50,6 +53,7 @@ type Kernel struct {
 	Path     string `json:"path"`    // in the image, without a leading slash
 	Kernel   Ref    `json:"kernel"`
 	StageOne Ref    `json:"stage_one"`
+	Inputs   ID     `json:"inputs,omitzero"` // digest of all that stage one was made of; equal inputs give equal bytes
 }
 
 // Size is the number of bytes of all segments, as served.
@@ -61,10 +65,12 @@ func (m *Manifest) Size() int64 {
 	return n
 }
 
-// Refs lists every chunk that the version needs besides the manifest itself.
+// Refs lists every chunk that controllers keep for the version besides the manifest itself. Aside is among them: what
+// an image's own list of excludes keeps from nodes is part of the image for whoever works in it, and its kernels may be
+// there. Relays and nodes never ask for it.
 func (m *Manifest) Refs() []Ref {
-	refs := make([]Ref, 0, len(m.Segments)+2*len(m.Kernels)+2)
-	for _, s := range m.Segments {
+	refs := make([]Ref, 0, len(m.Segments)+len(m.Aside)+2*len(m.Kernels)+2)
+	for _, s := range slices.Concat(m.Segments, m.Aside) {
 		refs = append(refs, s.Ref)
 	}
 	for _, k := range m.Kernels {
