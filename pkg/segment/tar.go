@@ -209,7 +209,7 @@ func (s *tarScanner) entry(h *tar.Header, offset int64) error {
 	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
 	if e.Type == Char || e.Type == Block {
-		if h.Devmajor < 0 || h.Devmajor > 0xfff || h.Devminor < 0 || h.Devminor > 0xfffff {
+		if h.Devmajor < 0 || h.Devmajor > maxMajor || h.Devminor < 0 || h.Devminor > maxMinor {
 			return fault.New(fault.Invalid, "device %d:%d is out of range", h.Devmajor, h.Devminor)
 		}
 		e.Major, e.Minor = uint32(h.Devmajor), uint32(h.Devminor)

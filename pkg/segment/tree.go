@@ -45,6 +45,16 @@ func (t *tree) add(e Entry, b *body) error {
 	if leftOut(&e) {
 		return nil
 	}
+	e.Xattrs = keptXattrs(e.Xattrs)
+	if err := e.check(); err != nil {
+		return err
+	}
+	t.nodes[e.Path] = &node{Entry: e, body: b}
+	return nil
+}
+
+// check refuses what no bootable image can hold of one entry, wherever it comes from.
+func (e *Entry) check() error {
 	if e.Type == File && e.Size > maxFile {
 		return fault.New(fault.Invalid, "file %q has %d bytes; a bootable image can hold files below 4 GiB only", e.Path, e.Size).
 			WithFix("keep the file on shared storage, or split it")
@@ -52,7 +62,6 @@ func (t *tree) add(e Entry, b *body) error {
 	if e.Type == Symlink && (e.Link == "" || len(e.Link) > maxPath || strings.IndexByte(e.Link, 0) >= 0) {
 		return fault.New(fault.Invalid, "symbolic link %q has a target that no kernel accepts", e.Path)
 	}
-	e.Xattrs = keptXattrs(e.Xattrs)
 	size := 0
 	for name, value := range e.Xattrs {
 		size += len(name) + len(value)
@@ -60,7 +69,6 @@ func (t *tree) add(e Entry, b *body) error {
 	if size > maxXattrs {
 		return fault.New(fault.Invalid, "%q has %d bytes of extended attributes, more than %d", e.Path, size, maxXattrs)
 	}
-	t.nodes[e.Path] = &node{Entry: e, body: b}
 	return nil
 }
 
@@ -135,13 +143,10 @@ func mountedOver(path string) bool { return path == "proc" || path == "sys" || p
 
 // keptXattrs is m without the attributes that belong to the machine the tree was made on. It may return m.
 func keptXattrs(m map[string]string) map[string]string {
-	foreign := func(name, _ string) bool {
-		return name == "security.selinux" || strings.HasPrefix(name, "trusted.overlay.")
-	}
-	for name, value := range m {
-		if foreign(name, value) {
+	for name := range m {
+		if foreignXattr(name) {
 			m = maps.Clone(m)
-			maps.DeleteFunc(m, foreign)
+			maps.DeleteFunc(m, func(name, _ string) bool { return foreignXattr(name) })
 			break
 		}
 	}
@@ -149,6 +154,11 @@ func keptXattrs(m map[string]string) map[string]string {
 		return nil
 	}
 	return m
+}
+
+// foreignXattr tells whether an extended attribute belongs to the machine that a tree was made on.
+func foreignXattr(name string) bool {
+	return name == "security.selinux" || strings.HasPrefix(name, "trusted.overlay.")
 }
 
 // A table finds the entries of a source by path.
