@@ -32,7 +32,7 @@ func (i *Image) verified(ref chunk.Ref) (io.ReadCloser, error) {
 		b, err := i.whole(ref)
 		return io.NopCloser(bytes.NewReader(b)), err
 	}
-	first, err := i.check(ref)
+	first, err := i.check(i.ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -40,12 +40,12 @@ func (i *Image) verified(ref chunk.Ref) (io.ReadCloser, error) {
 	if _, err := io.Copy(io.Discard, first); err != nil {
 		return nil, err
 	}
-	return i.check(ref) // again: the second answer may be another one
+	return i.check(i.ctx, ref) // again: the second answer may be another one
 }
 
 // whole reads a chunk into memory and verifies it.
 func (i *Image) whole(ref chunk.Ref) ([]byte, error) {
-	in, err := i.check(ref)
+	in, err := i.check(i.ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -56,12 +56,12 @@ func (i *Image) whole(ref chunk.Ref) ([]byte, error) {
 }
 
 // check opens a chunk that gives an error in place of its end unless it is the right one.
-func (i *Image) check(ref chunk.Ref) (io.ReadCloser, error) {
-	in, err := i.fetch(i.ctx, ref)
+func (i *Image) check(ctx context.Context, ref chunk.Ref) (*checked, error) {
+	in, err := i.fetch(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	return &checked{ctx: i.ctx, in: in, v: chunk.NewVerifier(ref)}, nil
+	return &checked{ctx: ctx, in: in, v: chunk.NewVerifier(ref)}, nil
 }
 
 // checked verifies a chunk as it is read.
@@ -69,22 +69,28 @@ type checked struct {
 	ctx context.Context
 	in  io.ReadCloser
 	v   *chunk.Verifier
+	err error // the first one stays, also when a decoder on the way made another one of it
 }
 
 func (c *checked) Read(p []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
+	}
 	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
+		c.err = context.Cause(c.ctx)
+		return 0, c.err
 	}
 	n, err := c.in.Read(p)
-	if _, err := c.v.Write(p[:n]); err != nil {
-		return 0, err
+	if _, long := c.v.Write(p[:n]); long != nil {
+		n, err = 0, long
 	}
 	if errors.Is(err, io.EOF) {
-		if err := c.v.Verify(); err != nil {
-			return 0, err
-		}
 		err = io.EOF
+		if wrong := c.v.Verify(); wrong != nil {
+			err = wrong
+		}
 	}
+	c.err = err
 	return n, err
 }
 
@@ -205,7 +211,7 @@ func (i *Image) stream(e *Entry, s chunk.Segment) (io.ReadCloser, error) {
 	}
 	f := &streamed{image: i, in: in}
 	if f.z, err = i.zstd(in); err == nil {
-		f.a = NewReader(io.LimitReader(zstdReader{f.z}, s.Unpacked))
+		f.a = NewReader(io.LimitReader(zstdReader{f.z}, s.Unpacked+1))
 		err = f.seek(e)
 	}
 	if err != nil {
@@ -247,9 +253,9 @@ func (f *streamed) seek(e *Entry) error {
 // Read gives the end of the file only after the end of the chunk, and with it the digest, was seen.
 func (f *streamed) Read(p []byte) (int, error) {
 	n, err := f.a.Read(p)
-	if errors.Is(err, io.EOF) {
+	if err != nil { // what is wrong with the chunk itself explains all else
 		if _, err := io.Copy(io.Discard, f.in); err != nil {
-			return n, fmt.Errorf("verifying a chunk while it was read: %w", err)
+			return n, fmt.Errorf("reading a chunk: %w", err)
 		}
 	}
 	return n, err
