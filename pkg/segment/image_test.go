@@ -2,11 +2,14 @@ package segment
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -108,5 +111,102 @@ func TestImagesAreReadByManyAtOnce(t *testing.T) {
 		if _, err := image.Sum(path); !errors.Is(err, kind) {
 			t.Errorf("%q: got %v, want %s", path, err, kind)
 		}
+	}
+}
+
+// noise is a tree whose one large file no compression makes small enough to be held in memory.
+func noise(t *testing.T) built {
+	t.Helper()
+	r := rand.NewChaCha8([32]byte{1})
+	b := make([]byte, heldChunk+100_000)
+	r.Read(b)
+	return build(t, openTar(t, makeTar(t, regular("small", "small"), regular("noise", string(b)))), Options{Level: 1})
+}
+
+func TestLargeChunksAreVerifiedBeforeTheyAreRead(t *testing.T) {
+	b := noise(t)
+	image := openImage(t, b)
+	if sum, err := image.Sum("noise"); err != nil || chunk.Of([]byte(read(t, image, "noise"))) != sum {
+		t.Errorf("the large file has other content (%v)", err)
+	}
+	// At the second time the chunk is another one: the end is an error.
+	big := slices.MaxFunc(b.Segments, func(a, b chunk.Segment) int { return cmp.Compare(a.Size, b.Size) })
+	if big.Size <= heldChunk {
+		t.Fatalf("the large chunk has %d bytes only", big.Size)
+	}
+	asked := 0
+	image, err := OpenImage(context.Background(), b.manifest(), func(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) {
+		data := b.chunks[ref.ID]
+		if ref == big.Ref {
+			if asked++; asked > 1 {
+				data = bytes.Clone(data)
+				data[len(data)-5000] ^= 1
+			}
+		}
+		return io.NopCloser(bytes.NewReader(data)), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := image.Open("noise")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(io.Discard, f); !errors.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), "has the digest") {
+		t.Errorf("got %v, want fault.Corrupt", err)
+	}
+}
+
+func TestNothingOfADamagedChunkIsRead(t *testing.T) {
+	b := noise(t)
+	damaged := true
+	image, err := OpenImage(context.Background(), b.manifest(), func(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) {
+		data := b.chunks[ref.ID]
+		if damaged && ref != b.Index {
+			data = bytes.Clone(data)
+			data[len(data)-1] ^= 1
+		}
+		return io.NopCloser(bytes.NewReader(data)), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"small", "noise"} {
+		if _, err := image.Open(path); !errors.Is(err, fault.Corrupt) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v, want fault.Corrupt that names it", path, err)
+		}
+	}
+	damaged = false // it was repaired
+	if got := read(t, image, "small"); got != "small" {
+		t.Errorf("after the repair: %q", got)
+	}
+	damaged = true
+	if _, err := OpenImage(context.Background(), b.manifest(), func(context.Context, chunk.Ref) (io.ReadCloser, error) {
+		return io.NopCloser(strings.NewReader("something else")), nil
+	}); !errors.Is(err, fault.Corrupt) {
+		t.Errorf("a damaged index: got %v", err)
+	}
+}
+
+func TestTheShelfIsBounded(t *testing.T) {
+	var s shelf
+	of := func(n int) chunk.Segment {
+		return chunk.Segment{Ref: chunk.Ref{ID: chunk.ID{byte(n)}}, Unpacked: smallSegment}
+	}
+	first := s.take(of(0))
+	for n := range 2 * shelfSize / smallSegment {
+		s.take(of(0)) // in use all the time
+		s.take(of(n))
+		if s.size > shelfSize || s.size != int64(len(s.kept))*smallSegment {
+			t.Fatalf("%d bytes in %d segments", s.size, len(s.kept))
+		}
+	}
+	if s.take(of(0)) != first {
+		t.Error("what is used all the time is not kept")
+	}
+	s.drop(first)
+	if s.take(of(0)) == first {
+		t.Error("what was dropped is still there")
 	}
 }
