@@ -2,7 +2,6 @@ package segment
 
 import (
 	"math"
-	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -214,8 +213,8 @@ func (i *Image) readExtras() error {
 		last = at
 		e.Xattrs = make(map[string]string, len(x.Xattrs))
 		for name, value := range x.Xattrs {
-			if name == "" || len(name) > maxName || strings.IndexByte(name, 0) >= 0 || foreignXattr(name) {
-				return fault.New(fault.Corrupt, "%q has the extended attribute %.200q, which has no place in an image", x.Path, name)
+			if foreignXattr(name) {
+				return fault.New(fault.Corrupt, "%q has the extended attribute %q, which has no place in an image", x.Path, name)
 			}
 			e.Xattrs[name] = string(value)
 		}

@@ -8,12 +8,16 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
+// maxText bounds what of a tree is kept in memory. A large distribution has 20 MB.
+const maxText = 512 << 20
+
 // A tree collects the entries of a source in any order and checks that they make a file tree.
 type tree struct {
 	limits Limits
 	nodes  map[string]*node
 	count  int   // entries seen, also those that were replaced or left out
 	bytes  int64 // of all files seen
+	text   int64 // bytes of paths, link targets and extended attributes seen
 }
 
 type node struct {
@@ -64,6 +68,9 @@ func (e *Entry) check() error {
 	}
 	size := 0
 	for name, value := range e.Xattrs {
+		if name == "" || len(name) > maxName || strings.IndexByte(name, 0) >= 0 || len(value) > maxXattr {
+			return fault.New(fault.Invalid, "%q has the extended attribute %.200q with %d bytes, which no kernel accepts", e.Path, name, len(value))
+		}
 		size += len(name) + len(value)
 	}
 	if size > maxXattrs {
@@ -77,6 +84,15 @@ func (t *tree) charge(e *Entry, b *body) error {
 	t.count++
 	if t.count > t.limits.Entries {
 		return fault.New(fault.Invalid, "more than %d entries, the last is %q", t.limits.Entries, e.Path)
+	}
+	t.text += int64(len(e.Path) + len(e.Link))
+	if b == nil || !b.charged {
+		for name, value := range e.Xattrs {
+			t.text += int64(len(name) + len(value))
+		}
+	}
+	if t.text > maxText {
+		return fault.New(fault.Invalid, "with %q the names, links and extended attributes of the tree are more than %d bytes", e.Path, maxText)
 	}
 	if b == nil || b.charged {
 		return nil

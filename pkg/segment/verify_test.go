@@ -306,7 +306,9 @@ func TestFailuresToReadAreNotTheImagesFault(t *testing.T) {
 
 // FuzzVerify holds that an image which is verified can be unpacked, and is then the tree of its index.
 func FuzzVerify(f *testing.F) {
-	b := build(f, openTar(f, makeTar(f, dir("d", 0o755), regular("d/f", "content"), hardlink("d/g", "d/f"), symlink("l", "d"), regular("d/empty", ""))), Options{Level: 1})
+	noted := regular("noted", "x")
+	noted.PAXRecords = map[string]string{"SCHILY.xattr.user.note": "by hand"}
+	b := build(f, openTar(f, makeTar(f, dir("d", 0o755), regular("d/f", "content"), hardlink("d/g", "d/f"), symlink("l", "d"), regular("d/empty", ""), noted)), Options{Level: 1})
 	plain := func(ref chunk.Ref) []byte {
 		r, _, err := Decompress(bytes.NewReader(b.chunks[ref.ID]))
 		if err != nil {
@@ -318,8 +320,8 @@ func FuzzVerify(f *testing.F) {
 		}
 		return data
 	}
-	f.Add(plain(b.Segments[0].Ref), plain(b.Segments[1].Ref), plain(b.Index), 4, 2, 3, int64(7))
-	f.Fuzz(func(t *testing.T, skeleton, files, index []byte, n0, n1, count int, size int64) {
+	f.Add(plain(b.Segments[0].Ref), plain(b.Segments[1].Ref), plain(b.Index), plain(b.Extras), 4, 3, 4, int64(8))
+	f.Fuzz(func(t *testing.T, skeleton, files, index, extras []byte, n0, n1, count int, size int64) {
 		made := built{Result: &Result{Files: count, Unpacked: size}, chunks: make(map[chunk.ID][]byte)}
 		store := func(plain []byte) chunk.Ref {
 			z := oneFrame(t)(plain)
@@ -329,6 +331,9 @@ func FuzzVerify(f *testing.F) {
 		}
 		made.Segments = []chunk.Segment{{Ref: store(skeleton), Unpacked: int64(len(skeleton)), Files: n0}, {Ref: store(files), Unpacked: int64(len(files)), Files: n1}}
 		made.Index = store(index)
+		if len(extras) > 0 {
+			made.Extras = store(extras)
+		}
 		if err := Verify(context.Background(), made.manifest(), made.open); err != nil {
 			if k := fault.KindOf(err); k != fault.Corrupt && k != fault.Invalid {
 				t.Fatal(err)
