@@ -72,7 +72,7 @@ func (c *indexCheck) add(x *IndexEntry) error {
 		return bad("is in segment %d of %d", x.Segment, len(i.segments))
 	}
 	main := x.Segment < len(i.m.Segments)
-	if main && (x.Segment == 0) != (e.Type != File || e.Size == 0) {
+	if i.isSkeleton(x.Segment) != (e.Type != File || e.Size == 0) {
 		return bad("is in segment %d, which is no place for a %s of %d bytes", x.Segment, e.Type, e.Size)
 	}
 	for len(c.dirs) > 0 && i.entries[c.dirs[len(c.dirs)-1]].Path != parent(e.Path) {
