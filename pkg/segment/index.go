@@ -26,6 +26,7 @@ const (
 	// attributes of one file, of which maxXattrs bytes are taken.
 	maxLine   = 2 << 20
 	maxXattrs = 1 << 20
+	maxXattr  = 64 << 10 // of one attribute, as in the kernel (XATTR_SIZE_MAX)
 )
 
 type linesHead struct {

@@ -37,12 +37,30 @@ func NewWriter(w io.Writer) *Writer {
 // the Size bytes of a regular file and must have so many; of hard links the first carries the content and
 // body is not looked at for the others, where it may be nil. Extended attributes are not written: newc has none.
 func (w *Writer) WriteEntry(e *Entry, body io.Reader) error {
+	h, err := w.describe(e)
+	if err != nil {
+		return err
+	}
+	if err := w.header(&h); err != nil || h.size == 0 {
+		return err
+	}
+	if e.Type == Symlink {
+		if err := w.write([]byte(e.Link)); err != nil {
+			return err
+		}
+		return w.pad(newcAlign)
+	}
+	return w.content(e, body)
+}
+
+// describe is the header of the next entry. Only the first of hard links has content.
+func (w *Writer) describe(e *Entry) (header, error) {
 	mode, ok := newcMode(e)
 	if !ok {
-		return fault.New(fault.Invalid, "%q has the type %q, which cpio does not know", e.Path, e.Type)
+		return header{}, fault.New(fault.Invalid, "%q has the type %q, which cpio does not know", e.Path, e.Type)
 	}
 	if e.Size > maxFile || e.Size < 0 {
-		return fault.New(fault.Invalid, "%q has %d bytes, more than cpio can count", e.Path, e.Size)
+		return header{}, fault.New(fault.Invalid, "%q has %d bytes, more than cpio can count", e.Path, e.Size)
 	}
 	h := header{name: e.Path, mode: mode, uid: e.UID, gid: e.GID, nlink: 1, rmajor: e.Major, rminor: e.Minor,
 		mtime: uint32(min(max(e.MTime, 0), math.MaxUint32))}
@@ -65,20 +83,10 @@ func (w *Writer) WriteEntry(e *Entry, body io.Reader) error {
 	switch {
 	case e.Type == Symlink:
 		h.size = uint32(len(e.Link))
-		if err := w.header(&h); err != nil {
-			return err
-		}
-		if err := w.write([]byte(e.Link)); err != nil {
-			return err
-		}
-		return w.pad(newcAlign)
 	case carries:
 		h.size = uint32(e.Size)
 	}
-	if err := w.header(&h); err != nil || h.size == 0 {
-		return err
-	}
-	return w.content(e, body)
+	return h, nil
 }
 
 // Close ends the archive; the Writer is of no use afterwards.

@@ -104,6 +104,8 @@ const (
 	maxName  = 255
 	maxDepth = 128
 	maxFile  = 1<<32 - 1
+	maxMajor = 0xfff // of a device; Linux has 12 bits for it, and 20 for the minor number
+	maxMinor = 0xfffff
 	trailer  = "TRAILER!!!"
 )
 

@@ -2,10 +2,12 @@ package segment
 
 import (
 	"archive/tar"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net/url"
 	"os"
 	"strings"
 
@@ -14,8 +16,11 @@ import (
 
 const (
 	tarBlock  = 512
-	xattrPAX  = "SCHILY.xattr."
 	ratioFrom = 64 << 20 // bytes out from which on the compression ratio is looked at
+	// How programs note extended attributes in PAX records: as they are; and, what bsdtar does besides, with the name
+	// as in URLs and the value in base 64.
+	xattrPAX        = "SCHILY.xattr."
+	xattrLibarchive = "LIBARCHIVE.xattr."
 )
 
 // Tar is a Source that reads a tar archive in place: only an index is kept, nothing is unpacked, and so owners,
@@ -24,10 +29,11 @@ type Tar struct {
 	table
 	at    io.ReaderAt
 	size  int64
+	sent  int64    // bytes as they came, before decompression
 	spool *os.File // nil when the caller's own file is read
 }
 
-// OpenTar indexes the tar archive in r, which may be compressed with gzip or zstd, and reads r to its end.
+// OpenTar indexes the tar archive in r, which may be compressed (see Decompress), and reads r to its end.
 // A plain archive that can be read at any place (a file) is used where it is and must stay open until Close;
 // everything else is first written to a nameless temporary file in spoolDir.
 //
@@ -42,7 +48,7 @@ func OpenTar(r io.Reader, spoolDir string, l Limits) (*Tar, error) {
 		t.Close()
 		return nil, err
 	}
-	s := tarScanner{tree: newTree(l)}
+	s := tarScanner{tree: newTree(l), sent: t.sent}
 	if err := s.scan(t.at, t.size); err != nil {
 		t.Close()
 		return nil, err
@@ -93,7 +99,7 @@ func (t *Tar) open(r io.Reader, spoolDir string, l Limits) error {
 	}); ok && !compressed {
 		size, err := file.Seek(0, io.SeekEnd)
 		if err == nil {
-			t.at, t.size = file, size
+			t.at, t.size, t.sent = file, size, size
 			return nil
 		}
 	}
@@ -126,6 +132,7 @@ func (t *Tar) fill(plain io.Reader, in *counter, compressed bool, l Limits) erro
 			return fault.Wrap(kindOf(err), err, "writing the archive to a temporary file")
 		}
 		if errors.Is(err, io.EOF) {
+			t.sent = in.n
 			return nil
 		}
 		if err != nil {
@@ -134,13 +141,17 @@ func (t *Tar) fill(plain io.Reader, in *counter, compressed bool, l Limits) erro
 	}
 }
 
-type tarScanner struct{ tree *tree }
+type tarScanner struct {
+	tree *tree
+	sent int64 // bytes of the archive as it came
+}
 
 // scan reads the archive once from begin to end, content included, so that a short one is noticed now.
 func (s *tarScanner) scan(at io.ReaderAt, size int64) error {
 	in := &counter{r: io.NewSectionReader(at, 0, size)}
 	tr := tar.NewReader(in)
 	last := ""
+	ratio := s.tree.limits.Ratio
 	for {
 		// archive/tar reads whole blocks and nothing ahead: the next header starts at the next block.
 		offset := (in.n + tarBlock - 1) / tarBlock * tarBlock
@@ -158,6 +169,9 @@ func (s *tarScanner) scan(at io.ReaderAt, size int64) error {
 		last = h.Name
 		if err := s.entry(h, offset); err != nil {
 			return fmt.Errorf("tar entry %.200q: %w", h.Name, err)
+		}
+		if s.tree.bytes > ratioFrom && s.tree.bytes/ratio > s.sent { // a sparse file of a few bytes may be 4 GiB
+			return fault.New(fault.Invalid, "with entry %.200q the archive unpacks to more than %d times its size and is taken for a bomb", h.Name, ratio)
 		}
 		if _, err := io.Copy(io.Discard, tr); err != nil {
 			return fault.Wrap(fault.Invalid, err, "reading tar entry %.200q", h.Name)
@@ -209,13 +223,16 @@ func (s *tarScanner) entry(h *tar.Header, offset int64) error {
 	}
 	e.UID, e.GID = uint32(h.Uid), uint32(h.Gid)
 	if e.Type == Char || e.Type == Block {
-		if h.Devmajor < 0 || h.Devmajor > 0xfff || h.Devminor < 0 || h.Devminor > 0xfffff {
+		if h.Devmajor < 0 || h.Devmajor > maxMajor || h.Devminor < 0 || h.Devminor > maxMinor {
 			return fault.New(fault.Invalid, "device %d:%d is out of range", h.Devmajor, h.Devminor)
 		}
 		e.Major, e.Minor = uint32(h.Devmajor), uint32(h.Devminor)
 	}
 	if e.Type == File || e.Type == Dir {
-		e.Xattrs = paxXattrs(h.PAXRecords)
+		var err error
+		if e.Xattrs, err = paxXattrs(h.PAXRecords); err != nil {
+			return err
+		}
 	}
 	var b *body
 	if e.Type == File {
@@ -246,17 +263,32 @@ func (s *tarScanner) link(e Entry, target string) error {
 }
 
 // paxXattrs picks the extended attributes out of PAX records.
-func paxXattrs(records map[string]string) map[string]string {
-	var m map[string]string
+func paxXattrs(records map[string]string) (map[string]string, error) {
+	m := make(map[string]string)
 	for k, v := range records {
 		if name, ok := strings.CutPrefix(k, xattrPAX); ok {
-			if m == nil {
-				m = make(map[string]string)
-			}
 			m[name] = v
 		}
 	}
-	return m
+	for k, v := range records {
+		name, ok := strings.CutPrefix(k, xattrLibarchive)
+		if !ok {
+			continue
+		}
+		plain, err := url.PathUnescape(name)
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, err, "the extended attribute %.200q has no readable name", name)
+		}
+		value, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(v, "="))
+		if err != nil {
+			return nil, fault.Wrap(fault.Invalid, err, "the extended attribute %.200q is not in base 64", plain)
+		}
+		m[plain] = string(value)
+	}
+	if len(m) == 0 {
+		return nil, nil
+	}
+	return m, nil
 }
 
 // counter counts the bytes that pass.

@@ -8,12 +8,16 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
+// maxText bounds what of a tree is kept in memory. A large distribution has 20 MB.
+const maxText = 512 << 20
+
 // A tree collects the entries of a source in any order and checks that they make a file tree.
 type tree struct {
 	limits Limits
 	nodes  map[string]*node
 	count  int   // entries seen, also those that were replaced or left out
 	bytes  int64 // of all files seen
+	text   int64 // bytes of paths, link targets and extended attributes seen
 }
 
 type node struct {
@@ -45,6 +49,16 @@ func (t *tree) add(e Entry, b *body) error {
 	if leftOut(&e) {
 		return nil
 	}
+	e.Xattrs = keptXattrs(e.Xattrs)
+	if err := e.check(); err != nil {
+		return err
+	}
+	t.nodes[e.Path] = &node{Entry: e, body: b}
+	return nil
+}
+
+// check refuses what no bootable image can hold of one entry, wherever it comes from.
+func (e *Entry) check() error {
 	if e.Type == File && e.Size > maxFile {
 		return fault.New(fault.Invalid, "file %q has %d bytes; a bootable image can hold files below 4 GiB only", e.Path, e.Size).
 			WithFix("keep the file on shared storage, or split it")
@@ -52,15 +66,16 @@ func (t *tree) add(e Entry, b *body) error {
 	if e.Type == Symlink && (e.Link == "" || len(e.Link) > maxPath || strings.IndexByte(e.Link, 0) >= 0) {
 		return fault.New(fault.Invalid, "symbolic link %q has a target that no kernel accepts", e.Path)
 	}
-	e.Xattrs = keptXattrs(e.Xattrs)
 	size := 0
 	for name, value := range e.Xattrs {
+		if name == "" || len(name) > maxName || strings.IndexByte(name, 0) >= 0 || len(value) > maxXattr {
+			return fault.New(fault.Invalid, "%q has the extended attribute %.200q with %d bytes, which no kernel accepts", e.Path, name, len(value))
+		}
 		size += len(name) + len(value)
 	}
 	if size > maxXattrs {
 		return fault.New(fault.Invalid, "%q has %d bytes of extended attributes, more than %d", e.Path, size, maxXattrs)
 	}
-	t.nodes[e.Path] = &node{Entry: e, body: b}
 	return nil
 }
 
@@ -69,6 +84,15 @@ func (t *tree) charge(e *Entry, b *body) error {
 	t.count++
 	if t.count > t.limits.Entries {
 		return fault.New(fault.Invalid, "more than %d entries, the last is %q", t.limits.Entries, e.Path)
+	}
+	t.text += int64(len(e.Path) + len(e.Link))
+	if b == nil || !b.charged {
+		for name, value := range e.Xattrs {
+			t.text += int64(len(name) + len(value))
+		}
+	}
+	if t.text > maxText {
+		return fault.New(fault.Invalid, "with %q the names, links and extended attributes of the tree are more than %d bytes", e.Path, maxText)
 	}
 	if b == nil || b.charged {
 		return nil
@@ -135,13 +159,10 @@ func mountedOver(path string) bool { return path == "proc" || path == "sys" || p
 
 // keptXattrs is m without the attributes that belong to the machine the tree was made on. It may return m.
 func keptXattrs(m map[string]string) map[string]string {
-	foreign := func(name, _ string) bool {
-		return name == "security.selinux" || strings.HasPrefix(name, "trusted.overlay.")
-	}
-	for name, value := range m {
-		if foreign(name, value) {
+	for name := range m {
+		if foreignXattr(name) {
 			m = maps.Clone(m)
-			maps.DeleteFunc(m, foreign)
+			maps.DeleteFunc(m, func(name, _ string) bool { return foreignXattr(name) })
 			break
 		}
 	}
@@ -149,6 +170,11 @@ func keptXattrs(m map[string]string) map[string]string {
 		return nil
 	}
 	return m
+}
+
+// foreignXattr tells whether an extended attribute belongs to the machine that a tree was made on.
+func foreignXattr(name string) bool {
+	return name == "security.selinux" || strings.HasPrefix(name, "trusted.overlay.")
 }
 
 // A table finds the entries of a source by path.

@@ -85,7 +85,7 @@ var owners = map[string][]string{
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},
 	"github.com/klauspost/compress":           {"pkg/segment", "pkg/stageone", "pkg/chunkstore"}, // frames; the first initramfs; chunks at rest
-	"github.com/ulikunitz/xz":                 {"pkg/modules", "pkg/stageone"},                   // distributions pack kernel modules so
+	"github.com/ulikunitz/xz":                 {"pkg/modules", "pkg/segment", "pkg/stageone"},    // distributions pack archives and kernel modules so
 	"github.com/Masterminds/sprig":            {"pkg/overlay"},
 	"go.yaml.in/yaml":                         {"cmd/wulf/cli", "pkg/warewulf"}, // what Warewulf's files are
 	"github.com/vishvananda/netlink":          {"cmd/wulf-agent/**"},
