@@ -1,18 +1,13 @@
 package stageone
 
 import (
-	"bufio"
-	"io"
+	"debug/elf"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
-	"github.com/ulikunitz/xz"
-
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/modules"
-	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
 // wanted are the modules by which a node reaches its network, its disks and its root, as paths below kernel/ that
@@ -85,20 +80,14 @@ func readModule(dir fs.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	var r io.Reader
-	if path.Ext(name) == ".xz" {
-		// The dictionary that the file asks for is allocated at once, but untouched memory costs nothing, and what
-		// is touched is bounded by what is read. Kernel builds use 1 or 2 MiB.
-		r, err = xz.ReaderConfig{DictCap: 64 << 10}.NewReader(bufio.NewReader(f))
-	} else {
-		var z io.ReadCloser
-		if z, _, err = segment.Decompress(f); err == nil {
-			defer z.Close()
-			r = z
-		}
-	}
+	plain, err := decompress(f)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "module %s cannot be decompressed", name)
 	}
-	return readAll(r, "module "+name, maxModule)
+	defer plain.Close()
+	b, err := readAll(plain, "module "+name, maxModule)
+	if err == nil && !at(b, 0, elf.ELFMAG) {
+		return nil, fault.New(fault.Invalid, "module %s is no module", name).WithFix("install the kernel's package in the image anew")
+	}
+	return b, err
 }

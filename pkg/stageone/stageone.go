@@ -59,6 +59,7 @@ func Build(ctx context.Context, src segment.Source, k Kernel, o Options) (*Resul
 		return nil, fault.New(fault.NotFound, "there is no wulf-agent for %s", k.Arch).WithFix("install wulf-agent-%s beside wulf", k.Arch)
 	}
 	b := &builder{ctx: ctx, image: segment.FS(src), content: make(map[string][]byte)}
+	b.result.Warnings = slices.Clone(k.Warnings)
 	b.add("init", 0o755, o.Agent)
 	b.add(TrustFile, 0o644, o.Trust)
 	if k.Modules != "" {
