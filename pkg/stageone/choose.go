@@ -1,12 +1,10 @@
 package stageone
 
 import (
-	"debug/elf"
 	"io/fs"
 	"slices"
 	"strings"
 
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/modules"
 )
 
@@ -61,33 +59,4 @@ func (b *builder) wants(dir fs.FS, f string, extra []string) bool {
 		return false
 	}
 	return true
-}
-
-// plainName is the name of a module's file without the suffix of its compression: stage one has no use for it.
-func plainName(file string) string {
-	for _, s := range []string{".xz", ".zst", ".gz"} {
-		if p, ok := strings.CutSuffix(file, s); ok && strings.HasSuffix(p, ".ko") {
-			return p
-		}
-	}
-	return file
-}
-
-// readModule reads a module and undoes its compression: the archive is compressed as a whole, and better so.
-func readModule(dir fs.FS, name string) ([]byte, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	plain, err := decompress(f)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "module %s cannot be decompressed", name)
-	}
-	defer plain.Close()
-	b, err := readAll(plain, "module "+name, maxModule)
-	if err == nil && !at(b, 0, elf.ELFMAG) {
-		return nil, fault.New(fault.Invalid, "module %s is no module", name).WithFix("install the kernel's package in the image anew")
-	}
-	return b, err
 }
