@@ -6,9 +6,6 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
-	"strings"
-
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // Resolved is a node with every setting decided.
@@ -254,30 +251,4 @@ func primary(r *Resolved) *ResolvedNet {
 		return &r.Nets[i]
 	}
 	return nil
-}
-
-// Kernel picks the kernel to boot of the version decided: the newest, or the newest whose version begins with
-// the one asked for, number by number. It fails with fault.NotFound, saying what there is.
-func (r *Resolved) Kernel() (version string, at int, err error) {
-	want := ""
-	if v := r.Settings.Kernel.Version; v != nil {
-		want = *v
-	}
-	for i, k := range r.Version.Kernels {
-		if want == "" || begins(k.Version, want) {
-			return k.Version, i, nil
-		}
-	}
-	if len(r.Version.Kernels) == 0 {
-		return "", 0, fault.New(fault.NotFound, "image %s has no kernel", cmp.Or(deref(r.Settings.Image), "?")).
-			WithFix("install a kernel in it and import it again")
-	}
-	return "", 0, fault.New(fault.NotFound, "image %s has no kernel %s", deref(r.Settings.Image), want).WithFix("it has %s", r.Version.Kernels[0].Version)
-}
-
-// begins tells whether a version begins with the one asked for: 6.12.0 begins with 6.12, and not with 6.1.
-func begins(version, asked string) bool {
-	rest, ok := strings.CutPrefix(version, asked)
-	digit := func(c byte) bool { return '0' <= c && c <= '9' }
-	return ok && (rest == "" || !digit(rest[0]) || !digit(asked[len(asked)-1]))
 }

@@ -1,5 +1,6 @@
 // Package modules knows which kernel modules a device asks for and in which order they must be loaded, from the
-// files that depmod(8) writes. Stage one is built with it, and the agent loads drivers with it.
+// files that depmod(8) writes, or from the modules themselves where nobody ran it. Stage one is built with it, and the
+// agent loads drivers with it.
 package modules
 
 import (
@@ -44,10 +45,14 @@ type module struct {
 
 type alias struct{ pattern, name string }
 
+func newIndex() *Index {
+	return &Index{byName: map[string]*module{}, aliases: map[string][]alias{}}
+}
+
 // Load reads the files of a module directory such as /lib/modules/6.1.0-18-amd64. Without modules.dep the error
 // is fs.ErrNotExist.
 func Load(dir fs.FS) (*Index, error) {
-	x := &Index{byName: map[string]*module{}, aliases: map[string][]alias{}}
+	x := newIndex()
 	for _, f := range []struct {
 		name string
 		line func([]string)
@@ -117,25 +122,13 @@ func bus(alias string) string {
 	return alias[:2]
 }
 
-// softdep takes "softdep NAME pre: a b post: c"; what should follow is not waited for.
+// softdep takes "softdep NAME pre: a b post: c".
 func (x *Index) softdep(words []string) {
 	if len(words) < 2 || words[0] != "softdep" {
 		return
 	}
-	m := x.byName[canonical(words[1])]
-	if m == nil {
-		return
-	}
-	pre := false
-	for _, w := range words[2:] {
-		switch {
-		case w == "pre:":
-			pre = true
-		case w == "post:":
-			pre = false
-		case pre:
-			m.pre = append(m.pre, w)
-		}
+	if m := x.byName[canonical(words[1])]; m != nil {
+		m.pre = append(m.pre, before(words[2:])...)
 	}
 }
 

@@ -1,18 +1,11 @@
 package stageone
 
 import (
-	"bufio"
-	"io"
 	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
-	"github.com/ulikunitz/xz"
-
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/modules"
-	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
 // wanted are the modules by which a node reaches its network, its disks and its root, as paths below kernel/ that
@@ -66,39 +59,4 @@ func (b *builder) wants(dir fs.FS, f string, extra []string) bool {
 		return false
 	}
 	return true
-}
-
-// plainName is the name of a module's file without the suffix of its compression: stage one has no use for it.
-func plainName(file string) string {
-	for _, s := range []string{".xz", ".zst", ".gz"} {
-		if p, ok := strings.CutSuffix(file, s); ok && strings.HasSuffix(p, ".ko") {
-			return p
-		}
-	}
-	return file
-}
-
-// readModule reads a module and undoes its compression: the archive is compressed as a whole, and better so.
-func readModule(dir fs.FS, name string) ([]byte, error) {
-	f, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var r io.Reader
-	if path.Ext(name) == ".xz" {
-		// The dictionary that the file asks for is allocated at once, but untouched memory costs nothing, and what
-		// is touched is bounded by what is read. Kernel builds use 1 or 2 MiB.
-		r, err = xz.ReaderConfig{DictCap: 64 << 10}.NewReader(bufio.NewReader(f))
-	} else {
-		var z io.ReadCloser
-		if z, _, err = segment.Decompress(f); err == nil {
-			defer z.Close()
-			r = z
-		}
-	}
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "module %s cannot be decompressed", name)
-	}
-	return readAll(r, "module "+name, maxModule)
 }

@@ -1,8 +1,6 @@
 package stageone
 
 import (
-	"bytes"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,33 +11,6 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
-
-// maxInfo bounds the section .modinfo, which is a few kilobytes.
-const maxInfo = 1 << 20
-
-// firmwareOf lists the firmware files that a module says it may load, from its section .modinfo.
-func firmwareOf(module []byte) []string {
-	f, err := elf.NewFile(bytes.NewReader(module))
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
-	s := f.Section(".modinfo")
-	if s == nil || s.Size > maxInfo || s.Flags&elf.SHF_COMPRESSED != 0 {
-		return nil // the kernel reads no such section either
-	}
-	info, err := s.Data()
-	if err != nil {
-		return nil
-	}
-	var all []string
-	for field := range bytes.SplitSeq(info, []byte{0}) {
-		if name, ok := bytes.CutPrefix(field, []byte("firmware=")); ok {
-			all = append(all, string(name))
-		}
-	}
-	return all
-}
 
 // firmware adds those of the files that the image has, as they are: a kernel whose distribution compresses firmware
 // decompresses it itself. Distributions link many names to one file, so the same is done here.

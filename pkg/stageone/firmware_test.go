@@ -137,7 +137,7 @@ func TestModulesAskedForComeAlong(t *testing.T) {
 
 func TestDriversOfTheSiteComeAlongUnlessTheyAreHuge(t *testing.T) {
 	src := image(t, "boot/vmlinuz-6.1", bzImage(), "lib/modules/6.1/modules.dep", "updates/dkms/nic.ko:\nextra/nvidia.ko:\n",
-		"lib/modules/6.1/updates/dkms/nic.ko", "nic", "lib/modules/6.1/extra/nvidia.ko", strings.Repeat("x", 9<<20))
+		"lib/modules/6.1/updates/dkms/nic.ko", module("nic"), "lib/modules/6.1/extra/nvidia.ko", strings.Repeat("x", 9<<20))
 	r := build(t, src, stageone.Options{Agent: []byte("agent")})
 	got := archive(t, r.Archive)
 	if got[".wulf/modules/6.1/updates/dkms/nic.ko"] == nil || got[".wulf/modules/6.1/extra/nvidia.ko"] != nil || len(r.Warnings) != 1 {

@@ -1,12 +1,13 @@
 package stageone
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/binary"
-	"io"
+	"errors"
+
 	"io/fs"
+	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -17,59 +18,219 @@ import (
 // MaxKernel bounds a kernel's file.
 const MaxKernel = 256 << 20
 
+// maxKernels bounds the files that are looked at for kernels: each costs a stage one, and reading it as a whole.
+const maxKernels = 64
+
 // Kernel is a kernel of an image.
 type Kernel struct {
-	Version string // as uname -r says it, and as its directory of modules is called
-	Path    string // of its file in the image
-	Arch    string // amd64 or arm64
-	Modules string // its directory of modules; "" for a kernel that has all built in
+	Version  string   // as uname -r says it
+	Path     string   // of its file in the image
+	Arch     string   // amd64 or arm64
+	Modules  string   // its directory of modules; "" for a kernel that has all built in
+	Warnings []string // what about it will surprise
 }
 
-// FindKernels returns the kernels of an image, the newest first. It fails with fault.Invalid if there is none.
+// FindKernels returns the kernels of an image in the order in which a node would want them: the newest first, kernels
+// for debugging behind all others, and the rescue kernel of an installer last. It fails with fault.Invalid if there is
+// none, or more than 64.
 //
-// A kernel lies where distributions put it: /boot/vmlinuz-VERSION (Debian, SUSE, older Red Hat), or beside its
-// modules as /lib/modules/VERSION/vmlinuz (Fedora, Red Hat since 8); arm64 may call it Image.
+// A kernel lies where distributions put it: /boot/vmlinuz-VERSION (Debian, SUSE, Red Hat), /boot/vmlinuz-FLAVOUR (Arch,
+// Alpine), beside its modules as /lib/modules/VERSION/vmlinuz (Fedora, Red Hat since 8), as Image on arm64, as
+// kernel8.img on a Raspberry Pi. Which version it is, the file itself knows best: names are what somebody gave it, and
+// the running kernel looks for its modules under the version that it was built with.
 func FindKernels(src segment.Source) ([]Kernel, error) {
-	image := segment.FS(src)
-	var all []Kernel
-	consider := func(version, modules string, paths ...string) error {
-		for _, p := range paths {
-			e := file(image, p)
-			if e == nil || e.Size == 0 || slices.ContainsFunc(all, func(k Kernel) bool { return k.Version == version }) {
-				continue
+	f := &finder{src: src, image: segment.FS(src), modules: make(map[string]string), seen: make(map[string]bool)}
+	for _, dir := range []string{"lib/modules", "usr/lib/modules"} {
+		for _, e := range list(f.image, dir) {
+			if v := path.Base(e.Path); e.Type == segment.Dir && version.MatchString(v) && f.modules[v] == "" {
+				f.modules[v] = e.Path
 			}
-			arch, err := kernelArch(src, e)
-			if err != nil {
-				return err
-			}
-			all = append(all, Kernel{Version: version, Path: e.Path, Arch: arch, Modules: modules})
 		}
+	}
+	all := f.candidates()
+	if len(all) > maxKernels {
+		return nil, fault.New(fault.Invalid, "the image has %d files that are called kernels, and more than %d are not looked at", len(all), maxKernels).
+			WithFix("remove the kernels that no node shall boot; the first file is /%s", all[0].path)
+	}
+	for _, c := range all {
+		if err := f.consider(c); err != nil {
+			return nil, err
+		}
+	}
+	return f.kernels()
+}
+
+// version is what a kernel may be called: 64 characters, as utsname has, that are safe in a path and on a command line.
+var version = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z._+~-]{0,63}$`)
+
+// finder looks for the kernels of an image.
+type finder struct {
+	src     segment.Source
+	image   fs.FS
+	modules map[string]string // by version: where its modules are
+	seen    map[string]bool   // files looked at, as several names may lead to one
+	found   []found
+	refused []error // of files that are called kernels and are none
+}
+
+// found is a kernel and how much it is wanted.
+type found struct {
+	Kernel
+	class int // 0 for a usual one, 1 for debugging, 2 for rescue
+}
+
+// candidate is a file that may be a kernel by its name.
+type candidate struct {
+	path    string
+	version string // that its name or its directory says; "" for none
+	beside  bool   // it lies in a directory of modules
+}
+
+// candidates lists what is called a kernel. /boot comes first, as that is what a boot loader would take; the rescue
+// kernel comes last: it is one of the others once more, and found only if that one is gone.
+func (f *finder) candidates() []candidate {
+	var all, rescue []candidate
+	for _, e := range list(f.image, "boot") {
+		name := path.Base(e.Path)
+		for _, prefix := range []string{"vmlinuz-", "Image-", "Image.gz-"} {
+			v, ok := strings.CutPrefix(name, prefix)
+			switch {
+			case !ok || !version.MatchString(v) || sidecar(name):
+			case strings.Contains(v, "rescue"):
+				rescue = append(rescue, candidate{path: e.Path})
+			default:
+				all = append(all, candidate{path: e.Path, version: v})
+			}
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(f.modules)) {
+		for _, name := range []string{"vmlinuz", "vmlinuz.gz", "vmlinuz.efi", "Image", "Image.gz"} {
+			if p := f.modules[dir] + "/" + name; file(f.image, p) != nil {
+				all = append(all, candidate{path: p, version: dir, beside: true})
+			}
+		}
+	}
+	for _, p := range []string{"boot/vmlinuz", "boot/Image", "boot/firmware/kernel8.img", "boot/kernel8.img", "boot/firmware/kernel_2712.img", "boot/kernel_2712.img"} {
+		if file(f.image, p) != nil {
+			all = append(all, candidate{path: p})
+		}
+	}
+	return append(all, rescue...)
+}
+
+// sidecar tells whether a file is about the kernel whose name it begins with: a checksum or a signature.
+func sidecar(name string) bool {
+	return slices.Contains([]string{".hmac", ".sig", ".sha256", ".sha512", ".asc"}, path.Ext(name))
+}
+
+// consider adds a kernel, unless it is found already.
+func (f *finder) consider(c candidate) error {
+	e := file(f.image, c.path)
+	if e == nil || e.Size == 0 || f.seen[e.Path] {
 		return nil
 	}
-	for _, e := range list(image, "lib/modules") {
-		if v := path.Base(e.Path); e.Type == segment.Dir {
-			err := consider(v, e.Path, "boot/vmlinuz-"+v, "lib/modules/"+v+"/vmlinuz", "boot/Image-"+v, "boot/vmlinux-"+v, "boot/Image.gz-"+v)
-			if err != nil {
-				return nil, err
-			}
+	f.seen[e.Path] = true
+	id, err := identify(f.src, e)
+	if errors.Is(err, fault.Invalid) {
+		f.refused = append(f.refused, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	k := found{Kernel: Kernel{Path: e.Path, Arch: id.arch, Version: id.version}}
+	if k.Version == "" {
+		k.Version = f.nameless(c)
+	}
+	if k.Version == "" {
+		f.refused = append(f.refused, fault.New(fault.Invalid, "the image's /%s does not say which version it is", e.Path))
+		return nil
+	}
+	k.Modules = f.modules[k.Version]
+	f.judge(&k.Kernel, c)
+	switch {
+	case strings.Contains(path.Base(e.Path), "rescue"):
+		k.class = 2
+	case strings.HasSuffix(k.Version, "+debug"), strings.HasSuffix(k.Version, "-debug"):
+		k.class = 1
+	}
+	if i := slices.IndexFunc(f.found, func(o found) bool { return o.Version == k.Version }); i < 0 {
+		f.found = append(f.found, k)
+	} else if len(k.Warnings) < len(f.found[i].Warnings) {
+		f.found[i] = k // the one of two whose name is right
+	}
+	return nil
+}
+
+// nameless finds the version of a kernel that does not say it. Where its name is no version either, it is the
+// package's (Arch: /boot/vmlinuz-linux-lts), which the directory of modules may name.
+func (f *finder) nameless(c candidate) string {
+	if f.modules[c.version] != "" {
+		return c.version
+	}
+	for v, dir := range f.modules {
+		if b, err := readFile(f.image, dir+"/pkgbase", 256); err == nil && c.version != "" && strings.TrimSpace(string(b)) == c.version {
+			return v
 		}
 	}
-	for _, e := range list(image, "boot") {
-		for _, prefix := range []string{"vmlinuz-", "Image-"} {
-			// Red Hat's rescue kernel is one of the others once more.
-			if v, ok := strings.CutPrefix(path.Base(e.Path), prefix); ok && v != "" && !strings.HasPrefix(v, "0-rescue-") {
-				if err := consider(v, "", "boot/"+prefix+v); err != nil {
-					return nil, err
-				}
-			}
+	return c.version
+}
+
+// judge says what about a kernel will surprise, and finds it modules if those of its own version are missing.
+func (f *finder) judge(k *Kernel, c candidate) {
+	named := f.modules[c.version]
+	switch {
+	case k.Version == c.version || c.version == "":
+	case c.beside, k.Modules == "" && named != "":
+		k.Warnings = append(k.Warnings, "kernel /"+k.Path+" is version "+k.Version+", but the modules beside it are for "+c.version+": it may load none of them")
+	case isDigit(c.version[0]) && !strings.HasPrefix(c.version, k.Version) && !strings.HasPrefix(k.Version, c.version):
+		k.Warnings = append(k.Warnings, "kernel /"+k.Path+" is not what it is called, but version "+k.Version)
+	}
+	if k.Modules == "" {
+		k.Modules = named
+	}
+	if k.Modules == "" && len(f.modules) > 0 {
+		k.Warnings = append(k.Warnings, "kernel /"+k.Path+" has no modules: there is no /lib/modules/"+k.Version)
+	}
+}
+
+// kernels are those found, in order. What is called a kernel and is none is said with the first of them.
+func (f *finder) kernels() ([]Kernel, error) {
+	if len(f.found) == 0 {
+		if len(f.refused) > 0 {
+			return nil, f.refused[0]
 		}
+		return nil, fault.New(fault.Invalid, "the image has no kernel: there is neither a /boot/vmlinuz-VERSION nor a /lib/modules/VERSION/vmlinuz").
+			WithFix("install the distribution's kernel package in it (Debian: linux-image-cloud-amd64, EL: kernel-core, SUSE: kernel-default)")
 	}
-	if len(all) == 0 {
-		return nil, fault.New(fault.Invalid, "the image has no kernel: there is no /boot/vmlinuz-VERSION and no /lib/modules/VERSION/vmlinuz").
-			WithFix("install the distribution's kernel package in it (Debian: linux-image-cloud-amd64, EL: kernel-core)")
+	slices.SortStableFunc(f.found, func(a, b found) int {
+		return cmp.Or(cmp.Compare(a.class, b.class), CompareVersions(b.Version, a.Version))
+	})
+	for _, err := range f.refused {
+		f.found[0].Warnings = append(f.found[0].Warnings, err.Error())
 	}
-	slices.SortFunc(all, func(a, b Kernel) int { return CompareVersions(b.Version, a.Version) })
+	all := make([]Kernel, len(f.found))
+	for i, k := range f.found {
+		all[i] = k.Kernel
+	}
 	return all, nil
+}
+
+// ReadKernel reads a kernel as a boot loader takes it. An arm64 Image that is compressed as a whole is decompressed, as
+// UEFI starts no such file and older iPXE cannot undo it. A kernel that decompresses itself, be it an x86 bzImage or
+// an EFI zboot image (Fedora's for arm64), stays as it is: its signature is for those bytes.
+func ReadKernel(src segment.Source, k Kernel) ([]byte, error) {
+	f, err := src.Open(k.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	plain, err := decompress(f)
+	if err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "the image's /%s cannot be decompressed", k.Path)
+	}
+	defer plain.Close()
+	return readAll(plain, "/"+k.Path, MaxKernel)
 }
 
 // file finds the regular file to which a path leads inside the image, or nil.
@@ -94,87 +255,4 @@ func list(image fs.FS, dir string) []*segment.Entry {
 		}
 	}
 	return all
-}
-
-// kernelArch tells for which processors a kernel is, by its header.
-func kernelArch(src segment.Source, e *segment.Entry) (string, error) {
-	if e.Size > MaxKernel {
-		return "", fault.New(fault.Invalid, "the image's /%s has %d bytes: that is no kernel", e.Path, e.Size)
-	}
-	f, err := src.Open(e.Path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	plain, _, err := segment.Decompress(f) // an arm64 Image may be compressed as a whole
-	if err != nil {
-		return "", fault.Wrap(fault.Invalid, err, "the image's /%s is no kernel that can be read", e.Path)
-	}
-	defer plain.Close()
-	head := make([]byte, 4096)
-	n, err := io.ReadFull(plain, head)
-	if err != nil && err != io.ErrUnexpectedEOF {
-		return "", fault.Wrap(fault.Invalid, err, "the image's /%s is no kernel that can be read", e.Path)
-	}
-	if a := headerArch(head[:n]); a != "" {
-		return a, nil
-	}
-	return "", fault.New(fault.Invalid, "the image's /%s is no kernel for amd64 or arm64", e.Path)
-}
-
-// headerArch knows the boot protocol of x86 (Documentation/arch/x86/boot.rst: "HdrS" at 0x202), the header of an
-// arm64 Image (Documentation/arch/arm64/booting.rst: "ARM\x64" at 56), and the machine of a PE file.
-func headerArch(b []byte) string {
-	at := func(off int, magic string) bool {
-		return len(b) >= off+len(magic) && string(b[off:off+len(magic)]) == magic
-	}
-	switch {
-	case at(0x202, "HdrS"):
-		return "amd64"
-	case at(56, "ARM\x64"):
-		return "arm64"
-	case at(0, "MZ") && len(b) >= 64:
-		pe := int(binary.LittleEndian.Uint32(b[60:]))
-		if pe < 0 || pe > len(b)-6 || !bytes.Equal(b[pe:pe+4], []byte("PE\x00\x00")) {
-			return ""
-		}
-		switch binary.LittleEndian.Uint16(b[pe+4:]) {
-		case 0x8664:
-			return "amd64"
-		case 0xaa64:
-			return "arm64"
-		}
-	}
-	return ""
-}
-
-// CompareVersions orders kernel versions: runs of digits by their number, other runs by their letters, and a
-// longer version after one that it begins with.
-func CompareVersions(a, b string) int {
-	for a != "" && b != "" {
-		x, restA := run(a)
-		y, restB := run(b)
-		a, b = restA, restB
-		digits := isDigit(x[0]) && isDigit(y[0])
-		c := cmp.Compare(x, y)
-		if digits {
-			x, y = strings.TrimLeft(x, "0"), strings.TrimLeft(y, "0")
-			c = cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(x, y))
-		}
-		if c != 0 {
-			return c
-		}
-	}
-	return cmp.Compare(len(a), len(b))
-}
-
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-// run cuts off the longest beginning of digits only, or of none.
-func run(s string) (first, rest string) {
-	n := 1
-	for n < len(s) && isDigit(s[n]) == isDigit(s[0]) {
-		n++
-	}
-	return s[:n], s[n:]
 }

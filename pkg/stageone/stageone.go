@@ -9,14 +9,12 @@ package stageone
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"io/fs"
 	"path"
 	"slices"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
-	"github.com/wulfmesh/wulfmesh/pkg/modules"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
@@ -34,9 +32,9 @@ const (
 	maxFirmware = 48 << 20
 )
 
-// level of compression: a stage one is built once for each kernel of an image and fetched by every node with the
-// slow drivers of its firmware.
-const level = 11
+// level of compression. Level 11 makes a stage one of 25 MB smaller by 2 MB, which is a hundredth of the image that
+// follows it, and takes four seconds more of a person's time at each import.
+const level = 9
 
 // Options say what goes into a stage one besides the kernel's own.
 type Options struct {
@@ -59,6 +57,7 @@ func Build(ctx context.Context, src segment.Source, k Kernel, o Options) (*Resul
 		return nil, fault.New(fault.NotFound, "there is no wulf-agent for %s", k.Arch).WithFix("install wulf-agent-%s beside wulf", k.Arch)
 	}
 	b := &builder{ctx: ctx, image: segment.FS(src), content: make(map[string][]byte)}
+	b.result.Warnings = slices.Clone(k.Warnings)
 	b.add("init", 0o755, o.Agent)
 	b.add(TrustFile, 0o644, o.Trust)
 	if k.Modules != "" {
@@ -78,7 +77,6 @@ type builder struct {
 	image   fs.FS
 	entries []segment.Entry
 	content map[string][]byte // of files, nil for directories
-	size    int               // of the modules so far
 	result  Result
 }
 
@@ -105,65 +103,6 @@ func (b *builder) add(p string, mode uint32, body []byte) *segment.Entry {
 }
 
 func (b *builder) warn(w string) { b.result.Warnings = append(b.result.Warnings, w) }
-
-// modules adds the modules chosen, what depmod says of them, and their firmware.
-func (b *builder) modules(k Kernel, extra []string) error {
-	dir, err := fs.Sub(b.image, k.Modules)
-	if err != nil {
-		return err
-	}
-	x, err := modules.Load(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		b.warn("kernel " + k.Version + " has no modules.dep: stage one gets no modules (run depmod in the image)")
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	home := path.Join(Home, "modules", k.Version)
-	keep := b.choose(dir, x, extra)
-	wanted := make(map[string]bool)
-	for _, f := range x.Files() {
-		if !keep[f] {
-			continue
-		}
-		if err := b.ctx.Err(); err != nil {
-			return context.Cause(b.ctx)
-		}
-		module, err := readModule(dir, f)
-		if errors.Is(err, fs.ErrNotExist) {
-			b.warn("module " + f + " is in modules.dep but not in the image")
-			delete(keep, f)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if b.size += len(module); b.size > maxModules {
-			return fault.New(fault.Invalid, "the modules of kernel %s have more than %d bytes", k.Version, maxModules)
-		}
-		b.add(path.Join(home, plainName(f)), 0o644, module)
-		b.result.Modules++
-		for _, name := range firmwareOf(module) {
-			wanted[name] = true
-		}
-	}
-	err = x.Write(func(f string) bool { return keep[f] }, plainName, func(name string) io.Writer {
-		return writerFunc(func(p []byte) { b.add(path.Join(home, name), 0o644, bytes.Clone(p)) })
-	})
-	if err != nil {
-		return err
-	}
-	return b.firmware(k, wanted)
-}
-
-// writerFunc takes the one write that each of depmod's files is written with.
-type writerFunc func(p []byte)
-
-func (w writerFunc) Write(p []byte) (int, error) {
-	w(p)
-	return len(p), nil
-}
 
 // readFile reads a file of at most limit bytes; a larger one is fault.Full.
 func readFile(fsys fs.FS, p string, limit int64) ([]byte, error) {
