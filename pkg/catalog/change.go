@@ -58,6 +58,9 @@ var kinds = map[string]reflect.Type{
 	"network.delete":    reflect.TypeFor[DeleteNetwork](),
 	"image.put":         reflect.TypeFor[PutImage](),
 	"image.tag":         reflect.TypeFor[TagImage](),
+	"image.untag":       reflect.TypeFor[UntagImage](),
+	"image.copy":        reflect.TypeFor[CopyImage](),
+	"image.rename":      reflect.TypeFor[RenameImage](),
 	"image.delete":      reflect.TypeFor[DeleteImage](),
 	"overlay.put":       reflect.TypeFor[PutOverlay](),
 	"overlay.delete":    reflect.TypeFor[DeleteOverlay](),
@@ -141,17 +144,35 @@ type (
 	}
 
 	// PutImage adds a version to an image, which it makes if need be, and moves TagLatest and Tags to it.
-	// The version's chunks must be durable on a majority of the controllers before.
+	// The version's chunks must be durable on a majority of the controllers before. Base is the version that was the
+	// latest when the work began; if another one is by now, the new version is kept, and no tag moves.
 	PutImage struct {
 		Name    ImageName    `json:"name"`
 		Version ImageVersion `json:"version"`
 		Tags    []string     `json:"tags,omitempty"`
+		Base    chunk.ID     `json:"base,omitzero"`
 	}
 	// TagImage moves a tag to a version: a roll-back is that, too.
 	TagImage struct {
 		Name    ImageName `json:"name"`
 		Tag     string    `json:"tag"`
 		Version chunk.ID  `json:"version"`
+	}
+	// UntagImage removes a tag. TagLatest stays, and a tag that nodes or profiles name.
+	UntagImage struct {
+		Name ImageName `json:"name"`
+		Tag  string    `json:"tag"`
+	}
+	// CopyImage makes an image To of one version of another, the latest if none is said.
+	CopyImage struct {
+		Name    ImageName `json:"name"`
+		Version chunk.ID  `json:"version,omitzero"`
+		To      ImageName `json:"to"`
+	}
+	// RenameImage gives an image another name; nodes and profiles that name it follow.
+	RenameImage struct {
+		Name ImageName `json:"name"`
+		To   ImageName `json:"to"`
 	}
 	// DeleteImage removes an image, or only one version of it. It is refused while nodes or profiles use it.
 	DeleteImage struct {

@@ -40,6 +40,7 @@ type Undo struct {
 	GoneNetworks []NetworkName                     `json:"gone_networks,omitempty"`
 	Networks     []Network                         `json:"networks,omitempty"`
 	Tags         map[ImageName]map[string]chunk.ID `json:"tags,omitempty"` // of images that are still there
+	Renamed      []RenameImage                     `json:"renamed,omitempty"`
 }
 
 // nodes is how many nodes the undo holds on to; what has large settings counts as several.
@@ -123,6 +124,7 @@ type touched struct {
 	profiles []ProfileName
 	networks []NetworkName
 	images   []ImageName
+	renamed  []RenameImage
 	nets     bool // whether addresses of nodes that the change did not name may have become wrong
 }
 
@@ -210,7 +212,8 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 			u.Tags[name] = old.Tags
 		}
 	}
-	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(u.Tags) > 0 {
+	u.Renamed = t.renamed
+	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(u.Tags)+len(u.Renamed) > 0 {
 		r.Undo = u
 	}
 	return r

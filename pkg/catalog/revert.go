@@ -18,6 +18,11 @@ type goingBack struct {
 func (x goingBack) over(u *Undo) error {
 	x.networks(u)
 	x.profiles(u)
+	for _, r := range slices.Backward(u.Renamed) {
+		if err := x.rename(r); err != nil {
+			return err
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(u.Tags)) {
 		if old, ok := x.c.Image(name); ok { // else it was deleted since, with all that it had
 			next := *old
@@ -27,6 +32,25 @@ func (x goingBack) over(u *Undo) error {
 		}
 	}
 	return x.nodes(u)
+}
+
+// rename gives an image the name back that it had; one that was deleted since stays so.
+func (x goingBack) rename(r RenameImage) error {
+	now, ok := x.c.Image(r.To)
+	if !ok {
+		return nil
+	}
+	if err := x.c.newImage(r.Name); err != nil {
+		return err
+	}
+	next := *now
+	next.Name = r.Name
+	x.c.images.put(string(r.Name), &next)
+	x.c.images.delete(string(r.To))
+	x.c.touched.image(r.Name)
+	x.c.touched.image(r.To)
+	x.c.touched.renamed = append(x.c.touched.renamed, RenameImage{Name: r.To, To: r.Name})
+	return nil
 }
 
 func (x goingBack) networks(u *Undo) {
@@ -116,7 +140,10 @@ func (x goingBack) check() error {
 		}
 	}
 	for _, name := range c.touched.images {
-		i, _ := c.Image(name)
+		i, ok := c.Image(name)
+		if !ok {
+			continue // it has another name
+		}
 		for _, tag := range sortedKeys(i.Tags) {
 			if _, ok := i.Version(tag); !ok {
 				return fault.New(fault.NotFound, "image %s no longer has the version %s", name, i.Tags[tag].Short()).WithFix("see its versions with: wulf image show %s", name)

@@ -81,8 +81,10 @@ type ImageVersion struct {
 	Unpacked int64          `json:"unpacked"`
 	Segments int            `json:"segments"`
 	Source   string         `json:"source,omitempty"`
+	Parent   chunk.ID       `json:"parent,omitzero"` // the version that it was made from
 	Created  time.Time      `json:"created"`
 	By       string         `json:"by,omitempty"`
+	Message  string         `json:"message,omitempty"`
 }
 
 // Version returns the version that the image calls by a tag or by a manifest ID.
