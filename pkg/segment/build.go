@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
@@ -21,19 +22,26 @@ const (
 	// window is the most that a frame may ask of its reader. Kernels refuse an initramfs that asks for more than
 	// 8 MiB where they were built with little memory in mind, and every unpacking goroutine of a node pays for it.
 	window = 8 << 20
-	// defaultLevel balances the time of one publication against bytes that every node fetches.
-	defaultLevel = 7
+	// DefaultLevel, of compression, balances the time of one publication against bytes that every node fetches.
+	DefaultLevel = 7
 	// keepBuffer is how large an output buffer may be to be used again for the next segment.
 	keepBuffer = 32 << 20
 	// defaultMemory bounds compressed segments that wait for the sink.
 	defaultMemory = 512 << 20
 )
 
-// Options says how Build works. Only Level has an influence on the bytes.
+// Options says how Build works. Only Level and Exclude have an influence on the bytes.
 type Options struct {
 	Level   int   // as zstd counts, 1 to 19; 0 is the default
 	Workers int   // segments compressed at once; 0 is one a processor
 	Memory  int64 // bytes of compressed segments held at once, about; one larger segment is built alone; 0 is 512 MiB
+
+	// Exclude, if set, tells which paths are kept from nodes: see Result.Aside and ReadExcludes.
+	Exclude func(path string) bool
+	// Known, if set, saves reading and compressing what an earlier build has; it learns from this one.
+	Known *Known
+	// Has, if set, is asked once which chunks that are known the sink has still; without it, it has all of them.
+	Has func(ctx context.Context, refs []chunk.Ref) (map[chunk.ID]bool, error)
 
 	// Sink stores a chunk. It is called by several goroutines at once, in any order, and must not keep b.
 	Sink func(ref chunk.Ref, b []byte) error
@@ -45,11 +53,14 @@ type Options struct {
 type Progress struct {
 	Segments, Total int   // done, and to do in all
 	Bytes, Stored   int64 // done: before compression and after
+	Reused          int   // segments, of those done, that were known
+	Read            int64 // bytes of files read
 }
 
 // Result is what Build made, in the words of chunk.Manifest.
 type Result struct {
 	Segments []chunk.Segment
+	Aside    []chunk.Segment // what Exclude keeps from nodes: in the index these count on after Segments
 	Index    chunk.Ref
 	Extras   chunk.Ref // the zero Ref when cpio carried everything
 	Files    int       // regular files, hard links counted once for each name
@@ -68,10 +79,13 @@ func Build(ctx context.Context, src Source, o Options) (*Result, error) {
 		o.Memory = defaultMemory
 	}
 	if o.Level == 0 {
-		o.Level = defaultLevel
+		o.Level = DefaultLevel
 	}
 	b := &builder{src: src, o: o}
-	b.plan = defaultCutting().plan(src.Entries())
+	b.divide(o.Exclude)
+	if err := b.recall(ctx); err != nil {
+		return nil, err
+	}
 	if err := b.segments(ctx); err != nil {
 		return nil, err
 	}
@@ -104,23 +118,37 @@ func Pack(ctx context.Context, src Source, level int) ([]byte, error) {
 }
 
 type builder struct {
-	src  Source
-	o    Options
-	plan [][]*Entry
-	made []made // parallel to plan
+	src     Source
+	o       Options
+	entries []Entry    // as divide numbers them
+	plan    [][]*Entry // of segments, those kept aside last
+	given   int        // segments for nodes
+	made    []made     // parallel to plan
 
-	done, bytes, stored atomic.Int64
+	done, bytes, stored, reused, read atomic.Int64
 }
 
 // made is one finished segment.
 type made struct {
 	chunk.Segment
-	sums []chunk.ID // of the files' contents, parallel to the plan's entries
+	sums []chunk.ID // of the files' contents, parallel to the plan's entries; nil: not known yet
+	done bool
+}
+
+// divide plans the segments.
+func (b *builder) divide(exclude func(string) bool) {
+	all, given, aside := divide(b.src.Entries(), exclude)
+	b.entries = all
+	b.plan = defaultCutting().plan(all, given)
+	b.given = len(b.plan)
+	if len(aside) > 0 {
+		b.plan = append(b.plan, defaultCutting().plan(all, aside)...)
+	}
+	b.made = make([]made, len(b.plan))
 }
 
 // segments builds all segments in parallel.
 func (b *builder) segments(ctx context.Context) error {
-	b.made = make([]made, len(b.plan))
 	idle := make(chan *press, b.o.Workers)
 	for range b.o.Workers {
 		idle <- new(press)
@@ -128,6 +156,10 @@ func (b *builder) segments(ctx context.Context) error {
 	budget := semaphore.NewWeighted(b.o.Memory)
 	g, working := errgroup.WithContext(ctx)
 	for i, entries := range b.plan {
+		if b.made[i].done {
+			b.finished(i, 0)
+			continue
+		}
 		// A compressed segment is no larger than its archive, give or take a few bytes a block.
 		need := min(archiveSize(entries), b.o.Memory)
 		if budget.Acquire(working, need) != nil {
@@ -175,16 +207,32 @@ func (b *builder) segment(ctx context.Context, p *press, i int) error {
 	if err != nil {
 		return err
 	}
+	if old := b.made[i].sums; old != nil && !slices.Equal(old, sums) {
+		return fault.New(fault.Conflict, "a file in the directory of %q changed while the image was being read", entries[0].Path).
+			WithFix("stop what writes to the directory and try again")
+	}
 	ref := chunk.RefOf(out)
 	if err := b.o.Sink(ref, out); err != nil {
 		return fmt.Errorf("storing segment %d: %w", i, err)
 	}
-	b.made[i] = made{chunk.Segment{Ref: ref, Unpacked: size, Files: len(entries)}, sums}
-	done, in, stored := b.done.Add(1), b.bytes.Add(size), b.stored.Add(ref.Size)
-	if b.o.Progress != nil {
-		b.o.Progress(Progress{Segments: int(done), Total: len(b.plan), Bytes: in, Stored: stored})
-	}
+	b.made[i] = made{chunk.Segment{Ref: ref, Unpacked: size, Files: len(entries)}, sums, true}
+	b.learn(i)
+	b.finished(i, ref.Size)
 	return nil
+}
+
+// finished tells of a segment that was made, or need not be.
+func (b *builder) finished(i int, stored int64) {
+	if stored == 0 {
+		b.reused.Add(1)
+	}
+	g := Progress{
+		Segments: int(b.done.Add(1)), Total: len(b.plan), Bytes: b.bytes.Add(b.made[i].Unpacked), Stored: b.stored.Add(stored),
+		Reused: int(b.reused.Load()), Read: b.read.Load(),
+	}
+	if b.o.Progress != nil {
+		b.o.Progress(g)
+	}
 }
 
 // entry writes one entry and notes the digest of its content. A further name of a hard-linked file keeps the
@@ -204,6 +252,7 @@ func (b *builder) entry(ctx context.Context, a *Writer, e *Entry, sum *chunk.ID)
 		if err := a.WriteEntry(&n, io.TeeReader(ctxReader{ctx, f}, h)); err != nil {
 			return fmt.Errorf("reading %q: %w", e.Path, err)
 		}
+		b.read.Add(e.Size)
 	} else if err := a.WriteEntry(&n, nil); err != nil {
 		return err
 	}
@@ -223,11 +272,15 @@ func normal(e *Entry) Entry {
 
 // result makes the index and the extras.
 func (b *builder) result() (*Result, error) {
-	r := &Result{Segments: make([]chunk.Segment, len(b.made))}
+	r := &Result{}
 	type place struct{ segment, entry int }
 	places := make(map[*Entry]place)
 	for i, m := range b.made {
-		r.Segments[i] = m.Segment
+		if i < b.given {
+			r.Segments = append(r.Segments, m.Segment)
+		} else {
+			r.Aside = append(r.Aside, m.Segment)
+		}
 		for j, e := range b.plan[i] {
 			places[e] = place{i, j}
 		}
@@ -241,9 +294,8 @@ func (b *builder) result() (*Result, error) {
 		return nil, err
 	}
 	counted := make(map[int]bool)
-	entries := b.src.Entries()
-	for i := range entries {
-		e := &entries[i]
+	for i := range b.entries {
+		e := &b.entries[i]
 		at := places[e]
 		n := normal(e)
 		if err := index.enc.Encode(newIndexEntry(&n, at.segment, b.made[at.segment].sums[at.entry])); err != nil {

@@ -35,10 +35,10 @@ func defaultCutting() cutting {
 	return cutting{target: 512 << 10, min: 256 << 10, max: 4 << 20, alone: 1 << 20}
 }
 
-// plan divides the entries of a sorted tree into segments. The first is the skeleton; every name of a hard-linked
+// plan divides some entries of a sorted tree into segments. The first is the skeleton; every name of a hard-linked
 // file is where its first name is. The pointers point into entries, except for the first one, the root.
-func (c cutting) plan(entries []Entry) [][]*Entry {
-	skeleton, files, names := sorted(entries)
+func (c cutting) plan(entries []Entry, which []int) [][]*Entry {
+	skeleton, files, names := sorted(entries, which)
 	plan := [][]*Entry{skeleton}
 	var part []*Entry
 	var size int64
@@ -87,10 +87,10 @@ type file struct {
 
 // sorted divides the entries into those of the skeleton and the files, in the order in which they are stored.
 // Of hard links the first name stands for all that are in names.
-func sorted(entries []Entry) (skeleton []*Entry, files []file, names map[int][]*Entry) {
+func sorted(entries []Entry, which []int) (skeleton []*Entry, files []file, names map[int][]*Entry) {
 	skeleton = []*Entry{{Path: ".", Type: Dir, Mode: 0o755}}
 	names = make(map[int][]*Entry)
-	for i := range entries {
+	for _, i := range which {
 		e := &entries[i]
 		if e.Type != File || e.Size == 0 {
 			skeleton = append(skeleton, e)

@@ -37,7 +37,7 @@ func TestEveryFileIsInOneSegmentOfBoundedSize(t *testing.T) {
 	entries = append(entries, Entry{Path: "usr/lib/link", Type: Symlink}, Entry{Path: "usr/share/doc/a/x", Type: File, Size: 10},
 		Entry{Path: "usr/share/empty", Type: File}, Entry{Path: "var/lib/dpkg/info/a.list", Type: File, Size: 10},
 		Entry{Path: "var/lib/dpkg/status", Type: File, Size: 10})
-	plan := c.plan(entries)
+	plan := c.plan(entries, every(entries))
 	seen := map[*Entry]bool{}
 	small := 0
 	for i, part := range plan {
@@ -86,7 +86,7 @@ func TestHardLinksStayTogether(t *testing.T) {
 		}
 	}
 	at := map[int]int{}
-	for i, part := range defaultCutting().plan(entries) {
+	for i, part := range defaultCutting().plan(entries, every(entries)) {
 		for _, e := range part {
 			if e.Group == 0 {
 				continue
@@ -111,7 +111,7 @@ func TestOneFileMoreOrLessChangesFewSegments(t *testing.T) {
 		return s
 	}
 	before := map[string]bool{}
-	for _, part := range defaultCutting().plan(entries) {
+	for _, part := range defaultCutting().plan(entries, every(entries)) {
 		before[key(part)] = true
 	}
 	r := rand.New(rand.NewPCG(3, 4))
@@ -120,7 +120,7 @@ func TestOneFileMoreOrLessChangesFewSegments(t *testing.T) {
 	for range tries {
 		i := r.IntN(len(entries))
 		less := append(append([]Entry(nil), entries[:i]...), entries[i+1:]...)
-		for _, part := range defaultCutting().plan(less)[1:] {
+		for _, part := range defaultCutting().plan(less, every(less))[1:] {
 			if !before[key(part)] {
 				changed++
 				for _, e := range part {
@@ -162,4 +162,13 @@ func TestOneFileMoreStoresFewNewChunks(t *testing.T) {
 	if old.Segments[0] != newer.Segments[0] {
 		t.Error("the time of a directory changed the skeleton")
 	}
+}
+
+// every is the places of all entries.
+func every(entries []Entry) []int {
+	all := make([]int, len(entries))
+	for i := range all {
+		all[i] = i
+	}
+	return all
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,7 +18,9 @@ import (
 // Directory is a Source that reads a directory of this machine. Close it when the tree is no longer needed.
 type Directory struct {
 	table
-	root *os.Root
+	root   *os.Root
+	stamps map[string]Stamp
+	begun  time.Time // of the scan
 }
 
 // OpenDir scans the directory at path. Symbolic links inside it are never followed, so nothing outside is read.
@@ -27,7 +30,8 @@ func OpenDir(path string, l Limits) (*Directory, error) {
 	if err != nil {
 		return nil, fault.Wrap(kindOf(err), err, "opening the image directory")
 	}
-	s := scanner{root: root, tree: newTree(l), bodies: make(map[inode]*body)}
+	begun := time.Now()
+	s := scanner{root: root, tree: newTree(l), bodies: make(map[inode]*body), stamps: make(map[string]Stamp)}
 	if err := fs.WalkDir(root.FS(), ".", s.visit); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("scanning %s: %w", path, err)
@@ -37,7 +41,19 @@ func OpenDir(path string, l Limits) (*Directory, error) {
 		root.Close()
 		return nil, fmt.Errorf("scanning %s: %w", path, err)
 	}
-	return &Directory{table: newTable(nodes), root: root}, nil
+	return &Directory{table: newTable(nodes), root: root, stamps: s.stamps, begun: begun}, nil
+}
+
+// fresh is how young a file may not be for its stamp to tell all of its states apart: two writes within one tick of the
+// file system's clock leave the same time, which is seconds on some.
+const fresh = 2 * time.Second
+
+// Stamp tells in which state a regular file was when the directory was scanned. A file that had been written to just before
+// has no stamp that can be relied upon.
+func (d *Directory) Stamp(path string) (Stamp, bool) {
+	s, ok := d.stamps[path]
+	newest := time.Unix(0, max(s.MTime, s.CTime))
+	return s, ok && newest.Before(d.begun.Add(-fresh))
 }
 
 // Open reads a regular file: see Source.
@@ -67,6 +83,7 @@ type scanner struct {
 	root   *os.Root
 	tree   *tree
 	bodies map[inode]*body // of files with several names
+	stamps map[string]Stamp
 }
 
 func (s *scanner) visit(path string, d fs.DirEntry, err error) error {
@@ -90,6 +107,7 @@ func (s *scanner) visit(path string, d fs.DirEntry, err error) error {
 		e.Type = Dir
 	case unix.S_IFREG:
 		e.Type, e.Size = File, st.Size
+		s.stamps[path] = Stamp{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano()}
 	case unix.S_IFLNK:
 		e.Type = Symlink
 		if e.Link, err = s.root.Readlink(path); err != nil {

@@ -29,7 +29,6 @@ type forgedSegment struct {
 	frame   func(plain []byte) []byte // compresses it, if not as usual
 	chunk   func(b []byte) []byte     // changes the chunk after the manifest has its digest, if set
 	drop    bool                      // from the manifest
-	aside   bool                      // it is kept from nodes
 }
 
 type forgedEntry struct {
@@ -101,28 +100,6 @@ func (f *forgery) entry(path string) *forgedEntry {
 	return &s.entries[n]
 }
 
-// keep takes paths from the nodes: what is no file with content goes into a skeleton, the rest into one segment.
-func (f *forgery) keep(paths ...string) {
-	f.t.Helper()
-	n := len(f.segments)
-	skeleton := forgedSegment{aside: true, entries: []forgedEntry{{Entry: *rootEntry()}}}
-	files := forgedSegment{aside: true}
-	for _, path := range paths {
-		x, e := f.at(path), f.entry(path)
-		s := &f.segments[x.Segment]
-		to := &skeleton
-		if x.Segment > 0 {
-			to = &files
-		}
-		to.entries = append(to.entries, *e)
-		s.entries = slices.DeleteFunc(s.entries, func(e forgedEntry) bool { return e.Path == path })
-		if x.Segment = n; to == &files {
-			x.Segment++
-		}
-	}
-	f.segments = append(f.segments, skeleton, files)
-}
-
 // seal puts the image together.
 func (f *forgery) seal() (*chunk.Manifest, Opener) {
 	f.t.Helper()
@@ -156,12 +133,8 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 		if s.chunk != nil {
 			chunks[ref.ID] = s.chunk(bytes.Clone(chunks[ref.ID]))
 		}
-		list := &m.Segments
-		if s.aside {
-			list = &m.Aside
-		}
 		if !s.drop {
-			*list = append(*list, chunk.Segment{Ref: ref, Unpacked: int64(len(b)), Files: len(s.entries)})
+			m.Segments = append(m.Segments, chunk.Segment{Ref: ref, Unpacked: int64(len(b)), Files: len(s.entries)})
 		}
 	}
 	groups := make(map[int]bool)
@@ -170,7 +143,7 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 		f.t.Fatal(err)
 	}
 	for _, x := range f.index {
-		if x.Type == File && x.Segment < len(m.Segments) {
+		if x.Type == File {
 			m.Files++
 			if !groups[x.Group] || x.Group == 0 {
 				m.Unpacked += x.Size

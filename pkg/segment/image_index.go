@@ -62,7 +62,7 @@ func (c *indexCheck) add(x *IndexEntry) error {
 	if why := unsound(&e); why != "" {
 		return bad("%s", why)
 	}
-	if err := e.check(); err != nil {
+	if err := e.check(maxFile); err != nil {
 		return err
 	}
 	if x.SHA256.IsZero() != (e.Type != File) || e.Type == File && e.Size == 0 && x.SHA256 != chunk.Of(nil) {
@@ -218,7 +218,7 @@ func (i *Image) readExtras() error {
 			}
 			e.Xattrs[name] = string(value)
 		}
-		if err := e.check(); err != nil {
+		if err := e.check(maxFile); err != nil {
 			return err
 		}
 	}

@@ -26,7 +26,7 @@
 //     are the build machine's.
 //   - A file of 4 GiB or more is refused by name: newc counts its bytes with eight hexadecimal digits.
 //
-// The package opens no socket and reads no clock.
+// The package opens no socket, and reads a clock only to tell whether a file was written to just now.
 package segment
 
 import (
@@ -81,6 +81,7 @@ type Source interface {
 type Limits struct {
 	Entries int   // paths, 2 000 000 by default
 	Bytes   int64 // bytes of all files together, 256 GiB by default
+	File    int64 // bytes of one file; by default what an image can hold, 4 GiB less one byte
 	Ratio   int64 // bytes out for each compressed byte in, looked at after the first 64 MiB, 200 by default
 }
 
@@ -90,6 +91,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Bytes == 0 {
 		l.Bytes = 256 << 30
+	}
+	if l.File == 0 {
+		l.File = maxFile
 	}
 	if l.Ratio == 0 {
 		l.Ratio = 200

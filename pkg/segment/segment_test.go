@@ -317,7 +317,7 @@ func TestProgressEndsWithEverythingDone(t *testing.T) {
 	for _, s := range b.Segments {
 		in, stored = in+s.Unpacked, stored+s.Size
 	}
-	want := Progress{Segments: len(b.Segments), Total: len(b.Segments), Bytes: in, Stored: stored}
+	want := Progress{Segments: len(b.Segments), Total: len(b.Segments), Bytes: in, Stored: stored, Read: b.Unpacked}
 	if most != want {
 		t.Errorf("got %+v, want %+v", most, want)
 	}

@@ -27,10 +27,15 @@ const (
 // modes and device nodes come out right without privileges. Close it when the tree is no longer needed.
 type Tar struct {
 	table
-	at    io.ReaderAt
-	size  int64
-	sent  int64    // bytes as they came, before decompression
+	plain plainTar
 	spool *os.File // nil when the caller's own file is read
+}
+
+// plainTar is a plain tar archive.
+type plainTar struct {
+	at   io.ReaderAt
+	size int64
+	sent int64 // bytes as they came, before decompression
 }
 
 // OpenTar indexes the tar archive in r, which may be compressed (see Decompress), and reads r to its end.
@@ -48,8 +53,8 @@ func OpenTar(r io.Reader, spoolDir string, l Limits) (*Tar, error) {
 		t.Close()
 		return nil, err
 	}
-	s := tarScanner{tree: newTree(l), sent: t.sent}
-	if err := s.scan(t.at, t.size); err != nil {
+	s := tarScanner{tree: newTree(l), in: &t.plain}
+	if err := s.scan(); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -63,14 +68,17 @@ func OpenTar(r io.Reader, spoolDir string, l Limits) (*Tar, error) {
 }
 
 // Open reads a regular file: see Source.
-func (t *Tar) Open(path string) (io.ReadCloser, error) {
+func (t *Tar) Open(path string) (io.ReadCloser, error) { return t.table.openTar(path) }
+
+// openTar reads a regular file of an archive.
+func (t *table) openTar(path string) (io.ReadCloser, error) {
 	n, err := t.file(path)
 	if err != nil {
 		return nil, err
 	}
 	// Reading the header again leaves it to archive/tar to find the data, sparse files included.
-	off := n.body.offset
-	tr := tar.NewReader(io.NewSectionReader(t.at, off, t.size-off))
+	in, off := n.body.in, n.body.offset
+	tr := tar.NewReader(io.NewSectionReader(in.at, off, in.size-off))
 	if _, err := tr.Next(); err != nil {
 		return nil, fault.Wrap(fault.Conflict, err, "file %q changed while the archive was being read", path)
 	}
@@ -99,7 +107,7 @@ func (t *Tar) open(r io.Reader, spoolDir string, l Limits) error {
 	}); ok && !compressed {
 		size, err := file.Seek(0, io.SeekEnd)
 		if err == nil {
-			t.at, t.size, t.sent = file, size, size
+			t.plain = plainTar{file, size, size}
 			return nil
 		}
 	}
@@ -107,7 +115,7 @@ func (t *Tar) open(r io.Reader, spoolDir string, l Limits) error {
 	if err != nil {
 		return fault.Wrap(kindOf(err), err, "making a temporary file for the archive")
 	}
-	t.spool, t.at = f, f
+	t.spool, t.plain.at = f, f
 	if err := os.Remove(f.Name()); err != nil {
 		return fault.Wrap(kindOf(err), err, "making a temporary file for the archive")
 	}
@@ -121,37 +129,38 @@ func (t *Tar) fill(plain io.Reader, in *counter, compressed bool, l Limits) erro
 	buf := make([]byte, 256<<10)
 	for {
 		n, err := plain.Read(buf)
-		t.size += int64(n)
-		if t.size > most {
+		t.plain.size += int64(n)
+		if t.plain.size > most {
 			return fault.New(fault.Invalid, "the archive holds more than %d bytes", most)
 		}
-		if compressed && t.size > ratioFrom && t.size/l.Ratio > in.n {
+		if compressed && t.plain.size > ratioFrom && t.plain.size/l.Ratio > in.n {
 			return fault.New(fault.Invalid, "the archive unpacks to more than %d times its size and is taken for a bomb", l.Ratio)
 		}
 		if _, err := t.spool.Write(buf[:n]); err != nil {
 			return fault.Wrap(kindOf(err), err, "writing the archive to a temporary file")
 		}
 		if errors.Is(err, io.EOF) {
-			t.sent = in.n
+			t.plain.sent = in.n
 			return nil
 		}
 		if err != nil {
-			return fault.Wrap(fault.Invalid, err, "unpacking the archive after %d bytes", t.size)
+			return fault.Wrap(fault.Invalid, err, "unpacking the archive after %d bytes", t.plain.size)
 		}
 	}
 }
 
 type tarScanner struct {
-	tree *tree
-	sent int64 // bytes of the archive as it came
+	tree  *tree
+	in    *plainTar
+	layer *layer // nil for an archive by itself
 }
 
 // scan reads the archive once from begin to end, content included, so that a short one is noticed now.
-func (s *tarScanner) scan(at io.ReaderAt, size int64) error {
-	in := &counter{r: io.NewSectionReader(at, 0, size)}
+func (s *tarScanner) scan() error {
+	in := &counter{r: io.NewSectionReader(s.in.at, 0, s.in.size)}
 	tr := tar.NewReader(in)
 	last := ""
-	ratio := s.tree.limits.Ratio
+	ratio, begun := s.tree.limits.Ratio, s.tree.bytes // which are those of lower layers
 	for {
 		// archive/tar reads whole blocks and nothing ahead: the next header starts at the next block.
 		offset := (in.n + tarBlock - 1) / tarBlock * tarBlock
@@ -170,7 +179,7 @@ func (s *tarScanner) scan(at io.ReaderAt, size int64) error {
 		if err := s.entry(h, offset); err != nil {
 			return fmt.Errorf("tar entry %.200q: %w", h.Name, err)
 		}
-		if s.tree.bytes > ratioFrom && s.tree.bytes/ratio > s.sent { // a sparse file of a few bytes may be 4 GiB
+		if n := s.tree.bytes - begun; n > ratioFrom && n/ratio > s.in.sent { // a sparse file of a few bytes may be 4 GiB
 			return fault.New(fault.Invalid, "with entry %.200q the archive unpacks to more than %d times its size and is taken for a bomb", h.Name, ratio)
 		}
 		if _, err := io.Copy(io.Discard, tr); err != nil {
@@ -213,6 +222,9 @@ func (s *tarScanner) entry(h *tar.Header, offset int64) error {
 	if err := CheckPath(name); err != nil {
 		return err
 	}
+	if s.layer != nil && s.layer.whiteout(name) {
+		return nil
+	}
 	if h.Typeflag == tar.TypeLink {
 		return s.link(e, h.Linkname)
 	}
@@ -236,7 +248,7 @@ func (s *tarScanner) entry(h *tar.Header, offset int64) error {
 	}
 	var b *body
 	if e.Type == File {
-		b = &body{offset: offset}
+		b = &body{in: s.in, offset: offset}
 	}
 	return s.tree.add(e, b)
 }
@@ -248,6 +260,9 @@ func (s *tarScanner) link(e Entry, target string) error {
 		target = target[2:]
 	}
 	old, ok := s.tree.nodes[target]
+	if !ok && s.layer != nil {
+		old, ok = s.layer.below(target)
+	}
 	switch {
 	case !ok && leftOut(&e):
 		return s.tree.add(e, nil)

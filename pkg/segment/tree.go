@@ -27,8 +27,9 @@ type node struct {
 
 // body is the content of a regular file, wherever its names are.
 type body struct {
-	offset  int64 // of its header in a tar archive
-	charged bool  // counted against the limits
+	in      *plainTar // that it lies in; nil in a directory
+	offset  int64     // of its header there
+	charged bool      // counted against the limits
 	names   int
 	group   int
 }
@@ -50,16 +51,16 @@ func (t *tree) add(e Entry, b *body) error {
 		return nil
 	}
 	e.Xattrs = keptXattrs(e.Xattrs)
-	if err := e.check(); err != nil {
+	if err := e.check(t.limits.File); err != nil {
 		return err
 	}
 	t.nodes[e.Path] = &node{Entry: e, body: b}
 	return nil
 }
 
-// check refuses what no bootable image can hold of one entry, wherever it comes from.
-func (e *Entry) check() error {
-	if e.Type == File && e.Size > maxFile {
+// check refuses what no bootable image can hold of one entry, wherever it comes from; largest is for files.
+func (e *Entry) check(largest int64) error {
+	if e.Type == File && e.Size > largest {
 		return fault.New(fault.Invalid, "file %q has %d bytes; a bootable image can hold files below 4 GiB only", e.Path, e.Size).
 			WithFix("keep the file on shared storage, or split it")
 	}
@@ -105,22 +106,29 @@ func (t *tree) charge(e *Entry, b *body) error {
 	return nil
 }
 
-// finish checks that every parent is a directory, adds the parents that nobody named (0755 and root's, as tar
-// makes them), and numbers the groups of hard links. It returns the sorted nodes.
-func (t *tree) finish() ([]*node, error) {
+// parents checks that every parent is a directory, and adds those that nobody named: 0755 and root's, as tar makes them.
+func (t *tree) parents() error {
 	for _, p := range slices.Collect(maps.Keys(t.nodes)) {
 		for dir := parent(p); dir != ""; dir = parent(dir) {
 			n, ok := t.nodes[dir]
 			if ok && n.Type != Dir {
-				return nil, fault.New(fault.Invalid, "%q lies under %q, which is a %s and not a directory", p, dir, n.Type)
+				return fault.New(fault.Invalid, "%q lies under %q, which is a %s and not a directory", p, dir, n.Type)
 			}
 			if ok {
 				break // its own parents are checked in its own turn
 			}
 			if err := t.add(Entry{Path: dir, Type: Dir, Mode: 0o755}, nil); err != nil {
-				return nil, err
+				return err
 			}
 		}
+	}
+	return nil
+}
+
+// finish completes the parents and numbers the groups of hard links. It returns the sorted nodes.
+func (t *tree) finish() ([]*node, error) {
+	if err := t.parents(); err != nil {
+		return nil, err
 	}
 	nodes := slices.SortedFunc(maps.Values(t.nodes), func(a, b *node) int { return ComparePaths(a.Path, b.Path) })
 	for _, n := range nodes {
