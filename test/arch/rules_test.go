@@ -43,6 +43,7 @@ var floors = map[string]int{
 
 	"pkg/api":      4,
 	"pkg/pki":      4,
+	"pkg/source":   4, // where root file systems come from
 	"pkg/stageone": 4,
 	"replication":  4,
 
@@ -91,7 +92,7 @@ var owners = map[string][]string{
 	"github.com/vishvananda/netlink":          {"cmd/wulf-agent/**"},
 	"github.com/vishvananda/netns":            {"cmd/wulf-agent/**"},
 	"github.com/coreos/go-systemd":            {"cmd/wulf/cli", "cmd/wulf-agent/**"}, // both are services
-	"github.com/google/go-containerregistry":  {"controller/publish"},
+	"github.com/google/go-containerregistry":  {"pkg/source"},
 	"github.com/prometheus/client_golang":     {"controller/apiserver", "relay/httpd"}, // each serves its own metrics
 }
 
