@@ -112,8 +112,8 @@ func direct(change catalog.Change, by caller) error {
 
 // propose submits a change that this controller makes for a caller. Hours of work may hang on it, so it settles an
 // unknown outcome, and waits for a leader longer than a person would.
-func (s *Server) propose(ctx context.Context, change catalog.Change, by string) (catalog.Revision, error) {
-	p := state.Proposal{Change: change, By: by, Request: rand.Text(), At: time.Now()}
+func (s *Server) propose(ctx context.Context, change catalog.Change, by, message string) (catalog.Revision, error) {
+	p := state.Proposal{Change: change, By: by, Request: rand.Text(), At: time.Now(), Message: message}
 	giveUp := time.Now().Add(5 * patience)
 	for {
 		rev, err := s.submit(ctx, p)

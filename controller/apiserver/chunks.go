@@ -53,14 +53,14 @@ func (s *served) each() map[string]int64 {
 // leastRate is how slow a peer may take a chunk, in bytes a second, before it is given up.
 const leastRate = 64 << 10
 
-// getChunk sends a chunk, or tells its size. A controller that asks for the size is about to rely on it.
+// getChunk sends a chunk, or tells its size. Controllers and operators who ask for the size are about to rely on it.
 func (s *Server) getChunk(w http.ResponseWriter, r *http.Request, by caller) error {
 	id, err := chunk.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
 	store := s.cfg.Chunks.Store()
-	if r.Method == http.MethodHead && by.role == controller {
+	if r.Method == http.MethodHead && by.role != relay {
 		if _, err := store.Stat(r.Context(), id); err != nil {
 			return err
 		}
@@ -113,7 +113,31 @@ func sizeAsked(r *http.Request) (int64, bool) {
 	return n, err == nil && n > 0
 }
 
-// putChunk stores a chunk that another controller pushes; it is durable when the answer says so.
+// postMissing tells which of some chunks are not here. It counts as a use of the others.
+func (s *Server) postMissing(w http.ResponseWriter, r *http.Request, _ caller) error {
+	var q api.MissingRequest
+	if err := api.ReadJSON(w, r, &q); err != nil {
+		return err
+	}
+	if len(q.Chunks) > api.MaxMissing {
+		return fault.New(fault.Invalid, "%d chunks are asked for, more than %d", len(q.Chunks), api.MaxMissing)
+	}
+	out := api.MissingResult{Missing: []chunk.ID{}}
+	store := s.cfg.Chunks.Store()
+	for _, ref := range q.Chunks {
+		n, err := store.Stat(r.Context(), ref.ID)
+		switch {
+		case errors.Is(err, fault.NotFound) || err == nil && n != ref.Size:
+			out.Missing = append(out.Missing, ref.ID)
+		case err != nil:
+			return err
+		}
+	}
+	api.WriteJSON(w, out)
+	return nil
+}
+
+// putChunk stores a chunk that another controller pushes, or an operator who makes a version of an image; it is durable when the answer says so.
 func (s *Server) putChunk(w http.ResponseWriter, r *http.Request, _ caller) error {
 	id, err := chunk.ParseID(r.PathValue("id"))
 	if err != nil {

@@ -113,6 +113,13 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		{"GET " + api.PathOpenAPI, []call{{status: 200}, {nobody: true, status: 403}}},
 
 		{"POST " + api.PathImage, []call{{path: "/v1/images/tiny?source=here&tag=one", body: rootFS(), status: 200}, {path: "/v1/images/-", body: []byte{}, status: 400}}},
+		{"POST " + api.PathVersions, []call{
+			{path: "/v1/images/drafted/versions", body: b.draft(rootFS()), status: 200},
+			{path: "/v1/images/drafted/versions", body: json.RawMessage(`{"segments":[],"parent":"` + chunk.Of(body).String() + `"}`), status: 404},
+		}},
+		{"POST " + api.PathMissing, []call{{body: api.MissingRequest{Chunks: []chunk.Ref{chunk.RefOf(body), chunk.RefOf([]byte("nowhere"))}}, status: 200}, {body: []byte("["), status: 400}}},
+		{"POST " + api.PathCollect, []call{{body: api.CollectRequest{DryRun: true}, status: 200}, {body: api.CollectRequest{Grace: -1}, status: 400}}},
+		{"POST " + api.PathVerify, []call{{cert: b.c1, body: api.VerifyRequest{Manifest: chunk.Of(body)}, status: 200}, {body: []byte("["), status: 400}}},
 		{"GET " + api.PathImages, []call{{status: 200}, {path: "/v1/images?consistency=perfect", status: 400}}},
 		{"PUT " + api.PathOverlay, []call{{path: "/v1/overlays/motd", body: motd(t), status: 200}, {path: "/v1/overlays/motd", body: []byte("no"), status: 400}}},
 		{"GET " + api.PathOverlay, []call{{path: "/v1/overlays/motd", status: 200}, {path: "/v1/overlays/nope", status: 404}}},

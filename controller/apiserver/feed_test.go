@@ -52,7 +52,7 @@ func TestFollowersGetTheWholeOnceAndThenWhatHappened(t *testing.T) {
 	}
 	for i := range 5 {
 		b.must(addNode(catalog.NodeName(fmt.Sprintf("n%d", i))))
-		if _, err := b.propose(t.Context(), addNode("n0"), "test"); i > 0 && err == nil {
+		if _, err := b.propose(t.Context(), addNode("n0"), "test", ""); i > 0 && err == nil {
 			t.Fatal("n0 was made twice") // rejected entries are part of the feed too
 		}
 	}

@@ -166,7 +166,7 @@ func (s *Server) certify(csr []byte, id pki.Identity, ips []netip.Addr) (cert, k
 // admitByLog proposes an admission and returns a catalog in which it has happened. Its token keeps it from happening
 // too often, so an unknown outcome is simply asked for again: under the same request, until the time is over.
 func (s *Server) admitByLog(ctx context.Context, change catalog.Change, by string) (*catalog.Catalog, error) {
-	rev, err := s.propose(ctx, change, by)
+	rev, err := s.propose(ctx, change, by, "")
 	if err != nil {
 		return nil, err
 	}

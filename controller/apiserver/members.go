@@ -104,7 +104,7 @@ func (s *Server) deleteController(w http.ResponseWriter, r *http.Request, by cal
 		if err != nil {
 			return err
 		}
-		_, err = s.propose(ctx, catalog.DeleteController{Name: name}, by.by)
+		_, err = s.propose(ctx, catalog.DeleteController{Name: name}, by.by, "")
 		return err
 	})
 	if err != nil {

@@ -63,7 +63,7 @@ func (s *Server) putOverlay(w http.ResponseWriter, r *http.Request, by caller) e
 	if err != nil {
 		return err
 	}
-	rev, err := s.propose(r.Context(), catalog.PutOverlay{Overlay: catalog.Overlay{Name: name, Content: ref, Files: len(bundle.Files)}}, by.by)
+	rev, err := s.propose(r.Context(), catalog.PutOverlay{Overlay: catalog.Overlay{Name: name, Content: ref, Files: len(bundle.Files)}}, by.by, "")
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,10 @@ var table = []route{
 	{"GET", api.PathCatalog, members, 0, slow, (*Server).getCatalog},
 
 	{"GET", api.PathChunk, members, 0, 0, (*Server).getChunk}, // and HEAD
-	{"PUT", api.PathChunk, controller, unbounded, 0, (*Server).putChunk},
+	{"PUT", api.PathChunk, admins | controller, unbounded, 0, (*Server).putChunk},
+	{"POST", api.PathCollect, admins | controller, small, slow, (*Server).postCollect},
+	{"POST", api.PathVerify, admins | controller, small, slow, (*Server).postVerify},
+	{"POST", api.PathMissing, admins, api.MaxRequest, quick, (*Server).postMissing},
 
 	{"POST", api.PathEvents, relay, api.MaxRequest, quick, (*Server).postEvents},
 	{"POST", api.PathRelayStatus, relay, api.MaxRequest, quick, (*Server).postRelayStatus},
@@ -63,6 +66,7 @@ var table = []route{
 
 	{"GET", api.PathImages, admins, 0, slow, (*Server).getImages},
 	{"POST", api.PathImage, admins, unbounded, 0, (*Server).importImage},
+	{"POST", api.PathVersions, admins, api.MaxRequest, 0, (*Server).postVersion},
 	{"GET", api.PathOverlays, admins, 0, slow, (*Server).getOverlays},
 	{"GET", api.PathOverlay, admins, 0, slow, (*Server).getOverlay},
 	{"PUT", api.PathOverlay, admins, unbounded, slow, (*Server).putOverlay},

@@ -88,7 +88,6 @@ func New(cfg Config) *Server {
 		served:   served{by: map[string]int64{}},
 		relays:   relays{seen: map[catalog.RelayName]relaySeen{}},
 		joins:    newLimiter(),
-		imports:  imports{running: map[catalog.ImageName]bool{}},
 		draining: make(chan struct{}),
 		localUID: ownUID(),
 

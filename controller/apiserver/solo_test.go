@@ -143,7 +143,7 @@ func newBench(t testing.TB) *bench {
 
 func (b *bench) must(change catalog.Change) {
 	b.t.Helper()
-	if _, err := b.propose(b.t.Context(), change, "test"); err != nil {
+	if _, err := b.propose(b.t.Context(), change, "test", ""); err != nil {
 		b.t.Fatal(err)
 	}
 }

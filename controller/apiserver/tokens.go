@@ -43,7 +43,7 @@ func (s *Server) postToken(w http.ResponseWriter, r *http.Request, by caller) er
 		ID: text.ID, Hash: hash, Role: q.Role, Name: q.Name, Rack: q.Rack, Zone: q.Zone, Networks: q.Networks,
 		Uses: uses, Expires: time.Now().Add(ttl).Truncate(time.Second).UTC(),
 	}
-	if _, err := s.propose(r.Context(), catalog.AddToken{Token: t}, by.by); err != nil {
+	if _, err := s.propose(r.Context(), catalog.AddToken{Token: t}, by.by, ""); err != nil {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")

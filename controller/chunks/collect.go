@@ -10,14 +10,29 @@ import (
 // collect deletes, from time to time, the chunks that the catalog has needed no longer for the time of grace.
 func (k *Keeper) collect(ctx context.Context) {
 	for sleep(ctx, max(k.cfg.Grace/8, time.Second)) {
-		needed, err := k.needed(ctx)
-		if err == nil {
-			err = k.collectAllBut(ctx, needed)
-		}
-		if err != nil && ctx.Err() == nil {
+		if _, err := k.collectAfter(ctx, CollectOptions{Grace: k.cfg.Grace}, false); err != nil && ctx.Err() == nil {
 			k.cfg.Log.Warn("cannot collect chunks that are not needed", "err", err)
 		}
 	}
+}
+
+// CollectOptions say which chunks go.
+type CollectOptions struct {
+	Grace  time.Duration // those that nothing refers to and nobody has used for so long; 0: also those of imports under way
+	DryRun bool          // none: they are only counted
+}
+
+// CollectResult is what went.
+type CollectResult struct {
+	Chunks int
+	Bytes  int64
+}
+
+// Collect deletes now what nothing needs. Where nothing is known of a chunk's use, as after a restart, it goes by when it was
+// stored: so what an import that was killed left behind goes with the rest. It fails if a manifest is not here, for then
+// what is needed is not known.
+func (k *Keeper) Collect(ctx context.Context, o CollectOptions) (CollectResult, error) {
+	return k.collectAfter(ctx, o, true)
 }
 
 // needed is every chunk that the catalog needs. It fails if a manifest is not here: then what is needed is not known.
@@ -41,28 +56,30 @@ func (k *Keeper) needed(ctx context.Context) (map[chunk.ID]bool, error) {
 	return needed, nil
 }
 
-func (k *Keeper) collectAllBut(ctx context.Context, needed map[chunk.ID]bool) error {
-	var chunks int
-	var bytes int64
+func (k *Keeper) collectAfter(ctx context.Context, o CollectOptions, byAge bool) (out CollectResult, err error) {
+	needed, err := k.needed(ctx)
+	if err != nil {
+		return out, err
+	}
 	for ref, err := range k.cfg.Store.All(ctx) {
 		if err != nil {
-			return err
+			return out, err
 		}
 		if needed[ref.ID] {
 			continue
 		}
-		deleted, err := k.store.unused(ctx, ref.ID)
+		gone, err := k.store.unused(ctx, ref.ID, o, byAge)
 		if err != nil {
-			return err
+			return out, err
 		}
-		if deleted {
-			chunks++
-			bytes += ref.Size
+		if gone {
+			out.Chunks++
+			out.Bytes += ref.Size
 		}
 	}
 	k.store.forget(needed)
-	if chunks > 0 {
-		k.cfg.Log.Info("collected chunks that nothing refers to", "chunks", chunks, "bytes", bytes)
+	if out.Chunks > 0 && !o.DryRun {
+		k.cfg.Log.Info("collected chunks that nothing refers to", "chunks", out.Chunks, "bytes", out.Bytes)
 	}
-	return nil
+	return out, nil
 }

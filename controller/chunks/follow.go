@@ -21,6 +21,7 @@ const (
 	fetchStreams = 4                // chunks fetched at once
 	fetchAgain   = 15 * time.Second // after which what could not be had is asked for again
 	followPause  = time.Second      // between two looks, however fast the catalog changes
+	followAgain  = 5 * time.Minute  // after which is looked in any case: files may have gone from the disk
 )
 
 // follow keeps what the catalog names here, from the first catalog on.
@@ -31,22 +32,27 @@ func (k *Keeper) follow(ctx context.Context) {
 		c, changed := k.cfg.Catalog.Watch()
 		if r := rootsOf(c); !looked || k.missing.Load() > 0 || !reflect.DeepEqual(r, seen) {
 			k.fetchMissing(ctx, c, r)
-			k.manifests.keep(r.manifests)
+			k.store.note(k.manifests.keep(r.manifests))
 			seen, looked = r, true
 		}
 		if !sleep(ctx, followPause) {
 			return
 		}
-		var again <-chan time.Time
+		wait := followAgain
 		if k.missing.Load() > 0 {
-			again = time.After(fetchAgain)
+			wait = fetchAgain
 		}
+		again := time.NewTimer(wait)
 		select {
 		case <-changed:
-		case <-again:
+		case <-again.C:
+			looked = false
 		case <-k.nudge:
 			looked = false
 		case <-ctx.Done():
+		}
+		again.Stop()
+		if ctx.Err() != nil {
 			return
 		}
 	}

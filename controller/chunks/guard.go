@@ -113,17 +113,38 @@ func (g *guard) use(ctx context.Context, id chunk.ID) error {
 	}
 }
 
-// unused deletes a chunk that nothing refers to if it has been so, and unused, for the time of grace.
-func (g *guard) unused(ctx context.Context, id chunk.ID) (deleted bool, err error) {
+// dated is a store that knows when it was given a chunk.
+type dated interface {
+	Stored(id chunk.ID) (time.Time, error)
+}
+
+// note says that something referred to these until now.
+func (g *guard) note(refs []chunk.Ref) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, ref := range refs {
+		g.used[ref.ID] = time.Now()
+	}
+}
+
+// unused deletes a chunk that nothing refers to if it has been so, and unused, for the time of grace. Of whose use nothing
+// is known, the time begins now, or by age when it was stored.
+func (g *guard) unused(ctx context.Context, id chunk.ID, o CollectOptions, byAge bool) (deleted bool, err error) {
 	gone := make(chan struct{})
 	g.mu.Lock()
 	last, known := g.used[id]
 	if !known {
-		g.used[id] = time.Now()
+		last = time.Now()
+		if d, ok := g.Store.(dated); ok && byAge {
+			if at, err := d.Stored(id); err == nil {
+				last = at
+			}
+		}
+		g.used[id] = last
 	}
-	if !known || time.Since(last) < g.grace {
+	if time.Since(last) < o.Grace || !known && !byAge || o.DryRun {
 		g.mu.Unlock()
-		return false, nil
+		return o.DryRun && time.Since(last) >= o.Grace, nil
 	}
 	g.going[id] = gone
 	delete(g.used, id)

@@ -58,8 +58,8 @@ func (m *manifests) load(ctx context.Context, s chunkstore.Store, c *catalog.Cat
 	return refs, nil
 }
 
-// keep forgets the manifests that are not among those.
-func (m *manifests) keep(present []chunk.Ref) {
+// keep forgets the manifests that are not among those, and returns what they named, themselves included.
+func (m *manifests) keep(present []chunk.Ref) (dropped []chunk.Ref) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	kept := make(map[chunk.ID][]chunk.Ref, len(present))
@@ -68,5 +68,11 @@ func (m *manifests) keep(present []chunk.Ref) {
 			kept[ref.ID] = refs
 		}
 	}
+	for id, refs := range m.refs {
+		if _, ok := kept[id]; !ok {
+			dropped = append(append(dropped, refs...), chunk.Ref{ID: id})
+		}
+	}
 	m.refs = kept
+	return dropped
 }

@@ -4,6 +4,7 @@ package publish
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -17,9 +18,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 	"github.com/wulfmesh/wulfmesh/pkg/durable"
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
-	"github.com/wulfmesh/wulfmesh/pkg/stageone"
 )
 
 // Config says with what a Publisher works.
@@ -46,11 +45,10 @@ func New(cfg Config) (*Publisher, error) {
 
 // Source is what becomes a version: Tar, or the directory Dir of this machine.
 type Source struct {
-	Name   catalog.ImageName
-	Tar    io.Reader
-	Dir    string
-	Label  string   // where it came from, for people
-	Parent chunk.ID // the version that it was made from, if any
+	Name  catalog.ImageName
+	Tar   io.Reader
+	Dir   string
+	Draft api.ImageDraft // what is to be said of it; its segments are made here
 }
 
 // tree is a Source that has something to close.
@@ -59,54 +57,29 @@ type tree interface {
 	Close() error
 }
 
-// Import builds a version and stores its chunks, durably, in the Publisher's store; its manifest is stored last.
-// It returns the version and all chunks that it needs. When it fails nothing names what it has stored by then, and the
-// store's collector removes it. Errors are fault.Invalid for an image that cannot boot or an archive that is not
-// one, and fault.Full. Progress is called by one goroutine at a time.
-func (p *Publisher) Import(ctx context.Context, s Source, progress func(api.ImportProgress)) (catalog.ImageVersion, []chunk.Ref, error) {
-	fail := func(err error) (catalog.ImageVersion, []chunk.Ref, error) {
-		return catalog.ImageVersion{}, nil, fmt.Errorf("image %s: %w", s.Name, err)
-	}
+// Import cuts a tree into segments, stores them, durably, in the Publisher's store, and finishes the version: see Finish.
+// Errors are those of Finish, and fault.Invalid for an archive that is none.
+func (p *Publisher) Import(ctx context.Context, s Source, parent *chunk.Ref, progress func(api.ImportProgress)) (Version, error) {
 	report := serial(progress)
 	report(api.ImportProgress{Step: "reading"})
 	src, err := p.open(ctx, s)
 	if err != nil {
-		return fail(err)
+		return Version{}, s.fail(err)
 	}
 	defer src.Close()
-	kernels, err := stageone.FindKernels(src)
-	if err != nil {
-		return fail(err)
+	if err := p.segments(ctx, src, &s.Draft, report); err != nil {
+		return Version{}, s.fail(err)
 	}
-	m := &chunk.Manifest{
-		Format: chunk.ManifestFormat, Image: string(s.Name), Arch: kernels[0].Arch, Source: s.Label, Parent: s.Parent,
-		Created: time.Now().UTC().Truncate(time.Second),
+	w := work{Publisher: p, name: s.Name, draft: &s.Draft, report: report, believed: true}
+	v, err := w.finish(ctx, parent)
+	return v, s.fail(err)
+}
+
+func (s Source) fail(err error) error {
+	if err == nil {
+		return nil
 	}
-	for _, k := range kernels {
-		if k.Arch != m.Arch {
-			return fail(fault.New(fault.Invalid, "it has kernels for both %s and %s", m.Arch, k.Arch))
-		}
-		built, err := p.kernel(ctx, src, k, report)
-		if err != nil {
-			return fail(err)
-		}
-		m.Kernels = append(m.Kernels, built)
-	}
-	if err := p.segments(ctx, src, m, report); err != nil {
-		return fail(err)
-	}
-	signed, err := chunk.Sign(m, p.cfg.Key)
-	if err != nil {
-		return fail(err)
-	}
-	manifest, err := p.put(ctx, signed)
-	if err != nil {
-		return fail(err)
-	}
-	v := catalog.ImageVersion{
-		Manifest: manifest, Arch: m.Arch, Kernels: m.Kernels, Size: m.Size(), Unpacked: m.Unpacked, Segments: len(m.Segments), Source: s.Label,
-	}
-	return v, append(m.Refs(), manifest), nil
+	return fmt.Errorf("image %s: %w", s.Name, err)
 }
 
 func (p *Publisher) open(ctx context.Context, s Source) (tree, error) {
@@ -116,45 +89,18 @@ func (p *Publisher) open(ctx context.Context, s Source) (tree, error) {
 	return segment.OpenDir(s.Dir, segment.Limits{})
 }
 
-// kernel stores a kernel and builds its stage one.
-func (p *Publisher) kernel(ctx context.Context, src segment.Source, k stageone.Kernel, report func(api.ImportProgress)) (chunk.Kernel, error) {
-	report(api.ImportProgress{Step: "stage one for kernel " + k.Version})
-	agent, err := p.cfg.Agents(k.Arch)
-	if err != nil {
-		return chunk.Kernel{}, err
-	}
-	f, err := src.Open(k.Path)
-	if err != nil {
-		return chunk.Kernel{}, err
-	}
-	defer f.Close()
-	body, err := io.ReadAll(io.LimitReader(f, stageone.MaxKernel))
-	if err != nil {
-		return chunk.Kernel{}, fmt.Errorf("reading kernel %s: %w", k.Path, err)
-	}
-	first, err := stageone.Build(ctx, src, k, stageone.Options{Agent: agent, Trust: p.cfg.Trust})
-	if err != nil {
-		return chunk.Kernel{}, err
-	}
-	for _, w := range first.Warnings {
-		report(api.ImportProgress{Warning: w})
-	}
-	out := chunk.Kernel{Version: k.Version, Path: k.Path}
-	if out.Kernel, err = p.put(ctx, body); err != nil {
-		return chunk.Kernel{}, err
-	}
-	if out.StageOne, err = p.put(ctx, first.Archive); err != nil {
-		return chunk.Kernel{}, err
-	}
-	return out, nil
-}
-
 // segments cuts the whole tree and stores it.
-func (p *Publisher) segments(ctx context.Context, src segment.Source, m *chunk.Manifest, report func(api.ImportProgress)) error {
+func (p *Publisher) segments(ctx context.Context, src segment.Source, d *api.ImageDraft, report func(api.ImportProgress)) error {
+	exclude, err := segment.ReadExcludes(src)
+	if err != nil {
+		return err
+	}
+	d.Level = cmp.Or(d.Level, p.cfg.Level, segment.DefaultLevel)
 	every := throttle(time.Second)
 	r, err := segment.Build(ctx, src, segment.Options{
-		Level: p.cfg.Level,
-		Sink:  func(ref chunk.Ref, b []byte) error { return p.cfg.Chunks.Put(ctx, ref, bytes.NewReader(b)) },
+		Level:   d.Level,
+		Exclude: exclude,
+		Sink:    func(ref chunk.Ref, b []byte) error { return p.cfg.Chunks.Put(ctx, ref, bytes.NewReader(b)) },
 		Progress: func(g segment.Progress) {
 			if every() || g.Segments == g.Total {
 				report(api.ImportProgress{Step: "segments", Done: int64(g.Segments), Total: int64(g.Total)})
@@ -164,10 +110,7 @@ func (p *Publisher) segments(ctx context.Context, src segment.Source, m *chunk.M
 	if err != nil {
 		return err
 	}
-	m.Segments, m.Index, m.Extras, m.Files, m.Unpacked = r.Segments, r.Index, r.Extras, r.Files, r.Unpacked
-	if n := len(r.Special); n > 0 {
-		report(api.ImportProgress{Warning: fmt.Sprintf("%d files have extended attributes or capabilities, which a one-stage boot loses; among them /%s", n, r.Special[0])})
-	}
+	d.Segments, d.Aside, d.Index, d.Extras, d.Files, d.Unpacked = r.Segments, r.Aside, r.Index, r.Extras, r.Files, r.Unpacked
 	return nil
 }
 

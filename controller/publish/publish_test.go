@@ -18,6 +18,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 	"github.com/wulfmesh/wulfmesh/pkg/durable"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
 // root is a root file system with or without a kernel.
@@ -58,7 +59,7 @@ func TestEveryChunkOfAVersionIsStoredAndItsManifestIsSigned(t *testing.T) {
 	ctx := context.Background()
 	store := chunkstore.NewMem()
 	p, pub := publisher(t, store)
-	v, refs, err := p.Import(ctx, publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true)), Label: "test"}, func(api.ImportProgress) {})
+	v, err := p.Import(ctx, publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true)), Draft: api.ImageDraft{Source: "test"}}, nil, func(api.ImportProgress) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +76,8 @@ func TestEveryChunkOfAVersionIsStoredAndItsManifestIsSigned(t *testing.T) {
 			t.Errorf("chunk %s: %d bytes, %v", r.ID.Short(), n, err)
 		}
 	}
-	if len(refs) != len(m.Refs())+1 || v.Arch != "amd64" || len(v.Kernels) != 1 || v.Kernels[0].Version != "6.1" || v.Unpacked < 5_000_000 || v.Size == 0 || v.Size > v.Unpacked {
-		t.Errorf("version %+v with %d chunks", v, len(refs))
+	if len(v.Chunks) != len(m.Refs())+1 || v.Arch != "amd64" || len(v.Kernels) != 1 || v.Kernels[0].Version != "6.1" || v.Unpacked < 5_000_000 || v.Size == 0 || v.Size > v.Unpacked {
+		t.Errorf("version %+v with %d chunks", v.ImageVersion, len(v.Chunks))
 	}
 }
 
@@ -85,7 +86,7 @@ func TestTheSameTreeGivesTheSameSegments(t *testing.T) {
 	for range 2 {
 		store := chunkstore.NewMem()
 		p, pub := publisher(t, store)
-		v, _, err := p.Import(context.Background(), publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true))}, nil)
+		v, err := p.Import(context.Background(), publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true))}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +119,7 @@ func TestWhatCannotBecomeAnImageIsRefusedInOneLine(t *testing.T) {
 		"empty":     {nil, fault.Invalid, ""},
 	} {
 		p, _ := publisher(t, chunkstore.NewMem())
-		_, _, err := p.Import(context.Background(), publish.Source{Name: "tiny", Tar: bytes.NewReader(tc.tar)}, nil)
+		_, err := p.Import(context.Background(), publish.Source{Name: "tiny", Tar: bytes.NewReader(tc.tar)}, nil, nil)
 		if !errors.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.text) || strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), "tiny") {
 			t.Errorf("%s: %v (%s)", name, err, fault.KindOf(err))
 		}
@@ -139,7 +140,7 @@ func TestAFullDiskIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	p, _ := publisher(t, store)
-	_, _, err = p.Import(context.Background(), publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true))}, nil)
+	_, err = p.Import(context.Background(), publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true))}, nil, nil)
 	if !errors.Is(err, fault.Full) {
 		t.Errorf("got %v", err)
 	}
@@ -148,8 +149,75 @@ func TestAFullDiskIsSaid(t *testing.T) {
 func TestACancelledImportEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p, _ := publisher(t, chunkstore.NewMem())
-	_, _, err := p.Import(ctx, publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true))}, func(g api.ImportProgress) { cancel() })
+	_, err := p.Import(ctx, publish.Source{Name: "tiny", Tar: bytes.NewReader(root(true))}, nil, func(g api.ImportProgress) { cancel() })
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// draft cuts a tree as a client does, into the Publisher's store.
+func draft(t *testing.T, store chunkstore.Store, archive []byte) api.ImageDraft {
+	t.Helper()
+	src, err := segment.OpenTar(bytes.NewReader(archive), t.TempDir(), segment.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	r, err := segment.Build(t.Context(), src, segment.Options{Level: 3, Sink: func(ref chunk.Ref, b []byte) error {
+		return store.Put(t.Context(), ref, bytes.NewReader(b))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api.ImageDraft{Level: 3, Segments: r.Segments, Index: r.Index, Extras: r.Extras, Files: r.Files, Unpacked: r.Unpacked}
+}
+
+func TestADraftThatIsTheParentAllOverIsTheParent(t *testing.T) {
+	store := chunkstore.NewMem()
+	p, _ := publisher(t, store)
+	d := draft(t, store, root(true))
+	first, err := p.Finish(t.Context(), "tiny", d, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Parent, d.Source = first.Manifest.ID, "elsewhere"
+	again, err := p.Finish(t.Context(), "tiny", d, &first.Manifest, nil)
+	if err != nil || again.Manifest != first.Manifest {
+		t.Errorf("the same became %s after %s, %v", again.Manifest.ID.Short(), first.Manifest.ID.Short(), err)
+	}
+}
+
+func TestNoDraftIsBelieved(t *testing.T) {
+	store := chunkstore.NewMem()
+	p, _ := publisher(t, store)
+	good := draft(t, store, root(true))
+	other := draft(t, store, []byte(strings.Replace(string(root(true)), "sbin/init", "sbin/inti", 1))) // the same check sum
+	put := func(s string) chunk.Ref {
+		ref := chunk.RefOf([]byte(s))
+		if err := store.Put(t.Context(), ref, strings.NewReader(s)); err != nil {
+			t.Fatal(err)
+		}
+		return ref
+	}
+	for name, change := range map[string]func(*api.ImageDraft){
+		"another index":              func(d *api.ImageDraft) { d.Index = other.Index },
+		"an index that is none":      func(d *api.ImageDraft) { d.Index = put("no index") },
+		"a segment less":             func(d *api.ImageDraft) { d.Segments = d.Segments[:len(d.Segments)-1] },
+		"a segment twice":            func(d *api.ImageDraft) { d.Segments = append(d.Segments, d.Segments[1]) },
+		"segments in another order":  func(d *api.ImageDraft) { d.Segments[0], d.Segments[1] = d.Segments[1], d.Segments[0] },
+		"a segment that is none":     func(d *api.ImageDraft) { d.Segments[1].Ref = put("no segment") },
+		"a segment that is not here": func(d *api.ImageDraft) { d.Segments[1].Ref = chunk.RefOf([]byte("elsewhere")) },
+		"another size":               func(d *api.ImageDraft) { d.Unpacked++ },
+		"another number of files":    func(d *api.ImageDraft) { d.Files-- },
+		"extras that are none":       func(d *api.ImageDraft) { d.Extras = put("no extras") },
+		"no segments":                func(d *api.ImageDraft) { d.Segments = nil },
+	} {
+		d := good
+		d.Segments = append([]chunk.Segment(nil), good.Segments...)
+		change(&d)
+		_, err := p.Finish(t.Context(), "tiny", d, nil, nil)
+		if k := fault.KindOf(err); k != fault.Corrupt && k != fault.Invalid && k != fault.NotFound || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

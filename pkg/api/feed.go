@@ -2,14 +2,11 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
-	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -72,25 +69,4 @@ func Follow(c *catalog.Catalog, d *Delta) (*catalog.Catalog, error) {
 		return nil, fault.New(fault.Corrupt, "the catalog at revision %d is not what the controller has at revision %d", c.Revision, d.Revision)
 	}
 	return c, nil
-}
-
-// ChunkPath is PathChunk of one chunk.
-func ChunkPath(id chunk.ID) string { return "/v1/chunks/" + id.String() }
-
-// Chunk opens a chunk at whichever endpoint has it: a controller may not have it yet that another one has. It is
-// fault.NotFound if none of those that answer has it. The bytes are not verified yet.
-func (c *Client) Chunk(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) {
-	err := noEndpoint()
-	for _, e := range c.order() {
-		a, failed := c.DoAt(ctx, e, Request{Method: http.MethodGet, Path: ChunkPath(ref.ID)})
-		switch {
-		case failed == nil:
-			return a.Body, nil
-		case ctx.Err() != nil:
-			return nil, contextFault(ctx, failed)
-		case !errors.Is(err, fault.NotFound):
-			err = failed
-		}
-	}
-	return nil, err
 }

@@ -250,7 +250,81 @@ type ImportProgress struct {
 	Warning string                `json:"warning,omitempty"`
 	Version *catalog.ImageVersion `json:"version,omitempty"`
 	Result  *ChangeResult         `json:"result,omitempty"`
+	Latest  chunk.ID              `json:"latest,omitzero"` // the image's latest version then: another one if a Base was no longer that
 	Error   *Problem              `json:"error,omitempty"`
+}
+
+// ImageDraft is a version of an image whose segments were made elsewhere and are at the controller already. The
+// controller believes none of it: it holds the segments against the index, makes stage one and signs.
+type ImageDraft struct {
+	Source   string          `json:"source,omitempty"`  // where it came from, for people
+	Message  string          `json:"message,omitempty"` // why it was made
+	Tags     []string        `json:"tags,omitempty"`    // to move to it, besides latest
+	Parent   chunk.ID        `json:"parent,omitzero"`   // the version that it was made from
+	Base     chunk.ID        `json:"base,omitzero"`     // see catalog.PutImage
+	Level    int             `json:"level,omitempty"`   // of compression
+	Segments []chunk.Segment `json:"segments"`
+	Aside    []chunk.Segment `json:"aside,omitempty"`
+	Index    chunk.Ref       `json:"index"`
+	Extras   chunk.Ref       `json:"extras,omitzero"`
+	Files    int             `json:"files"`
+	Unpacked int64           `json:"unpacked"`
+}
+
+// MissingRequest asks which chunks a controller does not have. It keeps those that it has for a while, for whoever asks
+// is about to rely on them.
+type MissingRequest struct {
+	Chunks []chunk.Ref `json:"chunks"` // at most MaxMissing
+}
+
+// MaxMissing bounds the chunks of a MissingRequest.
+const MaxMissing = 50_000
+
+// MissingResult lists the chunks that have to be sent, in no special order.
+type MissingResult struct {
+	Missing []chunk.ID `json:"missing"`
+}
+
+// CollectRequest asks every controller to delete the chunks that nothing needs any more.
+type CollectRequest struct {
+	Grace  int64 `json:"grace"`             // seconds for which a chunk must not have been used
+	DryRun bool  `json:"dry_run,omitempty"` // only count them
+}
+
+// Collected is what one controller deleted, or would delete.
+type Collected struct {
+	Controller catalog.ControllerName `json:"controller"`
+	Chunks     int                    `json:"chunks"`
+	Bytes      int64                  `json:"bytes"`
+	Error      *Problem               `json:"error,omitempty"`
+}
+
+// CollectResult is what became of a CollectRequest.
+type CollectResult struct {
+	Controllers []Collected `json:"controllers"`
+}
+
+// VerifyRequest asks every controller whether it holds a version of an image. What is missing or damaged is fetched from
+// another controller.
+type VerifyRequest struct {
+	Manifest chunk.ID `json:"manifest"`
+	Deep     bool     `json:"deep,omitempty"` // read every byte
+}
+
+// Verified is what one controller has of a version.
+type Verified struct {
+	Controller catalog.ControllerName `json:"controller"`
+	Chunks     int                    `json:"chunks"`   // that the version needs
+	Bytes      int64                  `json:"bytes"`    // of those
+	Missing    int                    `json:"missing"`  // chunks that were not there
+	Damaged    int                    `json:"damaged"`  // whose bytes were not theirs
+	Repaired   int                    `json:"repaired"` // of both, how many are there now
+	Error      *Problem               `json:"error,omitempty"`
+}
+
+// VerifyResult is what became of a VerifyRequest.
+type VerifyResult struct {
+	Controllers []Verified `json:"controllers"`
 }
 
 // SessionRequest is how the agent claims its boot. A ticket is good for one claim. The agent chooses the claim at

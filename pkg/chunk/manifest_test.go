@@ -200,33 +200,3 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
-
-// FuzzManifest holds that whatever the holder of a key signs can be looked at, and signed again.
-func FuzzManifest(f *testing.F) {
-	good, err := json.Marshal(manifest())
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Add([]byte(`{"segments":[{"id":"","size":-1}],"aside":null,"kernels":[{}],"index":{}}`))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		m, err := chunk.Open(signed(string(body)), public("a"))
-		if err != nil {
-			if !errors.Is(err, fault.Corrupt) {
-				t.Errorf("got %v, want fault.Corrupt", err)
-			}
-			return
-		}
-		if n := len(m.Segments) + len(m.Aside) + 2*len(m.Kernels); len(m.Refs()) < n {
-			t.Errorf("%d chunks of at least %d", len(m.Refs()), n)
-		}
-		b, err := chunk.Sign(m, key("a"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := chunk.Open(b, public("a"))
-		if err != nil || !reflect.DeepEqual(again.Refs(), m.Refs()) || again.Size() != m.Size() {
-			t.Errorf("signed again it is another one: %v", err)
-		}
-	})
-}

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/durable"
@@ -92,6 +93,15 @@ func (d *Dir) Put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
 		return err
 	}
 	return f.Commit()
+}
+
+// Stored is when the chunk was put here.
+func (d *Dir) Stored(id chunk.ID) (time.Time, error) {
+	i, err := os.Stat(d.Path(id))
+	if err != nil {
+		return time.Time{}, explain(err, id)
+	}
+	return i.ModTime(), nil
 }
 
 // Delete implements Store.

@@ -30,6 +30,17 @@ func BenchmarkUnpack(b *testing.B) {
 	}
 }
 
+func BenchmarkVerify(b *testing.B) {
+	data := makeTar(b, library(9, 2000)...)
+	made := build(b, openTar(b, data), Options{})
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		if err := Verify(context.Background(), made.manifest(), made.open); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func BenchmarkReader(b *testing.B) {
 	data := archive(b, Entry{Path: "some/path/of/a/file", Type: File}, string(bytes.Repeat([]byte("content"), 100)))
 	b.SetBytes(int64(len(data)))

@@ -29,6 +29,7 @@ type forgedSegment struct {
 	frame   func(plain []byte) []byte // compresses it, if not as usual
 	chunk   func(b []byte) []byte     // changes the chunk after the manifest has its digest, if set
 	drop    bool                      // from the manifest
+	aside   bool                      // it is kept from nodes
 }
 
 type forgedEntry struct {
@@ -100,10 +101,33 @@ func (f *forgery) entry(path string) *forgedEntry {
 	return &s.entries[n]
 }
 
+// keep takes paths from the nodes: what is no file with content goes into a skeleton, the rest into one segment.
+func (f *forgery) keep(paths ...string) {
+	f.t.Helper()
+	n := len(f.segments)
+	skeleton := forgedSegment{aside: true, entries: []forgedEntry{{Entry: *rootEntry()}}}
+	files := forgedSegment{aside: true}
+	for _, path := range paths {
+		x, e := f.at(path), f.entry(path)
+		s := &f.segments[x.Segment]
+		to := &skeleton
+		if x.Segment > 0 {
+			to = &files
+		}
+		to.entries = append(to.entries, *e)
+		s.entries = slices.DeleteFunc(s.entries, func(e forgedEntry) bool { return e.Path == path })
+		if x.Segment = n; to == &files {
+			x.Segment++
+		}
+	}
+	f.segments = append(f.segments, skeleton, files)
+}
+
 // seal puts the image together.
 func (f *forgery) seal() (*chunk.Manifest, Opener) {
 	f.t.Helper()
 	m := &chunk.Manifest{Format: chunk.ManifestFormat, Image: "forged"}
+	frame := oneFrame(f.t)
 	chunks := make(map[chunk.ID][]byte)
 	store := func(b []byte) chunk.Ref {
 		ref := chunk.RefOf(b)
@@ -127,14 +151,18 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 			b = s.archive(b)
 		}
 		if s.frame == nil {
-			s.frame = oneFrame(f.t)
+			s.frame = frame
 		}
 		ref := store(s.frame(b))
 		if s.chunk != nil {
 			chunks[ref.ID] = s.chunk(bytes.Clone(chunks[ref.ID]))
 		}
+		list := &m.Segments
+		if s.aside {
+			list = &m.Aside
+		}
 		if !s.drop {
-			m.Segments = append(m.Segments, chunk.Segment{Ref: ref, Unpacked: int64(len(b)), Files: len(s.entries)})
+			*list = append(*list, chunk.Segment{Ref: ref, Unpacked: int64(len(b)), Files: len(s.entries)})
 		}
 	}
 	groups := make(map[int]bool)
@@ -143,7 +171,7 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 		f.t.Fatal(err)
 	}
 	for _, x := range f.index {
-		if x.Type == File {
+		if x.Type == File && x.Segment < len(m.Segments) {
 			m.Files++
 			if !groups[x.Group] || x.Group == 0 {
 				m.Unpacked += x.Size
@@ -156,7 +184,7 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 			f.t.Fatal(err)
 		}
 	}
-	m.Index = store(oneFrame(f.t)(index.buf.Bytes()))
+	m.Index = store(frame(index.buf.Bytes()))
 	if len(f.extras) > 0 {
 		extras, err := newLines(extrasKind)
 		if err != nil {
@@ -168,7 +196,7 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 				f.t.Fatal(err)
 			}
 		}
-		m.Extras = store(oneFrame(f.t)(extras.buf.Bytes()))
+		m.Extras = store(frame(extras.buf.Bytes()))
 	}
 	if f.manifest != nil {
 		f.manifest(m)
@@ -178,14 +206,12 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 
 // oneFrame compresses as Build does; options change that.
 func oneFrame(t testing.TB, o ...zstd.EOption) func([]byte) []byte {
-	return func(plain []byte) []byte {
-		t.Helper()
-		enc, err := zstd.NewWriter(nil, append([]zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1)}, o...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return enc.EncodeAll(plain, nil)
+	t.Helper()
+	enc, err := zstd.NewWriter(nil, append([]zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1)}, o...)...)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return func(plain []byte) []byte { return enc.EncodeAll(plain, nil) }
 }
 
 // verify puts the image together and verifies it.

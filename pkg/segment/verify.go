@@ -66,12 +66,12 @@ func (i *Image) Verify(known ...*Image) error {
 	return context.Cause(i.ctx)
 }
 
-// verifyCounts compares what the manifest counts with the index.
+// verifyCounts compares what the manifest counts, which is what nodes get, with the index.
 func (i *Image) verifyCounts() error {
 	files, size, groups := 0, int64(0), 0
 	for n := range i.entries {
 		e := &i.entries[n]
-		if e.Type != File {
+		if e.Type != File || i.places[n] >= len(i.m.Segments) {
 			continue
 		}
 		files++
@@ -139,8 +139,7 @@ func (i *Image) sameEntries(mine []int, k *Image, theirs []int) bool {
 // rootEntry is what every skeleton begins with.
 func rootEntry() *Entry { return &Entry{Path: ".", Type: Dir, Mode: 0o755} }
 
-// isSkeleton tells whether a segment begins with the root and holds what is not a file: the first, and the first of those
-// kept aside.
+// isSkeleton tells whether a segment begins with the root and holds what is not a file. What is kept aside has its own.
 func (i *Image) isSkeleton(n int) bool { return n == 0 || n == len(i.m.Segments) }
 
 // verifier is what one goroutine needs.

@@ -21,13 +21,13 @@ const inputsFormat = 1
 // summed is a source that knows the digests of its files' contents without reading them.
 type summed interface {
 	// Sum is the digest of a regular file's content; false if it is not known.
-	Sum(path string) (chunk.ID, bool)
+	Sum(path string) (chunk.ID, error)
 }
 
 // Inputs is a digest of all that Build makes a kernel's stage one of, without reading any of it: whoever has a stage one
 // of equal inputs need not build it again. Of the image it covers everything below the kernel's modules and below
 // /lib/firmware, of which Build takes a part; so unequal inputs may still make equal bytes. A source that has a
-// method Sum(path string) (chunk.ID, bool) is asked for the digests of contents. Another source's files go by
+// method Sum(path string) (chunk.ID, error) is asked for the digests of contents. Another source's files go by
 // their size and the time when they were changed.
 func Inputs(src segment.Source, k Kernel, o Options) (chunk.ID, error) {
 	d := digest{Hash: sha256.New(), image: segment.FS(src), seen: make(map[string]bool)}
@@ -112,7 +112,7 @@ func skipped(entry fs.DirEntry) error {
 
 func (d digest) content(e *segment.Entry) {
 	if d.sums != nil {
-		if id, ok := d.sums.Sum(e.Path); ok {
+		if id, err := d.sums.Sum(e.Path); err == nil {
 			d.text("sum")
 			d.sum(id)
 			return

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 	"github.com/wulfmesh/wulfmesh/pkg/stageone"
 )
@@ -14,9 +15,12 @@ type summedSource struct {
 	sums map[string]chunk.ID
 }
 
-func (s summedSource) Sum(path string) (chunk.ID, bool) {
+func (s summedSource) Sum(path string) (chunk.ID, error) {
 	id, ok := s.sums[path]
-	return id, ok
+	if !ok {
+		return id, fault.New(fault.NotFound, "no file %q", path)
+	}
+	return id, nil
 }
 
 // withSums is a source of files, as image makes them, that knows their digests.
