@@ -127,6 +127,7 @@ func (f *forgery) keep(paths ...string) {
 func (f *forgery) seal() (*chunk.Manifest, Opener) {
 	f.t.Helper()
 	m := &chunk.Manifest{Format: chunk.ManifestFormat, Image: "forged"}
+	frame := oneFrame(f.t)
 	chunks := make(map[chunk.ID][]byte)
 	store := func(b []byte) chunk.Ref {
 		ref := chunk.RefOf(b)
@@ -150,7 +151,7 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 			b = s.archive(b)
 		}
 		if s.frame == nil {
-			s.frame = oneFrame(f.t)
+			s.frame = frame
 		}
 		ref := store(s.frame(b))
 		if s.chunk != nil {
@@ -183,7 +184,7 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 			f.t.Fatal(err)
 		}
 	}
-	m.Index = store(oneFrame(f.t)(index.buf.Bytes()))
+	m.Index = store(frame(index.buf.Bytes()))
 	if len(f.extras) > 0 {
 		extras, err := newLines(extrasKind)
 		if err != nil {
@@ -195,7 +196,7 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 				f.t.Fatal(err)
 			}
 		}
-		m.Extras = store(oneFrame(f.t)(extras.buf.Bytes()))
+		m.Extras = store(frame(extras.buf.Bytes()))
 	}
 	if f.manifest != nil {
 		f.manifest(m)
@@ -205,14 +206,12 @@ func (f *forgery) seal() (*chunk.Manifest, Opener) {
 
 // oneFrame compresses as Build does; options change that.
 func oneFrame(t testing.TB, o ...zstd.EOption) func([]byte) []byte {
-	return func(plain []byte) []byte {
-		t.Helper()
-		enc, err := zstd.NewWriter(nil, append([]zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1)}, o...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return enc.EncodeAll(plain, nil)
+	t.Helper()
+	enc, err := zstd.NewWriter(nil, append([]zstd.EOption{zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(1)}, o...)...)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return func(plain []byte) []byte { return enc.EncodeAll(plain, nil) }
 }
 
 // verify puts the image together and verifies it.

@@ -45,7 +45,7 @@ func decompressed(b []byte) ([]byte, error) {
 }
 
 func TestXZIsReadInAllItsForms(t *testing.T) {
-	b := makeTar(t, library(21, 60)...)
+	b := makeTar(t, library(21, 12)...)
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
 	one, two := xzOf(t, b[:1000], xz.WriterConfig{}), xzOf(t, b[1000:], xz.WriterConfig{})
 	forms := map[string][]byte{
@@ -53,13 +53,13 @@ func TestXZIsReadInAllItsForms(t *testing.T) {
 		"CRC-32":        xzOf(t, b, xz.WriterConfig{CheckSum: xz.CRC32}),
 		"CRC-64":        xzOf(t, b, xz.WriterConfig{CheckSum: xz.CRC64}),
 		"SHA-256":       xzOf(t, b, xz.WriterConfig{CheckSum: xz.SHA256}),
-		"blocks":        xzOf(t, b, xz.WriterConfig{BlockSize: 10_001}),
+		"blocks":        xzOf(t, b, xz.WriterConfig{BlockSize: 2_001}),
 		"streams":       join(one, two),
 		"padding":       join(one, make([]byte, 8), two, make([]byte, 4)),
 		"empty stream":  join(xzOf(t, nil, xz.WriterConfig{}), one, two),
 	}
 	if program, err := exec.LookPath("xz"); err == nil {
-		for name, args := range map[string][]string{"xz -9e": {"-9e"}, "xz -0": {"-0"}, "xz of several blocks": {"-T2", "--block-size=20000"}} {
+		for name, args := range map[string][]string{"xz -9e": {"-9e"}, "xz -0": {"-0"}, "xz of several blocks": {"-T2", "--block-size=4000"}} {
 			cmd := exec.Command(program, append(args, "-c")...)
 			cmd.Stdin = bytes.NewReader(b)
 			if forms[name], err = cmd.Output(); err != nil {
@@ -75,7 +75,7 @@ func TestXZIsReadInAllItsForms(t *testing.T) {
 }
 
 func TestBrokenXZIsRefused(t *testing.T) {
-	plain := bytes.Repeat([]byte("some content "), 1000)
+	plain := bytes.Repeat([]byte("some content "), 50)
 	good := xzOf(t, plain, xz.WriterConfig{})
 	// header changes the header of the first block, which follows the 12 bytes of the stream's.
 	header := func(change func(h []byte)) []byte {
