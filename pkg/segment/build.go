@@ -63,7 +63,7 @@ type Result struct {
 	Aside    []chunk.Segment // what Exclude keeps from nodes: in the index these count on after Segments
 	Index    chunk.Ref
 	Extras   chunk.Ref // the zero Ref when cpio carried everything
-	Files    int       // regular files, hard links counted once for each name
+	Files    int       // regular files that nodes are given, hard links counted once for each name
 	Unpacked int64     // bytes of their content, hard links counted once
 	Special  []string  // paths whose extended attributes only the agent restores: see the package comment
 }
@@ -301,7 +301,7 @@ func (b *builder) result() (*Result, error) {
 		if err := index.enc.Encode(newIndexEntry(&n, at.segment, b.made[at.segment].sums[at.entry])); err != nil {
 			return nil, err
 		}
-		if e.Type == File {
+		if e.Type == File && at.segment < b.given {
 			r.Files++
 			if e.Group == 0 || !counted[e.Group] {
 				r.Unpacked += e.Size
