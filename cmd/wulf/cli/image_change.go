@@ -127,5 +127,7 @@ func (p *program) imageRename(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.perform(c, cl, mutation{change: catalog.RenameImage{Name: i.Name, To: to}})
+	return p.perform(c, cl, mutation{
+		change: catalog.RenameImage{Name: i.Name, To: to}, diff: []string{fmt.Sprintf("rename image %s to %s; who names it follows", i.Name, to)},
+	})
 }

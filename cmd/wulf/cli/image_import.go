@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -50,7 +51,7 @@ func (p *program) importImage(c *cli.Context, cl *client, name catalog.ImageName
 	}
 	tree, err := p.openSource(ctx, c, ref, bar)
 	if err != nil {
-		return err
+		return fmt.Errorf("image %s: %w", name, err)
 	}
 	defer tree.Close()
 	m.draft.Source, m.draft.Tags = tree.Label, tags

@@ -36,7 +36,7 @@ type making struct {
 func (m *making) make(ctx context.Context, src segment.Source) (api.ImportProgress, error) {
 	exclude, err := segment.ReadExcludes(src)
 	if err != nil {
-		return api.ImportProgress{}, err
+		return api.ImportProgress{}, fmt.Errorf("image %s: %w", m.name, err)
 	}
 	out := newSender(ctx, m.cl)
 	built, err := segment.Build(ctx, src, segment.Options{
@@ -47,7 +47,7 @@ func (m *making) make(ctx context.Context, src segment.Source) (api.ImportProgre
 		err = sent
 	}
 	if err != nil {
-		return api.ImportProgress{}, unreached(err)
+		return api.ImportProgress{}, fmt.Errorf("image %s: %w", m.name, unreached(err))
 	}
 	d := &m.draft
 	d.Segments, d.Aside, d.Index, d.Extras, d.Files, d.Unpacked = built.Segments, built.Aside, built.Index, built.Extras, built.Files, built.Unpacked
