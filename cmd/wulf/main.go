@@ -9,11 +9,15 @@ import (
 	"syscall"
 
 	"github.com/wulfmesh/wulfmesh/cmd/wulf/cli"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf/workdir"
 )
 
 var version = "dev" // the linker puts the release here
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == workdir.ChildArg {
+		os.Exit(workdir.Child()) // of wulf image shell and exec
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends a program that does not end by itself
 	os.Exit(cli.Run(ctx, cli.Env{

@@ -88,16 +88,20 @@ func (k *Known) Learn(m *chunk.Manifest, image Source, sum func(path string) (ch
 	return nil
 }
 
-// LearnDir adds the files of a directory that an image was just unpacked into, of which sum tells the digests.
+// LearnDir adds the files of a directory that an image was just unpacked into, of which sum tells the digests. Nothing may
+// have written there since, and nothing may before the file system's clock has moved on: a hundredth of a second. One
+// that counts whole seconds only is of no use, and nothing is learnt.
 func (k *Known) LearnDir(dir *Directory, sum func(path string) (chunk.ID, error)) {
-	for _, e := range dir.Entries() {
-		if e.Type != File {
-			continue
-		}
-		if s, ok := dir.Stamp(e.Path); ok {
-			if id, err := sum(e.Path); err == nil {
-				k.putFile(s, id)
-			}
+	fine := false
+	for _, s := range dir.stamps {
+		fine = fine || s.CTime%1e9 != 0
+	}
+	if !fine {
+		return
+	}
+	for path, s := range dir.stamps {
+		if id, err := sum(path); err == nil {
+			k.putFile(s, id)
 		}
 	}
 }

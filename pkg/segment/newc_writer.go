@@ -162,6 +162,16 @@ func (h *header) append(b []byte) []byte {
 	return b
 }
 
+// ArchiveSize is the length of the archive that Pack compresses.
+func ArchiveSize(src Source) int64 {
+	entries := src.Entries()
+	all := make([]*Entry, len(entries))
+	for i := range entries {
+		all[i] = &entries[i]
+	}
+	return archiveSize(all)
+}
+
 // archiveSize is the length of the archive that a Writer makes of the entries.
 func archiveSize(entries []*Entry) int64 {
 	align := func(n int64) int64 { return (n + newcAlign - 1) / newcAlign * newcAlign }

@@ -18,6 +18,7 @@ var floors = map[string]int{
 
 	"controller":          7, // wiring only, as is relay
 	"relay":               7,
+	"cmd/wulf/workdir":    7, // where people work inside an image
 	"cmd/wulf-agent/mesh": 7, // how the agent's parts talk to relays
 
 	"controller/apiserver": 6,

@@ -142,6 +142,14 @@ func (cl *client) again(c *cli.Context) {
 }
 
 // confirm asks a person. Where there is none it fails, instead of waiting for ever.
+// askYes asks a question of which the answer is yes or no.
+func (p *program) askYes(ctx context.Context, question string) (bool, error) {
+	fmt.Fprint(p.err, question+" [y/N] ")
+	said, err := p.readLine(ctx)
+	said = strings.ToLower(strings.TrimSpace(said))
+	return said == "y" || said == "yes", err
+}
+
 func (p *program) confirm(c *cli.Context, m mutation) error {
 	if c.Bool("yes") {
 		return nil

@@ -45,6 +45,9 @@ func ExitCode(err error) int {
 	if _, ok := errors.AsType[*partialError](err); ok {
 		return exitPartial
 	}
+	if code, ok := errors.AsType[endedWith](err); ok {
+		return int(code) // what there is to say was said
+	}
 	if errors.Is(err, errDifferent) {
 		return exitUsage // Terraform's code for a plan that is not empty; it is asked for by --detailed-exitcode only
 	}
@@ -67,10 +70,18 @@ func (e *partialError) Unwrap() error { return e.err }
 // errInterrupted is the end of a command by a signal, where nothing more is known about it.
 var errInterrupted = errors.New("interrupted")
 
+// endedWith is the end of a command that ran in an image; its exit code becomes the program's.
+type endedWith int
+
+func (e endedWith) Error() string { return fmt.Sprintf("the command ended with %d", int(e)) }
+
 // finish says in one line what went wrong, and returns the exit code.
 func (p *program) finish(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
+	}
+	if code, ok := errors.AsType[endedWith](err); ok {
+		return int(code) // what there is to say was said
 	}
 	if errors.Is(err, errDifferent) {
 		return ExitCode(err) // it is an answer, and not a failure

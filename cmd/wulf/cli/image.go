@@ -30,6 +30,20 @@ func (p *program) image() *cli.Command {
 			run: p.imageImport,
 		},
 		verb{
+			name: "shell", usage: "work in an image, and make a version of what has changed", args: "IMAGE[:TAG]", least: 1, most: 1,
+			about: "It needs root on this machine, which need not be a controller's. The version is unpacked into a private directory, and a shell runs in " +
+				"it, in namespaces of its own. When it ends well, the image's exit hook runs (/etc/warewulf/image_exit.sh, container_exit.sh, or " +
+				"/etc/wulf/image_exit), and what has changed becomes a new version. If somebody was faster, both versions are kept, and latest is theirs.",
+			examples: []string{"wulf image shell rocky", "wulf image shell rocky --bind /srv/rpms:/mnt:ro -m 'new kernel'", "wulf image shell rocky --node n01"},
+			flags:    workFlags(), run: p.imageShell,
+		},
+		verb{
+			name: "exec", usage: "run a command in an image, and make a version of what it changes", args: "IMAGE[:TAG] -- COMMAND…", least: 2, most: unlimited,
+			about:    "As wulf image shell does. If the command fails, nothing is committed, and the work directory stays.",
+			examples: []string{"wulf image exec rocky -- dnf -y update", "wulf image exec rocky --discard -- rpm -qa"},
+			flags:    workFlags(), run: p.imageExec,
+		},
+		verb{
 			name: "list", aliases: []string{"ls"}, usage: "list images",
 			examples: []string{"wulf image list"}, flags: listFlags(), run: p.imageList,
 		},

@@ -167,13 +167,7 @@ func (cl *client) render(b *overlay.Bundle, node string) (*overlay.Bundle, error
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.Resolve(catalog.NodeName(node))
-	if err != nil {
-		return nil, err
-	}
-	files, err := overlay.Render(cl.ctx, []*overlay.Bundle{b}, overlay.NewData(c, r, overlay.Hosts(c), overlay.Secrets{
-		Open: func(catalog.Secret) (string, bool) { return catalog.Hidden, true },
-	}))
+	files, err := cl.renderAll(c, node, b)
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +176,17 @@ func (cl *client) render(b *overlay.Bundle, node string) (*overlay.Bundle, error
 		out.Files = append(out.Files, overlay.File{Path: f.Path, Type: f.Type, Mode: f.Mode, UID: f.UID, GID: f.GID, Content: f.Content, Target: f.Target})
 	}
 	return out, nil
+}
+
+// renderAll makes of bundles what a node would get of all together.
+func (cl *client) renderAll(c *catalog.Catalog, node string, bundles ...*overlay.Bundle) ([]overlay.Rendered, error) {
+	r, err := c.Resolve(catalog.NodeName(node))
+	if err != nil {
+		return nil, err
+	}
+	return overlay.Render(cl.ctx, bundles, overlay.NewData(c, r, overlay.Hosts(c), overlay.Secrets{
+		Open: func(catalog.Secret) (string, bool) { return catalog.Hidden, true },
+	}))
 }
 
 // catalog fetches the whole declared state. The snapshot that a controller has at hand may be some changes old, so it

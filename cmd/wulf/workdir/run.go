@@ -1,0 +1,237 @@
+package workdir
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
+)
+
+// ChildArg, as the only argument of the program, makes it the first process of a command's namespaces: see Child.
+const ChildArg = "workdir-child"
+
+// Bind brings a directory or file of the machine into the image.
+type Bind struct {
+	Source, Target string // absolute paths
+	ReadOnly       bool
+}
+
+// ParseBind reads SRC[:DST[:ro]].
+func ParseBind(s string) (Bind, error) {
+	parts := strings.Split(s, ":")
+	b := Bind{Source: parts[0], Target: parts[0]}
+	if len(parts) > 1 && parts[1] != "" {
+		b.Target = parts[1]
+	}
+	if len(parts) == 3 && (parts[2] == "ro" || parts[2] == "rw") {
+		b.ReadOnly = parts[2] == "ro"
+	} else if len(parts) > 2 {
+		return Bind{}, fault.New(fault.Invalid, "%q is no bind", s).WithFix("write SRC[:DST[:ro]]")
+	}
+	if !path.IsAbs(b.Source) || !path.IsAbs(b.Target) || path.Clean(b.Target) == "/" {
+		return Bind{}, fault.New(fault.Invalid, "%q is no bind: both sides are absolute paths, and the image's root stays", s).WithFix("write SRC[:DST[:ro]]")
+	}
+	b.Target = path.Clean(b.Target)
+	return b, nil
+}
+
+// Spec is a command to run in a root.
+type Spec struct {
+	Root  string   // directory
+	Name  string   // host name in it, and of the prompt
+	Argv  []string // found by the PATH inside
+	Env   []string // besides what every command gets
+	Dir   string   // inside; "": /
+	Binds []Bind
+}
+
+// Run runs a command in mount, PID, UTS and IPC namespaces of its own, with this process's standard streams, and returns its
+// exit code; 128 and the number for one that a signal ended. All that it started ends with it. The image's own files are
+// seen and changed as they are, but for /proc, /sys, /dev, /run and /tmp, which are new and empty, and the resolver's
+// configuration, which is the machine's. What is made for mounting is taken away afterwards. Errors are about running it at all.
+func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, error) {
+	points, err := mountPoints(s)
+	defer points.remove()
+	if err != nil {
+		return 0, err
+	}
+	said, say, err := os.Pipe()
+	if err != nil {
+		return 0, err
+	}
+	defer said.Close()
+	told, tell, err := os.Pipe()
+	if err != nil {
+		say.Close()
+		return 0, err
+	}
+	defer tell.Close()
+	cmd := exec.Command("/proc/self/exe", ChildArg)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, errs
+	cmd.ExtraFiles = []*os.File{told, say}
+	cmd.Env = []string{}
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		Pdeathsig:  syscall.SIGKILL,
+	}
+	// What the terminal sends goes to the command, which is in the same process group; this process outlives it.
+	quiet := make(chan os.Signal, 16)
+	signal.Notify(quiet, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
+	defer signal.Stop(quiet)
+	err = cmd.Start()
+	told.Close()
+	say.Close()
+	if errors.Is(err, syscall.EPERM) {
+		return 0, fault.New(fault.Denied, "this machine lets nobody make namespaces here").WithFix("run it as root, outside of containers that forbid it")
+	}
+	if err != nil {
+		return 0, fault.Wrap(fault.Internal, err, "starting the command")
+	}
+	err = json.NewEncoder(tell).Encode(s)
+	tell.Close()
+	failure, _ := io.ReadAll(io.LimitReader(said, 64<<10)) // until the command runs, or never will
+	done := make(chan struct{})
+	defer close(done)
+	go func() {
+		select {
+		case <-ctx.Done():
+			_ = cmd.Process.Kill() // and with it all in its namespace
+		case <-done:
+		}
+	}()
+	ended := cmd.Wait()
+	takeTerminal(in)
+	var p problem
+	if len(failure) > 0 && json.Unmarshal(failure, &p) == nil {
+		return 0, &fault.Error{Kind: p.Kind, Message: p.Message, Fix: p.Fix}
+	}
+	if ctx.Err() != nil {
+		return 0, context.Cause(ctx)
+	}
+	var exit *exec.ExitError
+	if ended != nil && !errors.As(ended, &exit) {
+		return 0, ended
+	}
+	if err != nil && ended == nil {
+		return 0, err
+	}
+	return cmd.ProcessState.ExitCode(), nil
+}
+
+// takeTerminal makes this process's group the terminal's again: a shell made its own that, and the number that it would
+// give it back to does not exist in its namespace.
+func takeTerminal(in io.Reader) {
+	f, ok := in.(*os.File)
+	if !ok {
+		return
+	}
+	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
+		return
+	}
+	signal.Ignore(syscall.SIGTTOU)
+	defer signal.Reset(syscall.SIGTTOU)
+	_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.TIOCSPGRP, unix.Getpgrp())
+}
+
+// points are what was made in the image to mount over.
+type points struct {
+	root *os.Root
+	made []string // deepest last
+}
+
+// mountPoints makes what is missing to mount over.
+func mountPoints(s Spec) (*points, error) {
+	p := &points{}
+	var err error
+	if p.root, err = os.OpenRoot(s.Root); err != nil {
+		return p, fault.Wrap(fault.Invalid, err, "opening the work directory")
+	}
+	for _, dir := range []string{"proc", "sys", "dev", "run", "tmp"} {
+		if err := p.dir(dir); err != nil {
+			return p, err
+		}
+	}
+	if _, err := p.root.Lstat("etc/resolv.conf"); errors.Is(err, fs.ErrNotExist) {
+		if _, err := p.root.Stat("etc"); err == nil {
+			if err := p.file("etc/resolv.conf"); err != nil {
+				return p, err
+			}
+		}
+	}
+	for _, b := range s.Binds {
+		fi, err := os.Stat(b.Source)
+		if err != nil {
+			return p, fault.Wrap(fault.NotFound, err, "bind %s", b.Source)
+		}
+		target := strings.TrimPrefix(b.Target, "/")
+		if fi.IsDir() {
+			err = p.dir(target)
+		} else if err = p.dir(path.Dir(target)); err == nil {
+			if _, missing := p.root.Stat(target); errors.Is(missing, fs.ErrNotExist) {
+				err = p.file(target)
+			}
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// dir makes a directory and those above it, as far as they are missing.
+func (p *points) dir(name string) error {
+	at := ""
+	for part := range strings.SplitSeq(path.Clean(name), "/") {
+		at = path.Join(at, part)
+		if _, err := p.root.Lstat(at); err == nil {
+			continue // whatever it is: mounting tells
+		}
+		if err := p.root.Mkdir(at, 0o755); err != nil {
+			return fault.Wrap(kindOf(err), err, "making /%s to mount over", at)
+		}
+		p.made = append(p.made, at)
+	}
+	return nil
+}
+
+func (p *points) file(name string) error {
+	f, err := p.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fault.Wrap(kindOf(err), err, "making /%s to mount over", name)
+	}
+	p.made = append(p.made, name)
+	return f.Close()
+}
+
+// remove takes away what was made, unless somebody has put something there.
+func (p *points) remove() {
+	if p.root == nil {
+		return
+	}
+	for i := len(p.made) - 1; i >= 0; i-- {
+		fi, err := p.root.Lstat(p.made[i])
+		if err != nil || fi.Mode().IsRegular() && fi.Size() > 0 {
+			continue
+		}
+		_ = p.root.Remove(p.made[i]) // a directory that is not empty stays
+	}
+	p.root.Close()
+}
+
+// problem is why a command did not run, on its way out of the namespaces.
+type problem struct {
+	Kind    fault.Kind `json:"kind"`
+	Message string     `json:"message"`
+	Fix     string     `json:"fix,omitempty"`
+}
