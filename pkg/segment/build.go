@@ -65,7 +65,7 @@ type Result struct {
 	Extras   chunk.Ref // the zero Ref when cpio carried everything
 	Files    int       // regular files that nodes are given, hard links counted once for each name
 	Unpacked int64     // bytes of their content, hard links counted once
-	Special  []string  // paths whose extended attributes only the agent restores: see the package comment
+	Special  []string  // paths for nodes whose extended attributes only the agent restores: see the package comment
 }
 
 // Build cuts the tree into segments, compresses them and hands them, the file index and the extras to the sink.
@@ -293,7 +293,7 @@ func (b *builder) result() (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	counted := make(map[int]bool)
+	special, counted := false, make(map[int]bool)
 	for i := range b.entries {
 		e := &b.entries[i]
 		at := places[e]
@@ -309,7 +309,10 @@ func (b *builder) result() (*Result, error) {
 			counted[e.Group] = true
 		}
 		if len(e.Xattrs) > 0 {
-			r.Special = append(r.Special, e.Path)
+			if at.segment < b.given {
+				r.Special = append(r.Special, e.Path)
+			}
+			special = true
 			if err := extras.enc.Encode(newExtra(e)); err != nil {
 				return nil, err
 			}
@@ -318,7 +321,7 @@ func (b *builder) result() (*Result, error) {
 	if r.Index, err = b.store(&index.buf); err != nil {
 		return nil, fmt.Errorf("storing the file index: %w", err)
 	}
-	if len(r.Special) > 0 {
+	if special {
 		if r.Extras, err = b.store(&extras.buf); err != nil {
 			return nil, fmt.Errorf("storing the extras: %w", err)
 		}

@@ -28,7 +28,8 @@ func (u *Unpacker) Finish(extras io.Reader) error {
 			if err != nil {
 				return err
 			}
-			if err := u.attach(d, &x); err != nil {
+			// What an image keeps from nodes is in the extras, but not here.
+			if err := u.attach(d, &x); err != nil && !errors.Is(err, fault.NotFound) {
 				return err
 			}
 		}

@@ -21,7 +21,7 @@ import (
 
 // manifest describes what was built.
 func (b built) manifest() *chunk.Manifest {
-	return &chunk.Manifest{Format: chunk.ManifestFormat, Image: "test", Arch: "amd64", Segments: b.Segments,
+	return &chunk.Manifest{Format: chunk.ManifestFormat, Image: "test", Arch: "amd64", Segments: b.Segments, Aside: b.Aside,
 		Index: b.Index, Extras: b.Extras, Files: b.Files, Unpacked: b.Unpacked}
 }
 
@@ -75,6 +75,37 @@ func TestAnImageBuiltAgainHasTheSameChunks(t *testing.T) {
 	got := build(t, image, Options{Workers: 4})
 	if !reflect.DeepEqual(got.Result, want.Result) {
 		t.Error("the image built from itself is another one")
+	}
+	if err := image.Verify(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnImageThatKeepsThingsFromNodesIsBuiltAgainAsWell(t *testing.T) {
+	src := openTar(t, makeTar(t, everything()...))
+	o := Options{Level: 1, Exclude: func(path string) bool {
+		for _, p := range []string{"usr/lib/shared2", "etc", "usr/bin/ping", "usr/lib/part03", "opt/noted", "dev"} {
+			if path == p || strings.HasPrefix(path, p+"/") {
+				return true
+			}
+		}
+		return false
+	}}
+	want := build(t, src, o)
+	image := openImage(t, want)
+	if err := image.Verify(); err != nil {
+		t.Fatal(err)
+	}
+	if got := build(t, image, o); len(got.Aside) < 2 || !reflect.DeepEqual(got.Result, want.Result) {
+		t.Error("the image built from itself is another one")
+	}
+	for _, e := range src.Entries() {
+		if image.Aside(e.Path) != o.Exclude(e.Path) {
+			t.Errorf("%q: aside is %v", e.Path, image.Aside(e.Path))
+		}
+		if e.Type == File && read(t, image, e.Path) != read(t, src, e.Path) {
+			t.Errorf("%q has other content", e.Path)
+		}
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,10 +62,11 @@ type sink struct {
 	sent   int
 }
 
-// build builds with one worker, so that nothing happens at once.
+// build builds with one worker, so that no two segments are sent at once.
 func (s *sink) build(t *testing.T, src Source, k *Known, exclude func(string) bool) (*Result, Progress) {
 	t.Helper()
 	s.sent = 0
+	var mu sync.Mutex // segments that are known are reported while others are built
 	var last Progress
 	r, err := Build(t.Context(), src, Options{
 		Workers: 1, Level: 3, Known: k, Exclude: exclude,
@@ -80,7 +82,13 @@ func (s *sink) build(t *testing.T, src Source, k *Known, exclude func(string) bo
 			s.chunks[ref.ID] = slices.Clone(b)
 			return nil
 		},
-		Progress: func(p Progress) { last = p },
+		Progress: func(p Progress) {
+			mu.Lock()
+			defer mu.Unlock()
+			if p.Segments > last.Segments {
+				last = p
+			}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

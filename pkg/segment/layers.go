@@ -35,12 +35,12 @@ func OpenLayers(layers []Layer, l Limits) (*Layers, error) {
 	for _, x := range layers {
 		s := layer{merged: merged}
 		own := newTree(merged.limits)
-		own.count, own.bytes = merged.count, merged.bytes // the limits are for all layers together
+		own.count, own.bytes, own.text = merged.count, merged.bytes, merged.text // the limits are for all layers together
 		scan := tarScanner{tree: own, in: &plainTar{at: x.At, size: x.Size, sent: cmp.Or(x.Sent, x.Size)}, layer: &s}
 		if err := scan.scan(); err != nil {
 			return nil, fmt.Errorf("layer %s: %w", x.Name, err)
 		}
-		merged.count, merged.bytes = own.count, own.bytes
+		merged.count, merged.bytes, merged.text = own.count, own.bytes, own.text
 		err := s.lay(own)
 		if err == nil {
 			err = merged.parents() // now, for a later layer may hide all that is in one
@@ -64,12 +64,20 @@ type layer struct {
 	merged *tree
 	hidden []string // paths that are gone with all under them
 	opaque []string // directories of which only the content is gone
+	steps  int      // that resolve has made
 }
 
 const (
 	whiteoutPrefix = ".wh."
 	whiteoutNote   = ".wh..wh."
 	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// Links whose targets are long ways through links make much work of a short path. So many names of directories may be
+// looked at for each entry that the limits allow, and for so many entries more.
+const (
+	stepsEach = 64
+	stepsFree = 1 << 14
 )
 
 // whiteout takes a path that hides others, and tells whether it is one.
@@ -136,8 +144,9 @@ func (l *layer) lay(own *tree) error {
 		if err != nil {
 			return err
 		}
-		n.Path = at
-		placed = append(placed, n)
+		if n.Path = at; !leftOut(&n.Entry) { // var/run/x is run/x in most distributions
+			placed = append(placed, n)
+		}
 	}
 	for _, n := range placed {
 		l.merged.nodes[n.Path] = n
@@ -174,6 +183,9 @@ func (l *layer) resolve(p string, own *tree) (string, error) {
 	}
 	at, rest := "", strings.Split(p, "/")
 	for links := 0; len(rest) > 1; {
+		if l.steps++; l.steps/stepsEach > l.merged.limits.Entries+stepsFree {
+			return "", fault.New(fault.Invalid, "with %.200q the layer leads through more symbolic links than any system has", p)
+		}
 		name := rest[0]
 		rest = rest[1:]
 		switch name {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -160,6 +161,42 @@ func TestTheLimitsAreForAllLayersTogether(t *testing.T) {
 	}
 	if _, err := OpenLayers(layers, Limits{Entries: 3}); !errors.Is(err, fault.Invalid) {
 		t.Errorf("entries: %v", err)
+	}
+}
+
+func TestHidingAndWanderingAreBounded(t *testing.T) {
+	base := layerOf(t, "base", reg("a", "1"))
+	if _, err := OpenLayers([]Layer{base, layerOf(t, "many", reg(".wh.b", ""), reg(".wh.c", ""), reg(".wh.d", ""))}, Limits{Entries: 3}); !errors.Is(err, fault.Invalid) {
+		t.Errorf("what hides others is not counted: %v", err)
+	}
+	// Each link leads back and forth a thousand times, and then to the next.
+	var links, files []tar.Header
+	for i := range maxLinks - 1 {
+		links = append(links, slink(fmt.Sprint("l", i), strings.Repeat("./", 2000)+fmt.Sprint("l", i+1)))
+	}
+	links = append(links, adir(fmt.Sprint("l", maxLinks-1)))
+	for i := range 40 {
+		files = append(files, reg(fmt.Sprint("l0/f", i), ""))
+	}
+	_, err := OpenLayers([]Layer{layerOf(t, "links", links...), layerOf(t, "files", files...)}, Limits{Entries: 100})
+	if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), `"l0/f`) {
+		t.Errorf("got %v, want fault.Invalid that names an entry", err)
+	}
+	if l, err := OpenLayers([]Layer{layerOf(t, "links", links...), layerOf(t, "files", files[:5]...)}, Limits{Entries: 100}); err != nil || !strings.Contains(paths(l), "l39/f4") {
+		t.Errorf("a long way is refused: %v", err)
+	}
+}
+
+func TestWhatARunningSystemHidesIsLeftOutBelowLinksToo(t *testing.T) {
+	l, err := OpenLayers([]Layer{
+		layerOf(t, "1", adir("run/"), adir("var/"), slink("var/run", "/run")),
+		layerOf(t, "2", adir("var/"), reg("var/run/x.pid", "1"), reg("var/x", "1")),
+	}, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := inWords(t, l), "run/ var/ var/run>/run var/x=1"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 

@@ -223,7 +223,7 @@ func (s *tarScanner) entry(h *tar.Header, offset int64) error {
 		return err
 	}
 	if s.layer != nil && s.layer.whiteout(name) {
-		return nil
+		return s.tree.charge(&Entry{Path: name}, nil)
 	}
 	if h.Typeflag == tar.TypeLink {
 		return s.link(e, h.Linkname)

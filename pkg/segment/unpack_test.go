@@ -184,12 +184,27 @@ func TestAttributesThatCannotBeHeldAreReported(t *testing.T) {
 		t.Errorf("lost %q, want what no file system knows", got)
 	}
 	for name, extras := range map[string]string{
-		"outside": `{"path":"../a","xattrs":{"user.x":"MQ=="}}`, "missing": `{"path":"b","xattrs":{}}`, "no JSON": `{`,
+		"outside": `{"path":"../a","xattrs":{"user.x":"MQ=="}}`, "below a file": `{"path":"a/b","xattrs":{"user.x":"MQ=="}}`, "no JSON": `{`,
 	} {
 		b, _ := pack(t, []byte(`{"kind":"wulfmesh-extras","format":1}`+"\n"+extras+"\n"), 0)
 		if err := u.Finish(bytes.NewReader(b)); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+func TestAttributesOfWhatIsKeptFromNodesAreOfNoConcern(t *testing.T) {
+	noted := regular("boot/noted", "x")
+	noted.PAXRecords = map[string]string{"SCHILY.xattr.user.note": "by hand"}
+	src := openTar(t, makeTar(t, noted, regular("given", "x")))
+	b := build(t, src, Options{Level: 1, Exclude: func(path string) bool { return path == "boot" || path == "boot/noted" }})
+	if b.Extras.ID.IsZero() || len(b.Special) > 0 {
+		t.Errorf("the image has the extras %v, and nodes get %q", b.Extras, b.Special)
+	}
+	out := t.TempDir()
+	b.unpack(t, out)
+	if got, want := paths(scan(t, out)), "given"; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
