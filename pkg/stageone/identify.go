@@ -1,13 +1,10 @@
 package stageone
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"io"
 	"strings"
-
-	"github.com/ulikunitz/xz"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
@@ -34,17 +31,17 @@ func identify(src segment.Source, e *segment.Entry) (identity, error) {
 	}
 	defer f.Close()
 	id, err := readIdentity(f)
-	switch {
-	case err != nil && fault.KindOf(err) == fault.Internal:
-		return id, fault.Wrap(fault.Invalid, err, "the image's /%s is no kernel that can be read", e.Path)
-	case err == nil && id.arch == "":
+	if err != nil {
+		return id, unreadable(err, "the image's /%s is no kernel that can be read", e.Path)
+	}
+	if id.arch == "" {
 		return id, fault.New(fault.Invalid, "the image's /%s is no kernel for amd64 or arm64", e.Path)
 	}
-	return id, err
+	return id, nil
 }
 
 func readIdentity(r io.Reader) (identity, error) {
-	plain, err := decompress(r) // an arm64 Image may be compressed as a whole
+	plain, _, err := segment.Decompress(r) // an arm64 Image may be compressed as a whole
 	if err != nil {
 		return identity{}, err
 	}
@@ -120,7 +117,7 @@ func zbootVersion(head []byte, r io.Reader) string {
 	if _, err := io.CopyN(io.Discard, r, int64(off)); err != nil {
 		return ""
 	}
-	plain, err := decompress(io.LimitReader(r, int64(size)))
+	plain, _, err := segment.Decompress(io.LimitReader(r, int64(size)))
 	if err != nil {
 		return ""
 	}
@@ -168,17 +165,4 @@ func checked(v string) string {
 		return ""
 	}
 	return v
-}
-
-// decompress undoes gzip, zstd and xz; other bytes pass through. Closing the reader does not close r.
-func decompress(r io.Reader) (io.ReadCloser, error) {
-	b := bufio.NewReaderSize(r, 64<<10)
-	if head, _ := b.Peek(6); at(head, 0, "\xfd7zXZ\x00") {
-		// The dictionary that the file asks for is allocated at once, but untouched memory costs nothing, and what
-		// is touched is bounded by what is read. Kernel builds use 1 or 2 MiB.
-		z, err := xz.ReaderConfig{DictCap: 64 << 10}.NewReader(b)
-		return io.NopCloser(z), err
-	}
-	plain, _, err := segment.Decompress(b)
-	return plain, err
 }

@@ -20,13 +20,13 @@ const inputsFormat = 1
 
 // summed is a source that knows the digests of its files' contents without reading them.
 type summed interface {
-	// Sum is the digest of a regular file's content; false if it is not known.
+	// Sum is the digest of a regular file's content; an error if it is not known.
 	Sum(path string) (chunk.ID, error)
 }
 
-// Inputs is a digest of all that Build makes a kernel's stage one of, without reading any of it: whoever has a stage one
-// of equal inputs need not build it again. Of the image it covers everything below the kernel's modules and below
-// /lib/firmware, of which Build takes a part; so unequal inputs may still make equal bytes. A source that has a
+// Inputs is a digest of a kernel and of all that Build makes its stage one of, without reading any of it: whoever has both
+// of equal inputs need not make them again. Of the image it covers the kernel's file and everything below its modules and
+// below /lib/firmware, of which Build takes a part; so unequal inputs may still make equal bytes. A source that has a
 // method Sum(path string) (chunk.ID, error) is asked for the digests of contents. Another source's files go by
 // their size and the time when they were changed.
 func Inputs(src segment.Source, k Kernel, o Options) (chunk.ID, error) {
@@ -35,6 +35,9 @@ func Inputs(src segment.Source, k Kernel, o Options) (chunk.ID, error) {
 	d.number(inputsFormat)
 	d.number(level)
 	d.text(k.Version)
+	if e := file(d.image, k.Path); e != nil {
+		d.content(e)
+	}
 	d.sum(chunk.Of(o.Agent))
 	d.sum(chunk.Of(o.Trust))
 	extra := slices.Sorted(slices.Values(o.Modules))

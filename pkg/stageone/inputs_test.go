@@ -81,7 +81,8 @@ func TestEqualInputsAreToldFromOthers(t *testing.T) {
 		}{
 			"nothing":                               {base, options, true},
 			"a file elsewhere":                      {with("etc/motd", "good day", "usr/share/new", "z"), options, true},
-			"a kernel's file":                       {with("boot/vmlinuz-6.1", bzImage("6.1")+"x"), options, true},
+			"another kernel's file":                 {with("boot/vmlinuz-6.2", bzImage("6.2")+"x"), options, true},
+			"the kernel's file":                     {with("boot/vmlinuz-6.1", bzImage("6.1")+"x"), options, false},
 			"another kernel's modules":              {with("usr/lib/modules/6.2/modules.dep", "x"), options, true},
 			"the order of modules":                  {base, stageone.Options{Agent: []byte("agent"), Trust: []byte("trust"), Modules: []string{"a", "b"}}, true},
 			"a module":                              {with("usr/lib/modules/6.1/kernel/drivers/net/virtio_net.ko", module("ab")), options, false},

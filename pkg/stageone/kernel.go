@@ -2,7 +2,6 @@ package stageone
 
 import (
 	"cmp"
-	"errors"
 
 	"io/fs"
 	"maps"
@@ -131,7 +130,7 @@ func (f *finder) consider(c candidate) error {
 	}
 	f.seen[e.Path] = true
 	id, err := identify(f.src, e)
-	if errors.Is(err, fault.Invalid) {
+	if fault.KindOf(err) == fault.Invalid {
 		f.refused = append(f.refused, err)
 		return nil
 	}
@@ -225,9 +224,9 @@ func ReadKernel(src segment.Source, k Kernel) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	plain, err := decompress(f)
+	plain, _, err := segment.Decompress(f)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "the image's /%s cannot be decompressed", k.Path)
+		return nil, unreadable(err, "the image's /%s cannot be decompressed", k.Path)
 	}
 	defer plain.Close()
 	return readAll(plain, "/"+k.Path, MaxKernel)

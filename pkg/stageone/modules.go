@@ -217,9 +217,9 @@ func readModule(dir fs.FS, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	plain, err := decompress(f)
+	plain, _, err := segment.Decompress(f)
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "module %s cannot be decompressed", name)
+		return nil, unreadable(err, "module %s cannot be decompressed", name)
 	}
 	defer plain.Close()
 	b, err := readAll(plain, "module "+name, maxModule)

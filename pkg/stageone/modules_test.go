@@ -32,12 +32,12 @@ func tool(t *testing.T, in string, command ...string) string {
 
 // largeModule is larger than the dictionaries that kernel builds give xz.
 func largeModule() string {
-	text := make([]byte, 300<<10)
+	text := make([]byte, 100<<10)
 	dice := rand.New(rand.NewPCG(1, 2))
 	for i := range text {
 		text[i] = byte(dice.Uint32() & 0x0f0f >> 4)
 	}
-	return module("license=GPL", "firmware=a.bin") + strings.Repeat(string(text), 8)
+	return module("license=GPL", "firmware=a.bin") + strings.Repeat(string(text), 12)
 }
 
 func TestModulesAsDistributionsCompressThem(t *testing.T) {
@@ -156,12 +156,12 @@ func TestModulesThatThereAreNotAreWarnedOf(t *testing.T) {
 
 func TestBuiltByManyAtOnceItIsTheSame(t *testing.T) {
 	files := undepped(t)
-	for i := range 40 {
+	for i := range 12 {
 		name := string(rune('a'+i%26)) + strings.Repeat("x", i)
 		files = append(files, "lib/modules/6.1/kernel/drivers/net/ethernet/"+name+".ko.xz", xzip(t, module("firmware="+name)), "lib/firmware/"+name, name)
 	}
 	first := build(t, image(t, files...), stageone.Options{Agent: []byte("agent")})
-	for range 5 {
+	for range 3 {
 		if r := build(t, image(t, files...), stageone.Options{Agent: []byte("agent")}); !bytes.Equal(r.Archive, first.Archive) {
 			t.Fatal("built again, it differs")
 		}

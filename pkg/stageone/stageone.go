@@ -118,10 +118,19 @@ func readFile(fsys fs.FS, p string, limit int64) ([]byte, error) {
 func readAll(r io.Reader, what string, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "reading the image's %s", what)
+		return nil, unreadable(err, "reading the image's %s", what)
 	}
 	if int64(len(b)) > limit {
 		return nil, fault.New(fault.Full, "the image's %s has more than %d bytes", what, limit)
 	}
 	return b, nil
+}
+
+// unreadable is what is wrong with a file of the image, unless the fault is the source's own.
+func unreadable(err error, format string, args ...any) error {
+	kind := fault.KindOf(err)
+	if kind == fault.Internal {
+		kind = fault.Invalid // a decompressor's
+	}
+	return fault.Wrap(kind, err, format, args...)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +28,6 @@ const NetworkName = "provision"
 
 // The hazards of a conversion, besides those of Check.
 const (
-	KernelPath    HazardID = "kernel-path"
 	RootDevice    HazardID = "root-device"
 	RootInitramfs HazardID = "root-initramfs"
 	OverlayGone   HazardID = "overlay-without-counterpart"
@@ -174,7 +172,9 @@ func (c *converter) settings(subject string, p *Profile) catalog.Settings {
 		s.IPXE = text(p.IPXE)
 	}
 	c.root(subject, p, &s)
-	c.kernel(subject, p, &s)
+	if k := p.Kernel; k != nil {
+		s.Kernel.Args, s.Kernel.Version = k.Args, text(k.Version) // by its path in the image too
+	}
 	s.Overlays.System = c.overlayList(subject+".system overlay", p.SystemOverlay)
 	s.Overlays.Runtime = c.overlayList(subject+".runtime overlay", p.RuntimeOverlay)
 	s.Tags = c.tags(subject+".tags", p.Tags)
@@ -220,21 +220,6 @@ func (c *converter) root(subject string, p *Profile, s *catalog.Settings) {
 	default:
 		c.say(RootDevice, Error, subject+".root", "nodes have their root in memory here; leave it out, or keep these nodes where they are", "root %s is a device", p.Root)
 	}
-}
-
-func (c *converter) kernel(subject string, p *Profile, s *catalog.Settings) {
-	k := p.Kernel
-	if k == nil {
-		return
-	}
-	s.Kernel.Args = k.Args
-	if strings.HasPrefix(k.Version, "/") {
-		version := strings.TrimPrefix(path.Base(k.Version), "vmlinuz-")
-		c.say(KernelPath, Warning, subject+".kernel.version", "see what the image has: wulf image show IMAGE", "the kernel is named by a path, %s; here a version names it, so %s is taken", k.Version, version)
-		s.Kernel.Version = &version
-		return
-	}
-	s.Kernel.Version = text(k.Version)
 }
 
 // overlayList keeps the overlays that there are.

@@ -159,17 +159,25 @@ func TestBothMergeAlike(t *testing.T) {
 
 func TestWhatCannotComeOverIsTold(t *testing.T) {
 	for conf, want := range map[string]warewulf.HazardID{
-		`{nodes: {n: {root: /dev/sda1}}}`:                       warewulf.RootDevice,
-		`{nodes: {n: {root: initramfs}}}`:                       warewulf.RootInitramfs,
-		`{nodes: {n: {kernel: {version: /boot/vmlinuz-5.14}}}}`: warewulf.KernelPath,
-		`{nodes: {n: {system overlay: [mine]}}}`:                warewulf.OverlayGone,
-		`{nodes: {n: {network devices: {d: {mtu: large}}}}}`:    warewulf.ValueLeftOut,
-		`{nodes: {n: {tags: {"a b": c}}}}`:                      warewulf.ValueLeftOut,
-		`{nodes: {"n[1-3]": {}}}`:                               warewulf.NodeLeftOut,
+		`{nodes: {n: {root: /dev/sda1}}}`:                    warewulf.RootDevice,
+		`{nodes: {n: {root: initramfs}}}`:                    warewulf.RootInitramfs,
+		`{nodes: {n: {system overlay: [mine]}}}`:             warewulf.OverlayGone,
+		`{nodes: {n: {network devices: {d: {mtu: large}}}}}`: warewulf.ValueLeftOut,
+		`{nodes: {n: {tags: {"a b": c}}}}`:                   warewulf.ValueLeftOut,
+		`{nodes: {"n[1-3]": {}}}`:                            warewulf.NodeLeftOut,
 	} {
 		c := warewulf.Convert(nodes(t, conf), nil, nil, nil)
 		if len(c.Hazards) != 1 || c.Hazards[0].ID != want {
 			t.Errorf("%s: got %+v, want %s", conf, c.Hazards, want)
+		}
+	}
+}
+
+func TestKernelsStayNamedByTheirPaths(t *testing.T) {
+	for _, version := range []string{"/boot/vmlinuz-5.14.0-427.el9.x86_64", "/lib/modules/5.14.0-427.el9.x86_64/vmlinuz", "5.14"} {
+		c := warewulf.Convert(nodes(t, `{nodes: {n: {kernel: {version: `+version+`}}}}`), nil, nil, nil)
+		if got := *c.Nodes[0].Settings.Kernel.Version; got != version || len(c.Hazards) > 0 {
+			t.Errorf("got %q, %+v; want %q", got, c.Hazards, version)
 		}
 	}
 }

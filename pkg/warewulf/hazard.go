@@ -91,7 +91,7 @@ func HazardIDs() []HazardID {
 		SecondDocument, KernelOverride, MountFromConfig, OverlayReplaced, DefaultAdded, UnknownProfile, ProfileCycle, NoProfiles,
 		PrimaryMissing, DuplicateMAC, DuplicateAddress, DuplicateIPMI, RangeInName, InvalidName, NoHwaddr, InvalidNetmask,
 		IPMINoAddress, IPMIWriteNothing, CleartextPassword, CustomTemplate, UnknownImage, UnknownOverlay, OverlayShadows,
-		MonolithicOverlay, ResourceConflict, PoolOverlap, InvalidPool, NoCounterpart, KernelPath, RootDevice, RootInitramfs,
+		MonolithicOverlay, ResourceConflict, PoolOverlap, InvalidPool, NoCounterpart, RootDevice, RootInitramfs,
 		OverlayGone, ValueLeftOut, NodeLeftOut, PoolLeftOut, AddressNoNet,
 	}
 }
