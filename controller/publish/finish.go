@@ -149,17 +149,12 @@ func (w *work) kernel(ctx context.Context, image *segment.Image, k stageone.Kern
 		return chunk.Kernel{}, err
 	}
 	if have, ok := w.have(ctx, old, out.Inputs, k); ok {
-		return have, nil
+		return have, nil // and what there was to warn of was said then
 	}
 	w.report(api.ImportProgress{Step: "stage one for kernel " + k.Version})
-	f, err := image.Open(k.Path)
+	body, err := stageone.ReadKernel(image, k)
 	if err != nil {
 		return chunk.Kernel{}, err
-	}
-	defer f.Close()
-	body, err := io.ReadAll(io.LimitReader(f, stageone.MaxKernel))
-	if err != nil {
-		return chunk.Kernel{}, fmt.Errorf("reading kernel %s: %w", k.Path, err)
 	}
 	first, err := stageone.Build(ctx, image, k, options)
 	if err != nil {
