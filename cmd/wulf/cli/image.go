@@ -56,6 +56,13 @@ func (p *program) image() *cli.Command {
 			examples: []string{"wulf image history debian"}, flags: listFlags(), run: p.imageHistory,
 		},
 		verb{
+			name: "diff", usage: "tell what makes one version of another", args: "[IMAGE[:TAG]] IMAGE[:TAG]", least: 1, most: 2,
+			about: "Packages, files, and what relays will fetch; of one version, what makes it of the one that it was made from. Versions may be of two images. " +
+				"With --files every path is listed, and not only the largest.",
+			examples: []string{"wulf image diff debian", "wulf image diff debian@4f1a09c2 debian", "wulf image diff debian debian-gpu -o json"},
+			flags:    append(showFlags(), toggle("files", "list every path")), run: p.imageDiff,
+		},
+		verb{
 			name: "kernels", usage: "list the kernels of a version", args: "IMAGE[:TAG]", least: 1, most: 1,
 			examples: []string{"wulf image kernels debian"}, flags: listFlags(), run: p.imageKernels,
 		},
