@@ -57,6 +57,7 @@ var floors = map[string]int{
 	"pkg/catalog": 2,
 	"pkg/modules": 2,
 
+	"pkg/accounts": 1,
 	"pkg/chunk":    1,
 	"pkg/durable":  1,
 	"pkg/nodeset":  1, // so that the catalog may compute from names

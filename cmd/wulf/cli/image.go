@@ -44,6 +44,17 @@ func (p *program) image() *cli.Command {
 			flags:    workFlags(), run: p.imageExec,
 		},
 		verb{
+			name: "syncuser", usage: "give an image the users and groups of this machine", args: "IMAGE[:TAG]", least: 1, most: 1,
+			about: "This machine's lines replace the image's of the same name, names that only the image has stay, and files change owner with the numbers. " +
+				"It is refused if a number would come to mean somebody else. A directory service's users come in by files: getent passwd > FILE.",
+			examples: []string{"wulf image syncuser rocky --dry-run", "wulf image syncuser rocky --passwd users --group groups"},
+			flags: []cli.Flag{
+				text("passwd", "take users from `FILE` instead of /etc/passwd"), text("group", "take groups from `FILE` instead of /etc/group"),
+				toggle("dry-run", "show what it would do, and do nothing"), text("message", "say why, for the history, in a `TEXT`", "m"), waitFlag(), waitTimeFlag(),
+			},
+			run: p.imageSyncuser,
+		},
+		verb{
 			name: "list", aliases: []string{"ls"}, usage: "list images",
 			examples: []string{"wulf image list"}, flags: listFlags(), run: p.imageList,
 		},
