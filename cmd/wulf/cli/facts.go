@@ -21,6 +21,7 @@ func environment() []fact {
 		{"WULF_SOCKET", "the socket of this machine's controller; else " + defaultSocket, ""},
 		{"WULF_CREDENTIALS", "the operator's credentials; else ~/.config/wulf/credentials", ""},
 		{"WULF_OUTPUT", "the format of lists where none is given, as --output", "output"},
+		{"WULF_WORK", "unpack images to work in below that directory; else " + defaultWork, "work-dir"},
 		{"WULF_CONFIRM_ABOVE", "ask before changing more nodes than that; else 48", "confirm-above"},
 		{"WULF_NO_INPUT", "1: never ask; what would have to be confirmed fails without --yes", "yes"},
 		{"WULF_HINTS", "0: do not suggest a next step", ""},
