@@ -53,14 +53,11 @@ func (t *Tree) layers(ctx context.Context, i *image, o Options) error {
 	g, fetching := errgroup.WithContext(ctx)
 	g.SetLimit(fetchers)
 	for n, l := range i.layers {
-		f, err := os.CreateTemp(o.Work, "layer-*")
+		f, err := nameless(o.Work, "layer-*")
 		if err != nil {
-			return fault.Wrap(spoolKind(err), err, "making a temporary file for a layer")
+			return err
 		}
 		t.close = append(t.close, f.Close)
-		if err := os.Remove(f.Name()); err != nil {
-			return fault.Wrap(spoolKind(err), err, "making a temporary file for a layer")
-		}
 		spools[n] = f
 		g.Go(func() error {
 			if err := l.fetch(fetching, f, room, o.Limits, p); err != nil {

@@ -109,7 +109,7 @@ func oneRegistry(ctx context.Context, at, from name.Reference, platform v1.Platf
 			return r, nil
 		}}
 	}
-	label := "docker://" + at.Name()
+	label := "docker://" + plainName(at)
 	if _, pinned := at.(name.Digest); !pinned {
 		label += "@" + digest.String()
 	}

@@ -4,7 +4,6 @@
 package source
 
 import (
-	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -119,20 +118,26 @@ func Parse(text string) (Ref, error) {
 	return Ref{}, fault.New(fault.Invalid, "%s is neither a directory nor an archive", text).WithFix("it may be %s", forms)
 }
 
-// splitTag divides PATH and PATH:TAG; a path that is there is taken whole.
+// splitTag divides PATH and PATH:TAG; a path that is there is taken whole. Tags may be whole names, as podman save writes
+// them: localhost/rocky:9.
 func splitTag(s string) (path, tag string, err error) {
+	if s == "" {
+		return "", "", fault.New(fault.Invalid, "no path is named").WithFix("it may be %s", forms)
+	}
 	if _, err := os.Stat(s); err == nil {
 		return s, "", nil
 	}
-	if i := strings.LastIndexByte(s, ':'); i > 0 && !strings.Contains(s[i:], "/") {
-		path, tag = s[:i], s[i+1:]
-	} else {
-		path = s
+	path, rest, more := strings.Cut(s, ":")
+	for more {
+		if _, err := os.Stat(path); err == nil {
+			return path, rest, nil
+		}
+		var next string
+		next, rest, more = strings.Cut(rest, ":")
+		path += ":" + next
 	}
-	if _, err := os.Stat(path); err != nil {
-		return "", "", fault.New(fault.NotFound, "there is no %s", cmp.Or(path, s))
-	}
-	return path, tag, nil
+	path, _, _ = strings.Cut(s, ":")
+	return "", "", fault.New(fault.NotFound, "there is no %s", path)
 }
 
 // Open opens a root file system. What has layers is fetched whole now, into nameless files, each layer held against its

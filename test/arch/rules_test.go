@@ -88,8 +88,8 @@ var owners = map[string][]string{
 	"github.com/pin/tftp":                     {"relay/tftpd"},
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},
-	"github.com/klauspost/compress":           {"pkg/segment", "pkg/stageone", "pkg/chunkstore"}, // frames; the first initramfs; chunks at rest
-	"github.com/ulikunitz/xz":                 {"pkg/segment", "pkg/stageone"},                   // distributions pack archives so, and kernel modules, which tests do too
+	"github.com/klauspost/compress":           {"pkg/segment", "pkg/stageone", "pkg/chunkstore", "pkg/source"}, // frames; the first initramfs; chunks at rest; layers of exports
+	"github.com/ulikunitz/xz":                 {"pkg/segment", "pkg/stageone"},                                 // distributions pack archives so, and kernel modules, which tests do too
 	"github.com/Masterminds/sprig":            {"pkg/overlay"},
 	"go.yaml.in/yaml":                         {"cmd/wulf/cli", "pkg/warewulf"}, // what Warewulf's files are
 	"github.com/vishvananda/netlink":          {"cmd/wulf-agent/**"},
