@@ -110,6 +110,17 @@ func (p *program) image() *cli.Command {
 			flags:    changeFlags(), run: p.imageDelete,
 		},
 		verb{
+			name: "export", usage: "write a version as a container image or a tar", args: "IMAGE[:TAG] FILE", least: 2, most: 2,
+			about: "FILE becomes an OCI archive of one layer, which podman, docker, containerd and Apptainer load, or with --format tar the plain tree; - is standard " +
+				"output. What nodes are not given is in it. The same version is always the same bytes.",
+			examples: []string{"wulf image export rocky rocky.oci", "wulf image export rocky - --format tar | tar -t"},
+			flags: []cli.Flag{
+				&cli.StringFlag{Name: "format", Value: "oci", Usage: "write `oci` or tar"}, text("name", "call it `NAME:TAG` in the archive; default localhost/IMAGE:TAG"),
+				toggle("gzip", "compress with gzip instead of zstd, for old container runtimes"), toggle("yes", "replace FILE if it is there", "y"),
+			},
+			run: p.imageExport,
+		},
+		verb{
 			name: "gc", usage: "delete versions that nothing names, and chunks that nothing needs", args: "[IMAGE…]", least: 0, most: unlimited,
 			about: "A version goes that has no tag, that no node and no profile names, that is older than --older and not among the newest --keep of its " +
 				"image. Then every controller deletes the chunks that nothing has needed for --grace; an import that runs is safe from it.",
