@@ -67,10 +67,10 @@ func (p *Publisher) Import(ctx context.Context, s Source, parent *chunk.Ref, pro
 		return Version{}, s.fail(err)
 	}
 	defer src.Close()
-	if err := p.segments(ctx, src, &s.Draft, report); err != nil {
+	w := work{Publisher: p, name: s.Name, draft: &s.Draft, report: report, believed: true}
+	if err := w.segments(ctx, src, parent); err != nil {
 		return Version{}, s.fail(err)
 	}
-	w := work{Publisher: p, name: s.Name, draft: &s.Draft, report: report, believed: true}
 	v, err := w.finish(ctx, parent)
 	return v, s.fail(err)
 }
@@ -89,21 +89,27 @@ func (p *Publisher) open(ctx context.Context, s Source) (tree, error) {
 	return segment.OpenDir(s.Dir, segment.Limits{})
 }
 
-// segments cuts the whole tree and stores it.
-func (p *Publisher) segments(ctx context.Context, src segment.Source, d *api.ImageDraft, report func(api.ImportProgress)) error {
+// segments cuts the whole tree and stores it. What came of the parent's tree is not compressed again.
+func (w *work) segments(ctx context.Context, src segment.Source, parent *chunk.Ref) error {
 	exclude, err := segment.ReadExcludes(src)
 	if err != nil {
 		return err
 	}
-	d.Level = cmp.Or(d.Level, p.cfg.Level, segment.DefaultLevel)
+	d := w.draft
+	d.Level = cmp.Or(d.Level, w.cfg.Level, segment.DefaultLevel)
+	known := segment.NewKnown()
+	if m, images := w.parent(ctx, parent); m != nil {
+		if err := known.Learn(m, images[0], images[0].Sum); err != nil {
+			return err
+		}
+	}
 	every := throttle(time.Second)
 	r, err := segment.Build(ctx, src, segment.Options{
-		Level:   d.Level,
-		Exclude: exclude,
-		Sink:    func(ref chunk.Ref, b []byte) error { return p.cfg.Chunks.Put(ctx, ref, bytes.NewReader(b)) },
+		Level: d.Level, Exclude: exclude, Known: known, Has: w.has,
+		Sink: func(ref chunk.Ref, b []byte) error { return w.cfg.Chunks.Put(ctx, ref, bytes.NewReader(b)) },
 		Progress: func(g segment.Progress) {
 			if every() || g.Segments == g.Total {
-				report(api.ImportProgress{Step: "segments", Done: int64(g.Segments), Total: int64(g.Total)})
+				w.report(api.ImportProgress{Step: "segments", Done: int64(g.Segments), Total: int64(g.Total)})
 			}
 		},
 	})
@@ -112,6 +118,16 @@ func (p *Publisher) segments(ctx context.Context, src segment.Source, d *api.Ima
 	}
 	d.Segments, d.Aside, d.Index, d.Extras, d.Files, d.Unpacked = r.Segments, r.Aside, r.Index, r.Extras, r.Files, r.Unpacked
 	return nil
+}
+
+// has tells which chunks are still here.
+func (w *work) has(ctx context.Context, refs []chunk.Ref) (map[chunk.ID]bool, error) {
+	have := make(map[chunk.ID]bool, len(refs))
+	for _, ref := range refs {
+		n, err := w.cfg.Chunks.Stat(ctx, ref.ID)
+		have[ref.ID] = err == nil && n == ref.Size
+	}
+	return have, nil
 }
 
 func (p *Publisher) put(ctx context.Context, b []byte) (chunk.Ref, error) {

@@ -44,6 +44,16 @@ func (p *program) image() *cli.Command {
 			flags:    workFlags(), run: p.imageExec,
 		},
 		verb{
+			name: "build", usage: "make a version of the same files", args: "IMAGE[:TAG]", least: 1, most: 1,
+			about: "An import is built already. This makes stage one anew, after the controllers were upgraded, so that nodes start the new agent; " +
+				"with --level all segments are compressed anew. If nothing would be different, there is no new version.",
+			examples: []string{"wulf image build debian", "wulf image build debian --level 12"},
+			flags: []cli.Flag{
+				number("level", "compress as zstd's level `N` does, 1 to 19"), text("message", "say why, for the history, in a `TEXT`", "m"), waitFlag(), waitTimeFlag(),
+			},
+			run: p.imageBuild,
+		},
+		verb{
 			name: "syncuser", usage: "give an image the users and groups of this machine", args: "IMAGE[:TAG]", least: 1, most: 1,
 			about: "This machine's lines replace the image's of the same name, names that only the image has stay, and files change owner with the numbers. " +
 				"It is refused if a number would come to mean somebody else. A directory service's users come in by files: getent passwd > FILE.",

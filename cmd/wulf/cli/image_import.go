@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
@@ -117,4 +118,38 @@ func (p *program) over(ctx context.Context, cl *client, name catalog.ImageName, 
 		return nil, err
 	}
 	return segment.Lay(base, top)
+}
+
+// imageBuild makes a version of the same files: with the agent of the controllers' present release in its stages one, or
+// compressed at another level.
+func (p *program) imageBuild(c *cli.Context) error {
+	level := c.Int("level")
+	if level < 0 || level > 19 {
+		return fault.New(fault.Invalid, "compression level %d is not between 1 and 19", level)
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	v, err := openImage(c.Context, cl, c.Args().First())
+	if err != nil {
+		return err
+	}
+	m := makingOf(cl, v, &progress{out: p.err, tty: p.tty.err}, v.version.Source, c.String("message"))
+	defer m.bar.end()
+	var end api.ImportProgress
+	if level == 0 || level == v.manifest.Level {
+		d, old := &m.draft, v.manifest
+		d.Level, d.Segments, d.Aside, d.Index, d.Extras, d.Files, d.Unpacked = old.Level, old.Segments, old.Aside, old.Index, old.Extras, old.Files, old.Unpacked
+		end, err = m.finish(c.Context)
+	} else {
+		m.draft.Level = level
+		end, err = m.make(c.Context, v)
+	}
+	m.bar.end()
+	if err != nil {
+		return err
+	}
+	return p.made(c, cl, m, end)
 }

@@ -29,6 +29,16 @@ type making struct {
 	name  catalog.ImageName
 	draft api.ImageDraft
 	known *segment.Known
+	other bool // it is made of a version that was not the latest to begin with
+}
+
+// makingOf begins a version that is made of another one.
+func makingOf(cl *client, v *published, bar *progress, what, message string) *making {
+	id := v.version.Manifest.ID
+	return &making{
+		cl: cl, bar: bar, name: v.image.Name, known: segment.NewKnown(), other: id != newest(v.image).Manifest.ID,
+		draft: api.ImageDraft{Source: what, Message: message, Level: v.manifest.Level, Parent: id, Base: id},
+	}
 }
 
 // make does it, and returns what the controller says at the end. A connection that breaks is made anew and what is sent
@@ -123,9 +133,14 @@ func (p *program) made(c *cli.Context, cl *client, m *making, end api.ImportProg
 	if m.draft.Base.IsZero() || end.Latest.IsZero() || end.Latest == v.Manifest.ID {
 		return nil
 	}
+	take := fmt.Sprintf("wulf image tag %s latest %s", m.name, v.Manifest.ID.Short())
+	if m.other {
+		p.say("it was made of a version that is not the latest, so that no tag moved; to take it: %s", take)
+		return nil
+	}
 	return fault.New(fault.Conflict, "image %s has another latest version, %s, since this work began: yours is kept as %s, and no tag moved", m.name, end.Latest.Short(), v.Manifest.ID.Short()).
-		WithFix("compare them: wulf image diff %s@%s %s@%s; then, to take yours: wulf image tag %s latest %s",
-			m.name, end.Latest.Short(), m.name, v.Manifest.ID.Short(), m.name, v.Manifest.ID.Short())
+		WithFix("compare them: wulf image diff %s@%s %s@%s; then, to take yours: %s",
+			m.name, end.Latest.Short(), m.name, v.Manifest.ID.Short(), take)
 }
 
 const (

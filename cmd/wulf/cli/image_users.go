@@ -70,15 +70,13 @@ func (p *program) imageSyncuser(c *cli.Context) error {
 		p.say("dry run: nothing was changed")
 		return nil
 	}
-	m := &making{cl: cl, bar: &progress{out: p.err, tty: p.tty.err}, name: v.image.Name, known: segment.NewKnown()}
-	m.draft.Message, m.draft.Level = cmp.Or(c.String("message"), "users and groups of the machine"), v.manifest.Level
-	m.draft.Parent = v.version.Manifest.ID
-	m.draft.Base, m.draft.Source = m.draft.Parent, "syncuser of "+v.label()
+	bar := &progress{out: p.err, tty: p.tty.err}
+	m := makingOf(cl, v, bar, "syncuser of "+v.label(), cmp.Or(c.String("message"), "users and groups of the machine"))
 	if err := m.known.Learn(v.manifest, v, v.Sum); err != nil {
 		return err
 	}
 	end, err := m.make(c.Context, segment.Rewrite(v.Image, segment.Rewriting{UIDs: merged.UIDs, GIDs: merged.GIDs, Contents: contents}))
-	m.bar.end()
+	bar.end()
 	if err != nil {
 		return err
 	}

@@ -159,11 +159,7 @@ func (p *program) openWork(c *cli.Context, ref string) (*work, error) {
 		cl.done()
 		return nil, err
 	}
-	w.m = &making{cl: cl, bar: w.bar, name: w.v.image.Name, known: segment.NewKnown()}
-	w.m.draft.Message = c.String("message")
-	w.m.draft.Level, w.m.draft.Parent = w.v.manifest.Level, w.v.version.Manifest.ID
-	w.m.draft.Base = w.m.draft.Parent
-	w.m.draft.Source = "work in " + w.v.label()
+	w.m = makingOf(cl, w.v, w.bar, "work in "+w.v.label(), c.String("message"))
 	return w, nil
 }
 
