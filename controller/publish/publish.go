@@ -99,9 +99,7 @@ func (w *work) segments(ctx context.Context, src segment.Source, parent *chunk.R
 	d.Level = cmp.Or(d.Level, w.cfg.Level, segment.DefaultLevel)
 	known := segment.NewKnown()
 	if m, images := w.parent(ctx, parent); m != nil {
-		if err := known.Learn(m, images[0], images[0].Sum); err != nil {
-			return err
-		}
+		known.Learn(images[0])
 	}
 	every := throttle(time.Second)
 	r, err := segment.Build(ctx, src, segment.Options{

@@ -82,7 +82,9 @@ func Build(ctx context.Context, src Source, o Options) (*Result, error) {
 		o.Level = DefaultLevel
 	}
 	b := &builder{src: src, o: o}
-	b.divide(o.Exclude)
+	if err := b.divide(ctx, o.Exclude); err != nil {
+		return nil, err
+	}
 	if err := b.recall(ctx); err != nil {
 		return nil, err
 	}
@@ -136,15 +138,20 @@ type made struct {
 }
 
 // divide plans the segments.
-func (b *builder) divide(exclude func(string) bool) {
+func (b *builder) divide(ctx context.Context, exclude func(string) bool) error {
 	all, given, aside := divide(b.src.Entries(), exclude)
+	owners, err := owners(ctx, b.src, all)
+	if err != nil {
+		return err
+	}
 	b.entries = all
-	b.plan = defaultCutting().plan(all, given)
+	b.plan = plan(all, given, owners)
 	b.given = len(b.plan)
 	if len(aside) > 0 {
-		b.plan = append(b.plan, defaultCutting().plan(all, aside)...)
+		b.plan = append(b.plan, plan(all, aside, owners)...)
 	}
 	b.made = make([]made, len(b.plan))
+	return nil
 }
 
 // segments builds all segments in parallel.

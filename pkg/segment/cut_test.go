@@ -32,12 +32,12 @@ func someFiles(n int) []Entry {
 }
 
 func TestEveryFileIsInOneSegmentOfBoundedSize(t *testing.T) {
-	c := defaultCutting()
+	c := cuttings()[content]
 	entries := someFiles(20_000)
 	entries = append(entries, Entry{Path: "usr/lib/link", Type: Symlink}, Entry{Path: "usr/share/doc/a/x", Type: File, Size: 10},
 		Entry{Path: "usr/share/empty", Type: File}, Entry{Path: "var/lib/dpkg/info/a.list", Type: File, Size: 10},
 		Entry{Path: "var/lib/dpkg/status", Type: File, Size: 10})
-	plan := c.plan(entries, every(entries))
+	plan := plan(entries, every(entries), nil)
 	seen := map[*Entry]bool{}
 	small := 0
 	for i, part := range plan {
@@ -86,7 +86,7 @@ func TestHardLinksStayTogether(t *testing.T) {
 		}
 	}
 	at := map[int]int{}
-	for i, part := range defaultCutting().plan(entries, every(entries)) {
+	for i, part := range plan(entries, every(entries), nil) {
 		for _, e := range part {
 			if e.Group == 0 {
 				continue
@@ -111,7 +111,7 @@ func TestOneFileMoreOrLessChangesFewSegments(t *testing.T) {
 		return s
 	}
 	before := map[string]bool{}
-	for _, part := range defaultCutting().plan(entries, every(entries)) {
+	for _, part := range plan(entries, every(entries), nil) {
 		before[key(part)] = true
 	}
 	r := rand.New(rand.NewPCG(3, 4))
@@ -120,7 +120,7 @@ func TestOneFileMoreOrLessChangesFewSegments(t *testing.T) {
 	for range tries {
 		i := r.IntN(len(entries))
 		less := append(append([]Entry(nil), entries[:i]...), entries[i+1:]...)
-		for _, part := range defaultCutting().plan(less, every(less))[1:] {
+		for _, part := range plan(less, every(less), nil)[1:] {
 			if !before[key(part)] {
 				changed++
 				for _, e := range part {

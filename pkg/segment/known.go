@@ -7,6 +7,8 @@ import (
 	"hash"
 	"hash/crc32"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
@@ -57,35 +59,19 @@ func (k *Known) Empty() bool {
 	return len(k.segments) == 0
 }
 
-// Learn adds the segments of an image that was built before, of whose files sum tells the digests, as an Image does.
-// Segments that were cut in another way are of no use, and are not learnt.
-func (k *Known) Learn(m *chunk.Manifest, image Source, sum func(path string) (chunk.ID, error)) error {
-	b := &builder{src: image, o: Options{Level: m.Level}}
-	var asides func(string) bool
-	if i, ok := image.(interface{ Aside(string) bool }); ok {
-		asides = i.Aside
-	}
-	b.divide(asides)
-	made := append(m.Segments[:len(m.Segments):len(m.Segments)], m.Aside...)
-	if len(b.plan) != len(made) {
-		return nil
-	}
-	for i, entries := range b.plan {
-		sums := make([]chunk.ID, len(entries))
-		for j, e := range entries {
-			if e.Type != File {
-				continue
-			}
-			var err error
-			if sums[j], err = sum(e.Path); err != nil {
-				return err
-			}
+// Learn adds the segments of an image that was built before.
+func (k *Known) Learn(i *Image) {
+	for n, part := range i.parts() {
+		var entries []*Entry
+		var sums []chunk.ID
+		if i.isSkeleton(n) {
+			entries, sums = append(entries, rootEntry()), append(sums, chunk.ID{})
 		}
-		if made[i].Files == len(entries) && made[i].Unpacked == archiveSize(entries) {
-			k.putSegment(segmentKey(m.Level, entries, sums), made[i])
+		for _, at := range part {
+			entries, sums = append(entries, &i.entries[at]), append(sums, i.sums[at])
 		}
+		k.putSegment(segmentKey(i.m.Level, entries, sums), i.segments[n])
 	}
-	return nil
 }
 
 // LearnDir adds the files of a directory that an image was just unpacked into, of which sum tells the digests. Nothing may
@@ -160,19 +146,25 @@ func (k *Known) putSegment(key chunk.ID, s chunk.Segment) {
 	k.segments[key] = knownSegment{s, k.age}
 }
 
-// segmentKey is the digest of all that decides the bytes of a segment but the release of the compressor: who has other
-// bytes of the same entries, compressed at the same level, has the same files.
+// segmentKey is the digest of all that decides what is in a segment, and of the level it is compressed at. The release
+// of the compressor is not in it, nor the order of the files, which the index of an image does not tell: who has other
+// bytes of the same entries has the same files.
 func segmentKey(level int, entries []*Entry, sums []chunk.ID) chunk.ID {
+	order := make([]int, len(entries))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(entries[a].Path, entries[b].Path) })
 	h := sha256.New()
-	keyText(h, "wulfmesh segment 1")
+	keyText(h, "wulfmesh segment 2")
 	keyNumbers(h, int64(level), int64(len(entries)))
 	first := make(map[int]int) // name of each hard-linked file, as the numbers of groups depend on the rest of the tree
-	for i, e := range entries {
-		n, name := normal(e), -1
-		if e.Group > 0 {
-			at, ok := first[e.Group]
+	for place, i := range order {
+		n, name := normal(entries[i]), -1
+		if n.Group > 0 {
+			at, ok := first[n.Group]
 			if !ok {
-				at, first[e.Group] = i, i
+				at, first[n.Group] = place, place
 			}
 			name = at
 		}

@@ -50,7 +50,8 @@ func (p *program) making(ctx context.Context, c *cli.Context, cl *client, name c
 	if err != nil {
 		return nil, err
 	}
-	return m, m.known.Learn(v.manifest, v, v.Sum)
+	m.known.Learn(v.Image)
+	return m, nil
 }
 
 // recall reads what is known of an image's segments.

@@ -72,9 +72,7 @@ func (p *program) imageSyncuser(c *cli.Context) error {
 	}
 	bar := &progress{out: p.err, tty: p.tty.err}
 	m := makingOf(cl, v, bar, "syncuser of "+v.label(), cmp.Or(c.String("message"), "users and groups of the machine"))
-	if err := m.known.Learn(v.manifest, v, v.Sum); err != nil {
-		return err
-	}
+	m.known.Learn(v.Image)
 	end, err := m.make(c.Context, segment.Rewrite(v.Image, segment.Rewriting{UIDs: merged.UIDs, GIDs: merged.GIDs, Contents: contents}))
 	bar.end()
 	if err != nil {

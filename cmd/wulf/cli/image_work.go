@@ -171,9 +171,7 @@ func (w *work) unpack() error {
 	if err != nil {
 		return fault.Wrap(fault.KindOf(err), err, "unpacking %s", w.v.label())
 	}
-	if err := w.m.known.Learn(w.v.manifest, w.v, w.v.Sum); err != nil {
-		return err
-	}
+	w.m.known.Learn(w.v.Image)
 	d, err := segment.OpenDir(w.dir.Root(), segment.Limits{})
 	if err != nil {
 		return err
