@@ -2,12 +2,14 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -29,7 +31,9 @@ type making struct {
 	name  catalog.ImageName
 	draft api.ImageDraft
 	known *segment.Known
-	other bool // it is made of a version that was not the latest to begin with
+	sent  atomic.Int64 // bytes of chunks that the controllers lacked
+	fresh atomic.Int64 // segments that were made, and not known
+	other bool         // it is made of a version that was not the latest to begin with
 }
 
 // makingOf begins a version that is made of another one.
@@ -48,10 +52,14 @@ func (m *making) make(ctx context.Context, src segment.Source) (api.ImportProgre
 	if err != nil {
 		return api.ImportProgress{}, fmt.Errorf("image %s: %w", m.name, err)
 	}
-	out := newSender(ctx, m.cl)
+	m.draft.Level = cmp.Or(m.draft.Level, segment.DefaultLevel) // the version says it, for whoever builds on it
+	out := newSender(ctx, m.cl, &m.sent)
 	built, err := segment.Build(ctx, src, segment.Options{
 		Level: m.draft.Level, Exclude: exclude, Known: m.known, Has: m.has, Sink: out.send,
-		Progress: func(p segment.Progress) { m.bar.report("building", int64(p.Segments), int64(p.Total), false) },
+		Progress: func(p segment.Progress) {
+			m.bar.report("building", int64(p.Segments), int64(p.Total), false)
+			m.fresh.Store(max(m.fresh.Load(), int64(p.Segments-p.Reused)))
+		},
 	})
 	if sent := out.wait(); err == nil {
 		err = sent
@@ -124,7 +132,7 @@ func (p *program) made(c *cli.Context, cl *client, m *making, end api.ImportProg
 	if v.Manifest.ID == m.draft.Parent {
 		p.say("image %s: nothing is different, this is the version that is there", m.name)
 	} else {
-		p.say("image %s: %s in %d segments, %s unpacked", m.name, size(v.Size), v.Segments, size(v.Unpacked))
+		p.say("image %s: %s in %d segments, %s unpacked; %d made anew, %s sent", m.name, size(v.Size), v.Segments, size(v.Unpacked), m.fresh.Load(), size(m.sent.Load()))
 	}
 	cl.again(c)
 	if err := p.changed(c, cl, *end.Result); err != nil {
@@ -152,15 +160,16 @@ const (
 // sender sends chunks while others are being made.
 type sender struct {
 	ctx    context.Context
+	sent   *atomic.Int64
 	cl     *client
 	memory *semaphore.Weighted
 	g      *errgroup.Group
 }
 
-func newSender(ctx context.Context, cl *client) *sender {
+func newSender(ctx context.Context, cl *client, sent *atomic.Int64) *sender {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(sendStreams)
-	return &sender{ctx: ctx, cl: cl, memory: semaphore.NewWeighted(sendMemory), g: g}
+	return &sender{ctx: ctx, sent: sent, cl: cl, memory: semaphore.NewWeighted(sendMemory), g: g}
 }
 
 // send takes a chunk and returns; what became of it is wait's answer, and ends the making of others.
@@ -204,5 +213,9 @@ func (s *sender) once(ref chunk.Ref, b []byte) error {
 	if fault.KindOf(err) != fault.NotFound {
 		return err
 	}
-	return s.cl.PutChunk(s.ctx, ref, b)
+	if err := s.cl.PutChunk(s.ctx, ref, b); err != nil {
+		return err
+	}
+	s.sent.Add(ref.Size)
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -47,13 +48,21 @@ type work struct {
 func (p *program) imageShell(c *cli.Context) error {
 	return p.workIn(c, c.Args().First(), func(w *work) []string {
 		for _, shell := range []string{"/bin/bash", "/bin/sh"} {
-			if fi, err := segment.FS(w.v).Open(strings.TrimPrefix(shell, "/")); err == nil {
-				fi.Close()
+			if fi, err := fs.Stat(segment.FS(w.v), strings.TrimPrefix(shell, "/")); err == nil && fi.Mode().IsRegular() {
+				if shell == "/bin/bash" {
+					return []string{shell, "--rcfile", workdir.RCFile}
+				}
 				return []string{shell}
 			}
 		}
 		return []string{"sh"}
 	})
+}
+
+// prompt is what bash reads when it starts: the usual, and then a prompt that says where one is, as the machine's own looks
+// like the image's.
+func prompt(name catalog.ImageName) string {
+	return "for f in /etc/bash.bashrc /etc/bashrc ~/.bashrc; do [ -r $f ] && . $f; done; unset f\nPS1='[wulf:" + string(name) + "] \\w\\$ '\n"
 }
 
 func (p *program) imageExec(c *cli.Context) error {
@@ -97,7 +106,7 @@ func (p *program) workIn(c *cli.Context, ref string, argv func(*work) []string) 
 	if p.tty.in && !throwAway {
 		p.say("what changes in %s becomes a version when the command ends well", w.v.label())
 	}
-	spec := workdir.Spec{Root: w.dir.Root(), Name: string(w.v.image.Name), Argv: argv(w), Binds: binds}
+	spec := workdir.Spec{Root: w.dir.Root(), Name: string(w.v.image.Name), Argv: argv(w), Binds: binds, RC: prompt(w.v.image.Name)}
 	if term := p.env.Getenv("TERM"); term != "" {
 		spec.Env = append(spec.Env, "TERM="+term)
 	}

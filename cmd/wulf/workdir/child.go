@@ -62,6 +62,7 @@ func enter(s Spec) error {
 		}
 		trees[i] = fd
 	}
+	console := terminal()
 	resolver, _ := os.ReadFile("/etc/resolv.conf") // a machine without one has none to give
 	if err := unix.Mount(s.Root, s.Root, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fault.Wrap(fault.Internal, err, "mounting the work directory")
@@ -84,6 +85,20 @@ func enter(s Spec) error {
 	if err := giveResolver(resolver); err != nil {
 		return err
 	}
+	if s.RC != "" {
+		if err := os.WriteFile(RCFile, []byte(s.RC), 0o644); err != nil {
+			return err
+		}
+	}
+	if console >= 0 {
+		if err := os.WriteFile("/dev/console", nil, 0o600); err != nil {
+			return err
+		}
+		if err := unix.MoveMount(console, "", unix.AT_FDCWD, "/dev/console", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fault.Wrap(fault.Internal, err, "mounting the terminal")
+		}
+		unix.Close(console)
+	}
 	for i, b := range s.Binds {
 		if err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, b.Target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return fault.Wrap(fault.Invalid, err, "bind %s to %s", b.Source, b.Target)
@@ -94,6 +109,23 @@ func enter(s Spec) error {
 		return fault.Wrap(fault.Internal, err, "setting the host name")
 	}
 	return nil
+}
+
+// terminal holds the terminal that is standard input, which is of the machine's own /dev/pts and has no name inside; -1 for
+// none. Programs that ask for its name find it as the console.
+func terminal() int {
+	if _, err := unix.IoctlGetTermios(0, unix.TCGETS); err != nil {
+		return -1
+	}
+	path, err := os.Readlink("/proc/self/fd/0")
+	if err != nil {
+		return -1
+	}
+	fd, err := unix.OpenTree(unix.AT_FDCWD, path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return -1 // it may be another container's: the command runs without its name
+	}
+	return fd
 }
 
 // mounts are the file systems that every command finds.

@@ -54,7 +54,11 @@ type Spec struct {
 	Env   []string // besides what every command gets
 	Dir   string   // inside; "": /
 	Binds []Bind
+	RC    string // content of RCFile, which a shell may be told to read; "": there is none
 }
+
+// RCFile is where a command finds Spec.RC.
+const RCFile = "/run/.bashrc"
 
 // Run runs a command in mount, PID, UTS and IPC namespaces of its own, with this process's standard streams, and returns its
 // exit code; 128 and the number for one that a signal ended. All that it started ends with it. The image's own files are
