@@ -54,7 +54,11 @@ bench: ## benchmarks; BENCH=regexp narrows them
 
 .PHONY: bench-scale
 bench-scale: build ## 40 000 nodes on real controllers and relays, beside what is promised; WULF_BENCH_OUT=FILE keeps it
-	go test -tags $(TAGS),bench -count=1 -timeout 30m -v ./test/bench
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestScale ./test/bench
+
+.PHONY: bench-image
+bench-image: ## building images beside cpio and zstd, and what changes of them cost (root; WULF_BENCH_IMAGE=DIR is another image)
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestImage ./test/bench
 
 # staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
 $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -23,7 +24,7 @@ const runs = 5
 // figure is one thing measured several times. What has no target is printed for comparison.
 type figure struct {
 	Name   string    `json:"name"`
-	Unit   string    `json:"unit"` // ms or MB
+	Unit   string    `json:"unit"` // ms, MB, % or none, for a number
 	Target float64   `json:"target,omitempty"`
 	Values []float64 `json:"values"`
 	Median float64   `json:"median"`
@@ -132,6 +133,9 @@ func (r *report) print() {
 func (f figure) amount(v float64) string {
 	if v == 0 {
 		return ""
+	}
+	if v < 10 && v != math.Trunc(v) {
+		return fmt.Sprintf("%.2f %s", v, f.Unit)
 	}
 	return fmt.Sprintf("%.0f %s", v, f.Unit)
 }
