@@ -277,13 +277,14 @@ func TestAMirrorIsAskedFirst(t *testing.T) {
 	origin, mirror := newServer(t), newServer(t)
 	h := origin.push(t, "lab/two:1", two(t))
 	at := "docker://" + origin.host + "/lab/two:1"
-	tree, err := open(t, at, Options{Mirrors: []string{mirror.host}})
+	_, err := open(t, at, Options{Mirrors: []string{mirror.host}})
 	if err != nil || mirror.asked.Load() != 0 || origin.asked.Load() == 0 {
 		t.Fatalf("a mirror without the image: %v", err)
 	}
 	mirror.push(t, "lab/two:1", two(t))
 	before := origin.asked.Load()
-	if tree, err = open(t, at, Options{Mirrors: []string{mirror.host}}); err != nil || origin.asked.Load() != before {
+	tree, err := open(t, at, Options{Mirrors: []string{mirror.host}})
+	if err != nil || origin.asked.Load() != before {
 		t.Errorf("a mirror with it: %v, the origin was asked %d times", err, origin.asked.Load()-before)
 	}
 	if !strings.Contains(tree.Label, origin.host) || !strings.HasSuffix(tree.Label, h.String()) {
