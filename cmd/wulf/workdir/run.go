@@ -1,6 +1,7 @@
 package workdir
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,10 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,12 +56,16 @@ type Spec struct {
 	Env   []string // besides what every command gets
 	Dir   string   // inside; "": /
 	Binds []Bind
+	Grace time.Duration // that it has to end by itself when the context is done: a package manager tidies up; 0: 10 s
 }
 
 // Run runs a command in mount, PID, UTS and IPC namespaces of its own, with this process's standard streams, and returns its
 // exit code; 128 and the number for one that a signal ended. All that it started ends with it. The image's own files are
 // seen and changed as they are, but for /proc, /sys, /dev, /run and /tmp, which are new and empty, and the resolver's
 // configuration, which is the machine's. What is made for mounting is taken away afterwards. Errors are about running it at all.
+//
+// The command reads a terminal directly, and gets the signals of this process. When ctx is done it is asked to end, and killed
+// after a while if it does not. While it runs, SIGTTOU is ignored by the whole process.
 func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, error) {
 	points, err := mountPoints(s)
 	defer points.remove()
@@ -84,11 +90,11 @@ func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, e
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
+		Setpgid:    true, // the terminal is lent to all of them at once
 	}
-	// What the terminal sends goes to the command, which is in the same process group; this process outlives it.
-	quiet := make(chan os.Signal, 16)
-	signal.Notify(quiet, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
-	defer signal.Stop(quiet)
+	// The child is told of the death of the thread that made it, not of the process.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err = cmd.Start()
 	told.Close()
 	say.Close()
@@ -98,28 +104,22 @@ func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, e
 	if err != nil {
 		return 0, fault.Wrap(fault.Internal, err, "starting the command")
 	}
-	err = json.NewEncoder(tell).Encode(s)
-	tell.Close()
+	defer lendTerminal(in, cmd.Process.Pid)()
+	err = json.NewEncoder(tell).Encode(s) // the child waits for it, so that it finds the terminal its own
+	defer passSignals(ctx, cmd.Process, tell, cmp.Or(s.Grace, 10*time.Second))()
 	failure, _ := io.ReadAll(io.LimitReader(said, 64<<10)) // until the command runs, or never will
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-ctx.Done():
-			_ = cmd.Process.Kill() // and with it all in its namespace
-		case <-done:
-		}
-	}()
 	ended := cmd.Wait()
-	takeTerminal(in)
 	var p problem
 	if len(failure) > 0 && json.Unmarshal(failure, &p) == nil {
 		return 0, &fault.Error{Kind: p.Kind, Message: p.Message, Fix: p.Fix}
 	}
-	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
-	}
 	var exit *exec.ExitError
+	if errors.As(ended, &exit) && !exit.Exited() { // only a kill ends the first process so
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return 0, fault.New(fault.Internal, "what ran in the image was killed from outside")
+	}
 	if ended != nil && !errors.As(ended, &exit) {
 		return 0, ended
 	}
@@ -127,21 +127,6 @@ func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, e
 		return 0, err
 	}
 	return cmd.ProcessState.ExitCode(), nil
-}
-
-// takeTerminal makes this process's group the terminal's again: a shell made its own that, and the number that it would
-// give it back to does not exist in its namespace.
-func takeTerminal(in io.Reader) {
-	f, ok := in.(*os.File)
-	if !ok {
-		return
-	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
-		return
-	}
-	signal.Ignore(syscall.SIGTTOU)
-	defer signal.Reset(syscall.SIGTTOU)
-	_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.TIOCSPGRP, unix.Getpgrp())
 }
 
 // points are what was made in the image to mount over.
