@@ -114,6 +114,14 @@ func enter(s Spec) error {
 		return err
 	}
 	for i, b := range s.Binds {
+		var st unix.Stat_t
+		err := unix.Fstat(trees[i], &st)
+		if err == nil {
+			err = lateTarget(b, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+		}
+		if err != nil {
+			return fault.Wrap(kindOf(err), err, "bind %s to %s", b.Source, b.Target)
+		}
 		if err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, b.Target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return fault.Wrap(fault.Invalid, err, "bind %s to %s", b.Source, b.Target)
 		}

@@ -6,11 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -67,6 +67,8 @@ type Spec struct {
 // The command reads a terminal directly, and gets the signals of this process. When ctx is done it is asked to end, and killed
 // after a while if it does not. While it runs, SIGTTOU is ignored by the whole process.
 func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, error) {
+	s.Binds = slices.Clone(s.Binds) // one may lie in another
+	slices.SortStableFunc(s.Binds, func(a, b Bind) int { return len(a.Target) - len(b.Target) })
 	points, err := mountPoints(s)
 	defer points.remove()
 	if err != nil {
@@ -127,91 +129,6 @@ func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, e
 		return 0, err
 	}
 	return cmd.ProcessState.ExitCode(), nil
-}
-
-// points are what was made in the image to mount over.
-type points struct {
-	root *os.Root
-	made []string // deepest last
-}
-
-// mountPoints makes what is missing to mount over.
-func mountPoints(s Spec) (*points, error) {
-	p := &points{}
-	var err error
-	if p.root, err = os.OpenRoot(s.Root); err != nil {
-		return p, fault.Wrap(fault.Invalid, err, "opening the work directory")
-	}
-	for _, dir := range []string{"proc", "sys", "dev", "run", "tmp"} {
-		if err := p.dir(dir); err != nil {
-			return p, err
-		}
-	}
-	if _, err := p.root.Lstat("etc/resolv.conf"); errors.Is(err, fs.ErrNotExist) {
-		if _, err := p.root.Stat("etc"); err == nil {
-			if err := p.file("etc/resolv.conf"); err != nil {
-				return p, err
-			}
-		}
-	}
-	for _, b := range s.Binds {
-		fi, err := os.Stat(b.Source)
-		if err != nil {
-			return p, fault.Wrap(fault.NotFound, err, "bind %s", b.Source)
-		}
-		target := strings.TrimPrefix(b.Target, "/")
-		if fi.IsDir() {
-			err = p.dir(target)
-		} else if err = p.dir(path.Dir(target)); err == nil {
-			if _, missing := p.root.Stat(target); errors.Is(missing, fs.ErrNotExist) {
-				err = p.file(target)
-			}
-		}
-		if err != nil {
-			return p, err
-		}
-	}
-	return p, nil
-}
-
-// dir makes a directory and those above it, as far as they are missing.
-func (p *points) dir(name string) error {
-	at := ""
-	for part := range strings.SplitSeq(path.Clean(name), "/") {
-		at = path.Join(at, part)
-		if _, err := p.root.Lstat(at); err == nil {
-			continue // whatever it is: mounting tells
-		}
-		if err := p.root.Mkdir(at, 0o755); err != nil {
-			return fault.Wrap(kindOf(err), err, "making /%s to mount over", at)
-		}
-		p.made = append(p.made, at)
-	}
-	return nil
-}
-
-func (p *points) file(name string) error {
-	f, err := p.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fault.Wrap(kindOf(err), err, "making /%s to mount over", name)
-	}
-	p.made = append(p.made, name)
-	return f.Close()
-}
-
-// remove takes away what was made, unless somebody has put something there.
-func (p *points) remove() {
-	if p.root == nil {
-		return
-	}
-	for i := len(p.made) - 1; i >= 0; i-- {
-		fi, err := p.root.Lstat(p.made[i])
-		if err != nil || fi.Mode().IsRegular() && fi.Size() > 0 {
-			continue
-		}
-		_ = p.root.Remove(p.made[i]) // a directory that is not empty stays
-	}
-	p.root.Close()
 }
 
 // problem is why a command did not run, on its way out of the namespaces.
