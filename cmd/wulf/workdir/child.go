@@ -113,6 +113,9 @@ func enter(s Spec) error {
 	if err := giveResolver(resolver); err != nil {
 		return err
 	}
+	if err := guard(); err != nil {
+		return err
+	}
 	for i, b := range s.Binds {
 		var st unix.Stat_t
 		err := unix.Fstat(trees[i], &st)
@@ -162,6 +165,12 @@ func mounts() error {
 		if err := unix.Chmod(p, 0o666); err != nil { // whatever the umask
 			return fault.Wrap(fault.Internal, err, "making %s", p)
 		}
+	}
+	if err := os.Mkdir("/run/lock", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Chmod("/run/lock", 0o1777); err != nil { // Debian's /var/lock, for everybody
+		return err
 	}
 	for _, dir := range []string{"/dev/pts", "/dev/shm"} {
 		if err := os.Mkdir(dir, 0o755); err != nil {

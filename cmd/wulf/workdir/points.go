@@ -49,6 +49,13 @@ func mountPoints(s Spec) (*points, error) {
 			}
 		}
 	}
+	if _, err := p.root.Stat("usr/sbin/invoke-rc.d"); err == nil {
+		if _, err := p.root.Lstat(policy); errors.Is(err, fs.ErrNotExist) {
+			if err := p.file(policy); err != nil { // see guard
+				return p, err
+			}
+		}
+	}
 	for _, b := range s.Binds {
 		fi, err := os.Stat(b.Source)
 		if err != nil {
