@@ -1,6 +1,7 @@
 package workdir
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path"
-	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -21,11 +22,16 @@ import (
 // command, and buries whatever dies. It returns the exit code for the program, whose main must call it before anything else
 // if its only argument is ChildArg.
 func Child() int {
+	closeOnExec()
 	say := os.NewFile(4, "say")
-	syscall.CloseOnExec(3)
-	syscall.CloseOnExec(4)
+	// Those of the terminal are for the command, which gets them itself, as it is in the same process group.
+	signal.Notify(make(chan os.Signal, 1), passed...)
 	var s Spec
-	err := json.NewDecoder(os.NewFile(3, "told")).Decode(&s)
+	told := bufio.NewReader(os.NewFile(3, "told"))
+	line, err := told.ReadBytes('\n')
+	if err == nil {
+		err = json.Unmarshal(line, &s)
+	}
 	if err == nil {
 		err = enter(s)
 	}
@@ -39,7 +45,30 @@ func Child() int {
 		return 125
 	}
 	say.Close()
+	go func() { // what the parent passes on, until it is gone
+		for {
+			s, err := told.ReadByte()
+			if err != nil {
+				return
+			}
+			_ = syscall.Kill(pid, syscall.Signal(s))
+		}
+	}()
 	return bury(pid)
+}
+
+// closeOnExec keeps the command from all files but the first three: also from those that whoever started us left open.
+func closeOnExec() {
+	entries, err := os.ReadDir("/proc/self/fd")
+	for _, e := range entries {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			syscall.CloseOnExec(fd)
+		}
+	}
+	if err != nil {
+		syscall.CloseOnExec(3)
+		syscall.CloseOnExec(4)
+	}
 }
 
 // enter makes the mounts and goes into the root.
@@ -99,7 +128,18 @@ func enter(s Spec) error {
 		}
 		unix.Close(console)
 	}
+	if err := guard(); err != nil {
+		return err
+	}
 	for i, b := range s.Binds {
+		var st unix.Stat_t
+		err := unix.Fstat(trees[i], &st)
+		if err == nil {
+			err = lateTarget(b, st.Mode&unix.S_IFMT == unix.S_IFDIR)
+		}
+		if err != nil {
+			return fault.Wrap(kindOf(err), err, "bind %s to %s", b.Source, b.Target)
+		}
 		if err := unix.MoveMount(trees[i], "", unix.AT_FDCWD, b.Target, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 			return fault.Wrap(fault.Invalid, err, "bind %s to %s", b.Source, b.Target)
 		}
@@ -157,6 +197,12 @@ func mounts() error {
 		if err := unix.Chmod(p, 0o666); err != nil { // whatever the umask
 			return fault.Wrap(fault.Internal, err, "making %s", p)
 		}
+	}
+	if err := os.Mkdir("/run/lock", 0o755); err != nil {
+		return err
+	}
+	if err := unix.Chmod("/run/lock", 0o1777); err != nil { // Debian's /var/lock, for everybody
+		return err
 	}
 	for _, dir := range []string{"/dev/pts", "/dev/shm"} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
@@ -253,19 +299,9 @@ func lookUp(name string) (string, error) {
 
 // bury waits for the command, and for all that lose their parents meanwhile; that is what the first process is for.
 func bury(pid int) int {
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		for s := range signals {
-			// The terminal sends the first three to the command itself.
-			if !slices.Contains([]os.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP}, s) {
-				_ = syscall.Kill(pid, s.(syscall.Signal))
-			}
-		}
-	}()
 	for {
 		var ws syscall.WaitStatus
-		dead, err := syscall.Wait4(-1, &ws, 0, nil)
+		dead, err := syscall.Wait4(-1, &ws, syscall.WUNTRACED, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
@@ -274,6 +310,8 @@ func bury(pid int) int {
 			return 128 + int(ws.Signal())
 		case dead == pid && ws.Exited():
 			return ws.ExitStatus()
+		case dead == pid && ws.Stopped() && ws.StopSignal() == syscall.SIGTSTP:
+			_ = syscall.Kill(pid, syscall.SIGCONT) // nobody out there could ever do it
 		}
 	}
 }

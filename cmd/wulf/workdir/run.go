@@ -1,17 +1,19 @@
 package workdir
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path"
+	"runtime"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,7 +56,8 @@ type Spec struct {
 	Env   []string // besides what every command gets
 	Dir   string   // inside; "": /
 	Binds []Bind
-	RC    string // content of RCFile, which a shell may be told to read; "": there is none
+	RC    string        // content of RCFile, which a shell may be told to read; "": there is none
+	Grace time.Duration // that it has to end by itself when the context is done: a package manager tidies up; 0: 10 s
 }
 
 // RCFile is where a command finds Spec.RC.
@@ -64,7 +67,12 @@ const RCFile = "/run/.bashrc"
 // exit code; 128 and the number for one that a signal ended. All that it started ends with it. The image's own files are
 // seen and changed as they are, but for /proc, /sys, /dev, /run and /tmp, which are new and empty, and the resolver's
 // configuration, which is the machine's. What is made for mounting is taken away afterwards. Errors are about running it at all.
+//
+// The command reads a terminal directly, and gets the signals of this process. When ctx is done it is asked to end, and killed
+// after a while if it does not. While it runs, SIGTTOU is ignored by the whole process.
 func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, error) {
+	s.Binds = slices.Clone(s.Binds) // one may lie in another
+	slices.SortStableFunc(s.Binds, func(a, b Bind) int { return len(a.Target) - len(b.Target) })
 	points, err := mountPoints(s)
 	defer points.remove()
 	if err != nil {
@@ -88,11 +96,11 @@ func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, e
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
+		Setpgid:    true, // the terminal is lent to all of them at once
 	}
-	// What the terminal sends goes to the command, which is in the same process group; this process outlives it.
-	quiet := make(chan os.Signal, 16)
-	signal.Notify(quiet, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP)
-	defer signal.Stop(quiet)
+	// The child is told of the death of the thread that made it, not of the process.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	err = cmd.Start()
 	told.Close()
 	say.Close()
@@ -102,28 +110,22 @@ func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, e
 	if err != nil {
 		return 0, fault.Wrap(fault.Internal, err, "starting the command")
 	}
-	err = json.NewEncoder(tell).Encode(s)
-	tell.Close()
+	defer lendTerminal(in, cmd.Process.Pid)()
+	err = json.NewEncoder(tell).Encode(s) // the child waits for it, so that it finds the terminal its own
+	defer passSignals(ctx, cmd.Process, tell, cmp.Or(s.Grace, 10*time.Second))()
 	failure, _ := io.ReadAll(io.LimitReader(said, 64<<10)) // until the command runs, or never will
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		select {
-		case <-ctx.Done():
-			_ = cmd.Process.Kill() // and with it all in its namespace
-		case <-done:
-		}
-	}()
 	ended := cmd.Wait()
-	takeTerminal(in)
 	var p problem
 	if len(failure) > 0 && json.Unmarshal(failure, &p) == nil {
 		return 0, &fault.Error{Kind: p.Kind, Message: p.Message, Fix: p.Fix}
 	}
-	if ctx.Err() != nil {
-		return 0, context.Cause(ctx)
-	}
 	var exit *exec.ExitError
+	if errors.As(ended, &exit) && !exit.Exited() { // only a kill ends the first process so
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		return 0, fault.New(fault.Internal, "what ran in the image was killed from outside")
+	}
 	if ended != nil && !errors.As(ended, &exit) {
 		return 0, ended
 	}
@@ -131,106 +133,6 @@ func Run(ctx context.Context, s Spec, in io.Reader, out, errs io.Writer) (int, e
 		return 0, err
 	}
 	return cmd.ProcessState.ExitCode(), nil
-}
-
-// takeTerminal makes this process's group the terminal's again: a shell made its own that, and the number that it would
-// give it back to does not exist in its namespace.
-func takeTerminal(in io.Reader) {
-	f, ok := in.(*os.File)
-	if !ok {
-		return
-	}
-	if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
-		return
-	}
-	signal.Ignore(syscall.SIGTTOU)
-	defer signal.Reset(syscall.SIGTTOU)
-	_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.TIOCSPGRP, unix.Getpgrp())
-}
-
-// points are what was made in the image to mount over.
-type points struct {
-	root *os.Root
-	made []string // deepest last
-}
-
-// mountPoints makes what is missing to mount over.
-func mountPoints(s Spec) (*points, error) {
-	p := &points{}
-	var err error
-	if p.root, err = os.OpenRoot(s.Root); err != nil {
-		return p, fault.Wrap(fault.Invalid, err, "opening the work directory")
-	}
-	for _, dir := range []string{"proc", "sys", "dev", "run", "tmp"} {
-		if err := p.dir(dir); err != nil {
-			return p, err
-		}
-	}
-	if _, err := p.root.Lstat("etc/resolv.conf"); errors.Is(err, fs.ErrNotExist) {
-		if _, err := p.root.Stat("etc"); err == nil {
-			if err := p.file("etc/resolv.conf"); err != nil {
-				return p, err
-			}
-		}
-	}
-	for _, b := range s.Binds {
-		fi, err := os.Stat(b.Source)
-		if err != nil {
-			return p, fault.Wrap(fault.NotFound, err, "bind %s", b.Source)
-		}
-		target := strings.TrimPrefix(b.Target, "/")
-		if fi.IsDir() {
-			err = p.dir(target)
-		} else if err = p.dir(path.Dir(target)); err == nil {
-			if _, missing := p.root.Stat(target); errors.Is(missing, fs.ErrNotExist) {
-				err = p.file(target)
-			}
-		}
-		if err != nil {
-			return p, err
-		}
-	}
-	return p, nil
-}
-
-// dir makes a directory and those above it, as far as they are missing.
-func (p *points) dir(name string) error {
-	at := ""
-	for part := range strings.SplitSeq(path.Clean(name), "/") {
-		at = path.Join(at, part)
-		if _, err := p.root.Lstat(at); err == nil {
-			continue // whatever it is: mounting tells
-		}
-		if err := p.root.Mkdir(at, 0o755); err != nil {
-			return fault.Wrap(kindOf(err), err, "making /%s to mount over", at)
-		}
-		p.made = append(p.made, at)
-	}
-	return nil
-}
-
-func (p *points) file(name string) error {
-	f, err := p.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fault.Wrap(kindOf(err), err, "making /%s to mount over", name)
-	}
-	p.made = append(p.made, name)
-	return f.Close()
-}
-
-// remove takes away what was made, unless somebody has put something there.
-func (p *points) remove() {
-	if p.root == nil {
-		return
-	}
-	for i := len(p.made) - 1; i >= 0; i-- {
-		fi, err := p.root.Lstat(p.made[i])
-		if err != nil || fi.Mode().IsRegular() && fi.Size() > 0 {
-			continue
-		}
-		_ = p.root.Remove(p.made[i]) // a directory that is not empty stays
-	}
-	p.root.Close()
 }
 
 // problem is why a command did not run, on its way out of the namespaces.
