@@ -47,7 +47,7 @@ type Options struct {
 
 	Transport http.RoundTripper // nil: the network, by the proxies that the environment names
 	Stdin     io.Reader
-	Work      string // directory for nameless temporary files; "": the system's
+	Work      string // directory for nameless temporary files; "": TMPDIR, or /var/tmp
 	Limits    segment.Limits
 	// Progress, if set, is told how many bytes of how many have come; total is 0 if that is not known. It is called by
 	// several goroutines.
@@ -144,7 +144,7 @@ func splitTag(s string) (path, tag string, err error) {
 // digest. Errors name the layer or the entry that they are about.
 func Open(ctx context.Context, ref Ref, o Options) (*Tree, error) {
 	if o.Work == "" {
-		o.Work = os.TempDir()
+		o.Work = spoolDir()
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -167,7 +167,7 @@ func (t *Tree) open(ctx context.Context, ref Ref, o Options) error {
 			return err
 		}
 		t.Source, t.close = d, append(t.close, d.Close)
-		return nil
+		return notOneUsers(d, ref.Name)
 	case Stdin:
 		t.Label = "standard input"
 		return t.tar(ctx, o.Stdin, o)
@@ -201,6 +201,14 @@ func (t *Tree) open(ctx context.Context, ref Ref, o Options) error {
 	return t.layers(ctx, i, o)
 }
 
+// spoolDir is where temporary files of gigabytes belong: /tmp is memory on many machines.
+func spoolDir() string {
+	if fi, err := os.Stat("/var/tmp"); os.Getenv("TMPDIR") == "" && err == nil && fi.IsDir() {
+		return "/var/tmp"
+	}
+	return os.TempDir()
+}
+
 func absolute(path string) string {
 	if a, err := filepath.Abs(path); err == nil {
 		return a
@@ -220,10 +228,7 @@ func (t *Tree) file(path string) (*os.File, error) {
 
 // tar reads an archive, which is the tree itself.
 func (t *Tree) tar(ctx context.Context, r io.Reader, o Options) error {
-	if _, seekable := r.(io.ReaderAt); !seekable {
-		r = &reading{ctx: ctx, r: r, step: "reading", progress: o.Progress}
-	}
-	a, err := segment.OpenTar(r, o.Work, o.Limits)
+	a, err := segment.OpenTar(counted(ctx, r, o), o.Work, o.Limits)
 	if err != nil {
 		return err
 	}
@@ -248,6 +253,18 @@ func notSIF(f io.ReaderAt, name string) error {
 	return nil
 }
 
+// notOneUsers refuses a sandbox of Apptainer that was built without root: all its files are the user's who built it, and sshd,
+// sudo and many others do not start on such a node. Its own .singularity.d and the links to it are as good as any file.
+func notOneUsers(d *segment.Directory, name string) error {
+	for _, e := range d.Entries() {
+		if e.Path == ".singularity.d" && e.UID != 0 {
+			return fault.New(fault.Invalid, "%s was built without root: its files belong to user %d", name, e.UID).
+				WithFix("build it as root: sudo apptainer build --sandbox DIRECTORY SOURCE")
+		}
+	}
+	return nil
+}
+
 func kindOf(err error) fault.Kind {
 	switch {
 	case os.IsNotExist(err):
@@ -268,6 +285,28 @@ type reading struct {
 	done     int64
 	total    int64
 	progress func(string, int64, int64)
+}
+
+// counted counts what is read of an archive. One in a file can still be read where it is.
+func counted(ctx context.Context, r io.Reader, o Options) io.Reader {
+	c := &reading{ctx: ctx, r: r, step: "reading", progress: o.Progress}
+	at, ok := r.(interface {
+		io.ReaderAt
+		io.Seeker
+	})
+	if !ok {
+		return c
+	}
+	if f, ok := r.(*os.File); ok {
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+			c.total = fi.Size()
+		}
+	}
+	return struct {
+		io.Reader
+		io.ReaderAt
+		io.Seeker
+	}{c, at, at}
 }
 
 func (c *reading) Read(p []byte) (int, error) {

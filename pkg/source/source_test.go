@@ -55,15 +55,16 @@ func archive(files ...string) []byte {
 // container is an image of layers.
 func container(t testing.TB, arch string, layers ...[]byte) v1.Image {
 	t.Helper()
-	img := empty.Image
-	for _, l := range layers {
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(l)), nil })
-		if err != nil {
+	packed := make([]v1.Layer, len(layers))
+	for i, l := range layers {
+		var err error
+		if packed[i], err = tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(l)), nil }); err != nil {
 			t.Fatal(err)
 		}
-		if img, err = mutate.AppendLayers(img, layer); err != nil {
-			t.Fatal(err)
-		}
+	}
+	img, err := mutate.AppendLayers(empty.Image, packed...)
+	if err != nil {
+		t.Fatal(err)
 	}
 	c, err := img.ConfigFile()
 	if err != nil {
@@ -253,8 +254,7 @@ func TestLoginsAreThoseOfTheStandardFilesOrGiven(t *testing.T) {
 		return true
 	})
 	at := "docker://" + s.host + "/lab/two:1"
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
-	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	lonely(t)
 	if _, err := open(t, at, Options{}); !errors.Is(err, fault.Denied) || !strings.Contains(fault.Fix(err), "podman login") {
 		t.Errorf("without a login: %v", err)
 	}
@@ -551,11 +551,12 @@ func TestTheDaemonOfThisMachineIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/images/lab/two:1/get" {
+		switch r.URL.Path { // with nothing of a name in the query
+		case "/images/lab/two:1/get", "/images/lab/new:latest/get", "/images/0123abcd/get", "/images/sha256:0123abcd/get":
+			w.Write(saved.Bytes())
+		default:
 			http.NotFound(w, r)
-			return
 		}
-		w.Write(saved.Bytes())
 	})}
 	go srv.Serve(l)
 	t.Cleanup(func() { srv.Close() })
@@ -568,6 +569,14 @@ func TestTheDaemonOfThisMachineIsAsked(t *testing.T) {
 		if got := words(t, tree); got != twoWords || !strings.HasPrefix(tree.Label, "docker-daemon:lab/two:1@sha256:") {
 			t.Errorf("%s holds %s", tree.Label, got)
 		}
+	}
+	for _, name := range []string{"lab/new", "0123abcd", "sha256:0123abcd"} {
+		if _, err := open(t, "docker-daemon:"+name, Options{}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := open(t, "docker-daemon:lab/two:1/get?x=", Options{}); !errors.Is(err, fault.NotFound) {
+		t.Errorf("a name with a question mark: %v", err)
 	}
 	if _, err := open(t, "docker-daemon:lab/none", Options{}); !errors.Is(err, fault.NotFound) {
 		t.Errorf("what it does not have: %v", err)
