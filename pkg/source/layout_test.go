@@ -3,13 +3,14 @@ package source
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -170,7 +171,6 @@ func TestReadingAnArchiveIsSeenAndCanBeEnded(t *testing.T) {
 	}
 }
 
-// TestHostileLayers are whole images, as a registry might send them.
 func TestHostileLayersOfAnImageAreNamed(t *testing.T) {
 	base := archive("etc/", "", "etc/passwd", "root")
 	for what, tc := range map[string]struct {
@@ -189,12 +189,45 @@ func TestHostileLayersOfAnImageAreNamed(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	many := make([][]byte, maxLayers+1)
-	for i := range many {
-		many[i] = archive(fmt.Sprint(i), "")
-	}
-	dir := layoutOf(t, map[string]v1.Image{"1": container(t, "amd64", many...)})
-	if _, err := open(t, "oci:"+dir, Options{}); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "501 layers") {
+	if err := new(Tree).layers(t.Context(), &image{layers: make([]blob, maxLayers+1)}, Options{}); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "501 layers") {
 		t.Errorf("too many layers: %v", err)
 	}
+}
+
+// FuzzLayout gives the documents of a layout, or of docker's archive, any form. MANIFEST and CONFIG in them are the digests
+// of the other ones, which no fuzzer guesses.
+func FuzzLayout(f *testing.F) {
+	const index = `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:MANIFEST","size":1,"annotations":{"org.opencontainers.image.ref.name":"x"}}]}`
+	const manifest = `{"schemaVersion":2,"config":{"digest":"sha256:CONFIG","size":1},"layers":[{"digest":"sha256:CONFIG","size":1}]}`
+	const config = `{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:CONFIG"]}}`
+	for _, tag := range []string{"", "x"} {
+		f.Add([]byte(index), []byte(manifest), []byte(config), []byte(`[{"Config":"c","RepoTags":["a:x"],"Layers":["c"]}]`), tag)
+		f.Add([]byte(strings.Replace(index, "manifest.v1", "index.v1", 1)), []byte(index), []byte(manifest), []byte(`[{"Config":"../c","Layers":["/c"]}]`), tag)
+	}
+	f.Fuzz(func(t *testing.T, index, manifest, config, saved []byte, tag string) {
+		files := fstest.MapFS{"c": {Data: config}}
+		add := func(b []byte) []byte {
+			d := describe("", b)
+			files[blobOf(d.Digest)] = &fstest.MapFile{Data: b}
+			return []byte(d.Digest.Hex)
+		}
+		c := add(config)
+		m := add(bytes.ReplaceAll(manifest, []byte("CONFIG"), c))
+		files["index.json"] = &fstest.MapFile{Data: bytes.ReplaceAll(index, []byte("MANIFEST"), m)}
+		files["manifest.json"] = &fstest.MapFile{Data: saved}
+		for _, read := range []func(fs.FS, Ref, Options) (*image, error){layoutImage, dockerImage} {
+			i, err := read(files, Ref{Kind: LayoutArchive, Name: "x", Tag: tag}, Options{})
+			if err != nil {
+				if fault.KindOf(err) == fault.Internal || strings.Contains(err.Error(), "\n") && !strings.Contains(tag, "\n") {
+					t.Fatalf("%v (%s)", err, fault.KindOf(err))
+				}
+				continue
+			}
+			for n := range i.layers {
+				if r, err := i.layers[n].open(t.Context()); err == nil {
+					r.Close()
+				}
+			}
+		}
+	})
 }
