@@ -37,8 +37,17 @@ func (t *Tree) fromArchive(ctx context.Context, ref Ref, o Options) (*image, err
 	return t.archive(ctx, f, ref, o)
 }
 
-// archive opens an archive of a layout. Its files may be larger than those of an image.
+// archive opens an archive of a layout.
 func (t *Tree) archive(ctx context.Context, r io.Reader, ref Ref, o Options) (*image, error) {
+	a, err := t.files(ctx, r, o)
+	if err != nil {
+		return nil, err
+	}
+	return archived(a, ref, o)
+}
+
+// files opens a tar whose files may be larger than those of an image.
+func (t *Tree) files(ctx context.Context, r io.Reader, o Options) (*segment.Tar, error) {
 	limits := o.Limits
 	limits.File = 1 << 40
 	a, err := segment.OpenTar(counted(ctx, r, o), o.Work, limits)
@@ -46,6 +55,10 @@ func (t *Tree) archive(ctx context.Context, r io.Reader, ref Ref, o Options) (*i
 		return nil, err
 	}
 	t.close = append(t.close, a.Close)
+	return a, nil
+}
+
+func archived(a *segment.Tar, ref Ref, o Options) (*image, error) {
 	files := segment.FS(a)
 	_, layout := stat(files, "index.json")
 	_, docker := stat(files, "manifest.json")
@@ -53,6 +66,31 @@ func (t *Tree) archive(ctx context.Context, r io.Reader, ref Ref, o Options) (*i
 		return dockerImage(files, ref, o)
 	}
 	return layoutImage(files, ref, o)
+}
+
+// container tells what a tar at least looks like that nobody called an archive of a container image: "" for a tree.
+func container(entries []segment.Entry) Kind {
+	is := make(map[string]segment.Type)
+	for _, e := range entries {
+		if !strings.Contains(e.Path, "/") {
+			is[e.Path] = e.Type
+		}
+	}
+	switch {
+	case is["oci-layout"] == segment.File && is["index.json"] == segment.File:
+		return LayoutArchive
+	case is["manifest.json"] == segment.File && is["etc"] == "" && is["usr"] == "":
+		return DockerArchive
+	}
+	return ""
+}
+
+// place is where a label says that an image was.
+func (r Ref) place() string {
+	if r.Kind == Daemon || r.Name == string(Stdin) {
+		return r.Name
+	}
+	return absolute(r.Name)
 }
 
 func stat(files fs.FS, name string) (fs.FileInfo, bool) {
@@ -142,7 +180,7 @@ func layoutImage(files fs.FS, ref Ref, o Options) (*image, error) {
 		}
 		blobs[n] = blob{digest: l.Digest.String(), size: l.Size, open: opens(files, p)}
 	}
-	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, absolute(ref.Name), at), config, blobs, o)
+	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, ref.place(), at), config, blobs, o)
 }
 
 func opens(files fs.FS, p string) func(context.Context) (io.ReadCloser, error) {
@@ -309,9 +347,5 @@ func dockerImage(files fs.FS, ref Ref, o Options) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := ref.Name
-	if ref.Kind != Daemon {
-		name = absolute(name)
-	}
-	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, name, h), config, blobs, o)
+	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, ref.place(), h), config, blobs, o)
 }

@@ -12,13 +12,16 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"golang.org/x/sys/unix"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
 // layoutOf writes a layout with images by tag.
@@ -38,7 +41,7 @@ func layoutOf(t testing.TB, images map[string]v1.Image) string {
 }
 
 func TestTagsMayBeWholeNames(t *testing.T) {
-	dir := layoutOf(t, map[string]v1.Image{"localhost/two:9": two(t), "localhost/other:8": container(t, "amd64", archive("x", "1"))})
+	dir := layoutOf(t, map[string]v1.Image{"localhost/two:9": two(t), "localhost/other:8": containerOf(t, "amd64", archive("x", "1"))})
 	for _, tag := range []string{"localhost/two:9", "9"} {
 		tree, err := open(t, "oci:"+dir+":"+tag, Options{})
 		if err != nil || words(t, tree) != twoWords {
@@ -58,7 +61,7 @@ func TestOneImagePackedInTwoWaysIsOneImage(t *testing.T) {
 	var index v1.ImageIndex = empty.Index
 	for _, how := range []string{"plain", "chunked"} { // as podman manifest push --add-compression leaves it
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: container(t, "amd64", archive("how", how)), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}},
+			Add: containerOf(t, "amd64", archive("how", how)), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}},
 		})
 	}
 	dir := t.TempDir()
@@ -114,6 +117,44 @@ func TestALayoutDoesNotLeadOut(t *testing.T) {
 	os.Symlink(outside, filepath.Join(dir, blobOf(config)))
 	if _, err := open(t, "oci:"+dir, Options{}); !errors.Is(err, fault.Invalid) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatIsAContainerImageIsReadAsOne(t *testing.T) {
+	dir := t.TempDir()
+	one := layoutOf(t, map[string]v1.Image{"1": two(t)})
+	pack(t, one, filepath.Join(dir, "layout.tgz"), true)
+	tag, _ := name.NewTag("lab/two:1")
+	if err := tarball.WriteToFile(filepath.Join(dir, "saved.tar"), tag, two(t)); err != nil {
+		t.Fatal(err)
+	}
+	for path, label := range map[string]string{one: "oci:" + one, dir + "/layout.tgz": "oci-archive:" + dir, dir + "/saved.tar": "docker-archive:" + dir} {
+		tree, err := open(t, path, Options{})
+		if err != nil || words(t, tree) != twoWords || !strings.HasPrefix(tree.Label, label) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	f, err := os.Open(dir + "/saved.tar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if tree, err := open(t, "-", Options{Stdin: f}); err != nil || words(t, tree) != twoWords || !strings.HasPrefix(tree.Label, "docker-archive:-@sha256:") {
+		t.Errorf("standard input: %v", err)
+	}
+	os.WriteFile(dir+"/root.tar", archive("manifest.json", "[]", "etc/", "", "index.json", "x"), 0o644)
+	if tree, err := open(t, dir+"/root.tar", Options{}); err != nil || words(t, tree) != "etc index.json=x manifest.json=[]" {
+		t.Errorf("a tree with such files: %v", err)
+	}
+}
+
+func TestAFileThatNoImageCanHoldIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.tar")
+	os.WriteFile(path, archive("var/large", strings.Repeat("x", 100)), 0o644)
+	for _, ref := range []string{path, "oci:" + layoutOf(t, map[string]v1.Image{"1": containerOf(t, "amd64", archive("var/large", strings.Repeat("x", 100)))})} {
+		if _, err := open(t, ref, Options{Limits: segment.Limits{File: 99}}); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), `"var/large"`) {
+			t.Errorf("%s: %v", ref, err)
+		}
 	}
 }
 
@@ -183,7 +224,7 @@ func TestHostileLayersOfAnImageAreNamed(t *testing.T) {
 		"cut short":             {archive("etc/x", strings.Repeat("x", 4000))[:1500], "etc/x"},
 		"a name without an end": {archive("etc/"+strings.Repeat("y", 300), "x"), "255"},
 	} {
-		dir := layoutOf(t, map[string]v1.Image{"1": container(t, "amd64", base, tc.layer)})
+		dir := layoutOf(t, map[string]v1.Image{"1": containerOf(t, "amd64", base, tc.layer)})
 		_, err := open(t, "oci:"+dir, Options{})
 		if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), tc.say) || !strings.Contains(err.Error(), "layer sha256:") {
 			t.Errorf("%s: %v", what, err)

@@ -231,7 +231,7 @@ func TestAServerThatNeverGoesOnIsLeft(t *testing.T) {
 func TestARegistryThatLiesIsFoundOut(t *testing.T) {
 	s := newServer(t)
 	h := s.push(t, "lab/two:1", two(t))
-	other := s.push(t, "lab/other:1", container(t, "amd64", archive("x", "other")))
+	other := s.push(t, "lab/other:1", containerOf(t, "amd64", archive("x", "other")))
 	raw := func(img interface{ RawManifest() ([]byte, error) }) []byte { b, _ := img.RawManifest(); return b }
 	manifest := raw(two(t))
 	huge := strings.Replace(string(manifest), `"config":{`, `"config":{"x":"`+strings.Repeat("x", 1)+`",`, 1)
@@ -265,7 +265,7 @@ func TestARegistryThatLiesIsFoundOut(t *testing.T) {
 
 func TestAnImageForAnotherPlatformIsRefusedOnlyIfOneWasAskedFor(t *testing.T) {
 	s := newServer(t)
-	s.push(t, "lab/arm:1", container(t, "arm64", archive("x", "1")))
+	s.push(t, "lab/arm:1", containerOf(t, "arm64", archive("x", "1")))
 	at := "docker://" + s.host + "/lab/arm:1"
 	for platform, ok := range map[string]bool{"": true, "arm64": true, "linux/amd64": false} {
 		if _, err := open(t, at, Options{Platform: platform}); (err == nil) != ok || err != nil && !errors.Is(err, fault.NotFound) {

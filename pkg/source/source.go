@@ -4,6 +4,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -78,7 +79,7 @@ func (t *Tree) Close() error {
 const forms = "docker://NAME, docker-daemon:NAME, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, a directory, a tar, or - for standard input"
 
 // Parse reads a reference. Kinds that are paths are told apart by looking: fault.NotFound if there is nothing, fault.Invalid
-// for what cannot be a reference. The spellings of Warewulf, with :// everywhere and file://, are read as well.
+// for what cannot be a reference. A directory that is an OCI layout is read as one. The spellings of Warewulf, with :// everywhere and file://, are read as well.
 func Parse(text string) (Ref, error) {
 	if text == "-" {
 		return Ref{Kind: Stdin}, nil
@@ -110,12 +111,19 @@ func Parse(text string) (Ref, error) {
 		return Ref{}, fault.New(fault.NotFound, "there is no directory or archive %s", text).WithFix("it may be %s", forms)
 	case err != nil:
 		return Ref{}, fault.Wrap(fault.Invalid, err, "looking at the image")
+	case fi.IsDir() && isFile(text, "oci-layout") && isFile(text, "index.json"):
+		return Ref{Kind: Layout, Name: text}, nil
 	case fi.IsDir():
 		return Ref{Kind: Directory, Name: text}, nil
 	case fi.Mode().IsRegular():
 		return Ref{Kind: Tar, Name: text}, nil
 	}
 	return Ref{}, fault.New(fault.Invalid, "%s is neither a directory nor an archive", text).WithFix("it may be %s", forms)
+}
+
+func isFile(dir, name string) bool {
+	fi, err := os.Lstat(filepath.Join(dir, name))
+	return err == nil && fi.Mode().IsRegular()
 }
 
 // splitTag divides PATH and PATH:TAG; a path that is there is taken whole. Tags may be whole names, as podman save writes
@@ -170,7 +178,7 @@ func (t *Tree) open(ctx context.Context, ref Ref, o Options) error {
 		return notOneUsers(d, ref.Name)
 	case Stdin:
 		t.Label = "standard input"
-		return t.tar(ctx, o.Stdin, o)
+		return t.tar(ctx, o.Stdin, string(Stdin), o)
 	case Tar:
 		t.Label = absolute(ref.Name)
 		f, err := t.file(ref.Name)
@@ -180,7 +188,7 @@ func (t *Tree) open(ctx context.Context, ref Ref, o Options) error {
 		if err := notSIF(f, ref.Name); err != nil {
 			return err
 		}
-		return t.tar(ctx, f, o)
+		return t.tar(ctx, f, ref.Name, o)
 	}
 	var i *image
 	var err error
@@ -226,13 +234,28 @@ func (t *Tree) file(path string) (*os.File, error) {
 	return f, nil
 }
 
-// tar reads an archive, which is the tree itself.
-func (t *Tree) tar(ctx context.Context, r io.Reader, o Options) error {
-	a, err := segment.OpenTar(counted(ctx, r, o), o.Work, o.Limits)
+// tar reads an archive, which is the tree itself, or that of a container image: wwctl takes what docker save writes by its
+// path alone.
+func (t *Tree) tar(ctx context.Context, r io.Reader, name string, o Options) error {
+	a, err := t.files(ctx, r, o)
 	if err != nil {
 		return err
 	}
-	t.Source, t.close = a, append(t.close, a.Close)
+	if kind := container(a.Entries()); kind != "" {
+		i, err := archived(a, Ref{Kind: kind, Name: name}, o)
+		if err != nil {
+			return err
+		}
+		t.Label = i.label
+		return t.layers(ctx, i, o)
+	}
+	for _, e := range a.Entries() {
+		if e.Size > cmp.Or(o.Limits.File, 1<<32-1) {
+			return fault.New(fault.Invalid, "file %q has %d bytes; a bootable image can hold files below 4 GiB only", e.Path, e.Size).
+				WithFix("keep the file on shared storage, or split it")
+		}
+	}
+	t.Source = a
 	return nil
 }
 

@@ -52,8 +52,8 @@ func archive(files ...string) []byte {
 	return b.Bytes()
 }
 
-// container is an image of layers.
-func container(t testing.TB, arch string, layers ...[]byte) v1.Image {
+// containerOf is an image of layers.
+func containerOf(t testing.TB, arch string, layers ...[]byte) v1.Image {
 	t.Helper()
 	packed := make([]v1.Layer, len(layers))
 	for i, l := range layers {
@@ -79,7 +79,7 @@ func container(t testing.TB, arch string, layers ...[]byte) v1.Image {
 }
 
 func two(t testing.TB) v1.Image {
-	return container(t, "amd64", archive("etc/", "", "etc/a", "old", "etc/b", strings.Repeat("b", 200_000)), archive("etc/a", "new", "etc/.wh.b", "", "etc/c", "c"))
+	return containerOf(t, "amd64", archive("etc/", "", "etc/a", "old", "etc/b", strings.Repeat("b", 200_000)), archive("etc/a", "new", "etc/.wh.b", "", "etc/c", "c"))
 }
 
 // words is a tree as text.
@@ -210,7 +210,7 @@ func TestThePlatformIsChosen(t *testing.T) {
 	index := v1.ImageIndex(empty.Index)
 	for _, arch := range []string{"amd64", "arm64"} {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{
-			Add: container(t, arch, archive("arch", arch)), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
+			Add: containerOf(t, arch, archive("arch", arch)), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}},
 		})
 	}
 	at, _ := name.ParseReference(s.host + "/lab/many:1")
@@ -398,7 +398,7 @@ func TestLayoutsAndArchivesAreRead(t *testing.T) {
 	for _, tag := range []string{"one", "other"} {
 		i := img
 		if tag == "other" {
-			i = container(t, "amd64", archive("x", "other"))
+			i = containerOf(t, "amd64", archive("x", "other"))
 		}
 		if err := p.AppendImage(i, layout.WithAnnotations(map[string]string{refName: tag})); err != nil {
 			t.Fatal(err)
@@ -528,7 +528,7 @@ func TestALayerThatIsABombIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.AppendImage(container(t, "amd64", archive("zeros", strings.Repeat("\x00", 66<<20)))); err != nil {
+	if err := p.AppendImage(containerOf(t, "amd64", archive("zeros", strings.Repeat("\x00", 66<<20)))); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := open(t, "oci:"+dir, Options{}); !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "bomb") {
