@@ -25,11 +25,13 @@ type Layer struct {
 
 // OpenLayers lays the layers over one another, the first at the bottom, as the OCI image specification (layer.md) has it:
 // an entry replaces what is below it under the same path; .wh.NAME hides NAME and all under it, .wh..wh..opq all that
-// lower layers have in its directory; other names that begin with .wh..wh. are notes of an old file system.
+// lower layers have in its directory; other names that begin with .wh..wh. are notes of an old file system. A character
+// device 0:0 or trusted.overlay.opaque, by which overlayfs hides files on a disk, hide nothing in a layer.
 //
-// Each layer is taken as hostile, as OpenTar takes an archive, with one difference: a directory above an entry may be a
-// symbolic link of a lower layer, as /lib is in most distributions. It is followed inside the tree, as container
-// runtimes follow it, and never leads out.
+// Each layer is taken as hostile, as OpenTar takes an archive, with these differences. A directory above an entry may be a
+// symbolic link of a lower layer, as /lib is in most distributions; it is followed inside the tree, as container
+// runtimes follow it, and never leads out. The root may be called "/", and what a hard link names may begin with it, as
+// kaniko writes them.
 func OpenLayers(layers []Layer, l Limits) (*Layers, error) {
 	merged := newTree(l)
 	for _, x := range layers {
@@ -41,11 +43,7 @@ func OpenLayers(layers []Layer, l Limits) (*Layers, error) {
 			return nil, fmt.Errorf("layer %s: %w", x.Name, err)
 		}
 		merged.count, merged.bytes, merged.text = own.count, own.bytes, own.text
-		err := s.lay(own)
-		if err == nil {
-			err = merged.parents() // now, for a later layer may hide all that is in one
-		}
-		if err != nil {
+		if err := s.lay(own); err != nil {
 			return nil, fmt.Errorf("layer %s: %w", x.Name, err)
 		}
 	}
@@ -138,6 +136,7 @@ func (l *layer) lay(own *tree) error {
 	// All ways are found before anything is put in: what changes the way to a path is in the layer itself, which resolve
 	// asks first. In order, so that of two ways to one path the same wins everywhere.
 	placed := make([]*node, 0, len(own.nodes))
+	paths := make([]string, 0, len(own.nodes))
 	for _, p := range slices.Sorted(maps.Keys(own.nodes)) {
 		n := own.nodes[p]
 		at, err := l.resolve(p, own)
@@ -145,27 +144,33 @@ func (l *layer) lay(own *tree) error {
 			return err
 		}
 		if n.Path = at; !leftOut(&n.Entry) { // var/run/x is run/x in most distributions
-			placed = append(placed, n)
+			placed, paths = append(placed, n), append(paths, at)
 		}
 	}
 	for _, n := range placed {
 		l.merged.nodes[n.Path] = n
 	}
-	return nil
+	return l.merged.parents(paths) // now, for a later layer may hide all that is in one
 }
 
 // drop takes paths out of the lower layers, with all under them.
 func (l *layer) drop(gone map[string]bool) {
-	if len(gone) == 0 {
+	trees := make(map[string]bool) // directories, of which most layers take none away
+	for p, self := range gone {
+		old, ok := l.merged.nodes[p]
+		if self {
+			delete(l.merged.nodes, p)
+		}
+		if p == "" || ok && old.Type == Dir { // all others have nothing under them: see parents
+			trees[p] = true
+		}
+	}
+	if len(trees) == 0 {
 		return
 	}
 	for p := range l.merged.nodes {
-		if gone[p] {
-			delete(l.merged.nodes, p)
-			continue
-		}
 		for dir := parent(p); ; dir = parent(dir) {
-			if _, ok := gone[dir]; ok {
+			if trees[dir] {
 				delete(l.merged.nodes, p)
 				break
 			}

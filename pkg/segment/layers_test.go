@@ -94,6 +94,9 @@ func TestLayersLieOverOneAnother(t *testing.T) {
 		"a link that leads out stays in":   {[]Layer{layerOf(t, "1", adir("etc/"), slink("up", "../../..")), layerOf(t, "2", reg("up/etc/x", "1"))}, "etc/ etc/x=1 up>../../.."},
 		"a whiteout through a link":        {[]Layer{layerOf(t, "1", reg("usr/lib/x", "1"), slink("lib", "usr/lib")), layerOf(t, "2", reg("lib/.wh.x", ""))}, "lib>usr/lib usr/ usr/lib/"},
 		"a directory said to be one again": {[]Layer{layerOf(t, "1", adir("usr/lib/"), slink("lib", "usr/lib")), layerOf(t, "2", adir("lib/"), reg("lib/x", "1"))}, "lib/ lib/x=1 usr/ usr/lib/"},
+		"the root has its own name":        {[]Layer{layerOf(t, "1", adir("/"), reg("a", "1")), layerOf(t, "2", adir("/"), reg("b", "2"))}, "a=1 b=2"},
+		"a link to a name from the root":   {[]Layer{layerOf(t, "1", reg("a", "1")), layerOf(t, "2", reg("b", "2"), link("c", "/b"), link("d", "/a"))}, "a=1 b=2 c=2 d=1"},
+		"a device of overlayfs":            {[]Layer{layerOf(t, "1", reg("a", "1")), layerOf(t, "2", tar.Header{Name: "a", Typeflag: tar.TypeChar})}, "a>"},
 		"three layers":                     {[]Layer{layerOf(t, "1", reg("a", "1"), reg("b", "1")), layerOf(t, "2", reg(".wh.a", "")), layerOf(t, "3", reg("a", "3"))}, "a=3 b=1"},
 	} {
 		l, err := OpenLayers(tc.layers, Limits{})

@@ -200,7 +200,7 @@ func (s *tarScanner) entry(h *tar.Header, offset int64) error {
 		return nil
 	case tar.TypeDir:
 		e.Type, name = Dir, strings.TrimSuffix(name, "/")
-		if (name == "" || name == ".") && h.Name != "/" && h.Name != "" {
+		if (name == "" || name == ".") && (h.Name != "/" || s.layer != nil) && h.Name != "" {
 			return nil // the root, which is always the same: see the package comment
 		}
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
@@ -258,6 +258,9 @@ func (s *tarScanner) entry(h *tar.Header, offset int64) error {
 func (s *tarScanner) link(e Entry, target string) error {
 	for strings.HasPrefix(target, "./") {
 		target = target[2:]
+	}
+	if s.layer != nil {
+		target = strings.TrimPrefix(target, "/")
 	}
 	old, ok := s.tree.nodes[target]
 	if !ok && s.layer != nil {

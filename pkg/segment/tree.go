@@ -106,9 +106,10 @@ func (t *tree) charge(e *Entry, b *body) error {
 	return nil
 }
 
-// parents checks that every parent is a directory, and adds those that nobody named: 0755 and root's, as tar makes them.
-func (t *tree) parents() error {
-	for _, p := range slices.Collect(maps.Keys(t.nodes)) {
+// parents checks that every parent of some paths is a directory, and adds those that nobody named: 0755 and root's, as tar
+// makes them.
+func (t *tree) parents(paths []string) error {
+	for _, p := range paths {
 		for dir := parent(p); dir != ""; dir = parent(dir) {
 			n, ok := t.nodes[dir]
 			if ok && n.Type != Dir {
@@ -127,7 +128,7 @@ func (t *tree) parents() error {
 
 // finish completes the parents and numbers the groups of hard links. It returns the sorted nodes.
 func (t *tree) finish() ([]*node, error) {
-	if err := t.parents(); err != nil {
+	if err := t.parents(slices.Collect(maps.Keys(t.nodes))); err != nil {
 		return nil, err
 	}
 	nodes := slices.SortedFunc(maps.Values(t.nodes), func(a, b *node) int { return ComparePaths(a.Path, b.Path) })

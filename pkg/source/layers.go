@@ -30,6 +30,9 @@ type blob struct {
 	size   int64  // as it is kept; 0 where nobody says
 	diffID string // sha256:… of the plain tar
 	open   func(ctx context.Context) (io.ReadCloser, error)
+
+	tries     int                                              // 0: what failed once fails again
+	elsewhere func(ctx context.Context) (io.ReadCloser, error) // nil: the same bytes are nowhere else
 }
 
 const (
@@ -112,12 +115,19 @@ func (s *sum) add(n int64) {
 	s.progress("fetching", min(done, max(s.total, done)), s.total)
 }
 
-// fetch writes the plain tar of a layer, verified in both its forms. What breaks off is tried again.
+// fetch writes the plain tar of a layer, verified in both its forms. What breaks off is tried again, and what a mirror
+// cannot give is asked of the registry that it mirrors.
 func (b *blob) fetch(ctx context.Context, f *os.File, room *room, l segment.Limits, p *sum) error {
 	pause := 250 * time.Millisecond
 	for try := 1; ; try++ {
 		err := b.once(ctx, f, room, l, p)
-		if err == nil || ctx.Err() != nil || try == fetchTries || fault.KindOf(err) != fault.Unavailable {
+		if err == nil || ctx.Err() != nil || fault.KindOf(err) == fault.Full {
+			return err
+		}
+		switch {
+		case b.elsewhere != nil:
+			b.open, b.elsewhere, try = b.elsewhere, nil, 0
+		case try >= b.tries || fault.KindOf(err) != fault.Unavailable:
 			return err
 		}
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -131,7 +141,7 @@ func (b *blob) fetch(ctx context.Context, f *os.File, room *room, l segment.Limi
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		pause *= 2
+		pause = min(2*pause, 4*time.Second)
 	}
 }
 
@@ -143,9 +153,11 @@ func (b *blob) once(ctx context.Context, f *os.File, room *room, l segment.Limit
 	defer r.Close()
 	kept, plain := sha256.New(), sha256.New()
 	in := &arriving{ctx: ctx, r: io.TeeReader(r, kept), limit: b.size, p: p}
+	var size int64
 	defer func() {
 		if err != nil {
 			p.add(-in.n)
+			_ = room.take(-size)
 		}
 	}()
 	z, compressed, err := segment.Decompress(in)
@@ -155,7 +167,6 @@ func (b *blob) once(ctx context.Context, f *os.File, room *room, l segment.Limit
 	}
 	defer z.Close()
 	buf := make([]byte, 256<<10)
-	var size int64
 	for {
 		n, e := z.Read(buf)
 		size += int64(n)

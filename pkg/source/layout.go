@@ -37,15 +37,28 @@ func (t *Tree) fromArchive(ctx context.Context, ref Ref, o Options) (*image, err
 	return t.archive(ctx, f, ref, o)
 }
 
-// archive opens an archive of a layout. Its files may be larger than those of an image.
+// archive opens an archive of a layout.
 func (t *Tree) archive(ctx context.Context, r io.Reader, ref Ref, o Options) (*image, error) {
+	a, err := t.files(ctx, r, o)
+	if err != nil {
+		return nil, err
+	}
+	return archived(a, ref, o)
+}
+
+// files opens a tar whose files may be larger than those of an image.
+func (t *Tree) files(ctx context.Context, r io.Reader, o Options) (*segment.Tar, error) {
 	limits := o.Limits
 	limits.File = 1 << 40
-	a, err := segment.OpenTar(r, o.Work, limits)
+	a, err := segment.OpenTar(counted(ctx, r, o), o.Work, limits)
 	if err != nil {
 		return nil, err
 	}
 	t.close = append(t.close, a.Close)
+	return a, nil
+}
+
+func archived(a *segment.Tar, ref Ref, o Options) (*image, error) {
 	files := segment.FS(a)
 	_, layout := stat(files, "index.json")
 	_, docker := stat(files, "manifest.json")
@@ -55,6 +68,31 @@ func (t *Tree) archive(ctx context.Context, r io.Reader, ref Ref, o Options) (*i
 	return layoutImage(files, ref, o)
 }
 
+// container tells what a tar at least looks like that nobody called an archive of a container image: "" for a tree.
+func container(entries []segment.Entry) Kind {
+	is := make(map[string]segment.Type)
+	for _, e := range entries {
+		if !strings.Contains(e.Path, "/") {
+			is[e.Path] = e.Type
+		}
+	}
+	switch {
+	case is["oci-layout"] == segment.File && is["index.json"] == segment.File:
+		return LayoutArchive
+	case is["manifest.json"] == segment.File && is["etc"] == "" && is["usr"] == "":
+		return DockerArchive
+	}
+	return ""
+}
+
+// place is where a label says that an image was.
+func (r Ref) place() string {
+	if r.Kind == Daemon || r.Name == string(Stdin) {
+		return r.Name
+	}
+	return absolute(r.Name)
+}
+
 func stat(files fs.FS, name string) (fs.FileInfo, bool) {
 	fi, err := fs.Stat(files, name)
 	return fi, err == nil
@@ -62,9 +100,12 @@ func stat(files fs.FS, name string) (fs.FileInfo, bool) {
 
 // document reads a small JSON file.
 func document(files fs.FS, name string) ([]byte, error) {
+	if fi, ok := stat(files, name); !ok || !fi.Mode().IsRegular() {
+		return nil, fault.New(fault.Invalid, "there is no file %.200q: this is no container image", name)
+	}
 	f, err := files.Open(name)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "there is no %s: this is no container image", name)
+		return nil, fault.Wrap(kindOf(err), err, "reading %.200q", name)
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxConfig+1))
@@ -139,24 +180,35 @@ func layoutImage(files fs.FS, ref Ref, o Options) (*image, error) {
 		}
 		blobs[n] = blob{digest: l.Digest.String(), size: l.Size, open: opens(files, p)}
 	}
-	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, absolute(ref.Name), at), config, blobs)
+	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, ref.place(), at), config, blobs, o)
 }
 
 func opens(files fs.FS, p string) func(context.Context) (io.ReadCloser, error) {
 	return func(context.Context) (io.ReadCloser, error) {
+		if fi, ok := stat(files, p); !ok || !fi.Mode().IsRegular() { // a pipe would be waited for
+			return nil, fault.New(fault.Invalid, "there is no file %s", p)
+		}
 		f, err := files.Open(p)
 		if err != nil {
-			return nil, fault.New(fault.Invalid, "there is no file %s", p)
+			return nil, fault.Wrap(kindOf(err), err, "reading %s", p)
 		}
 		return f, nil
 	}
 }
 
-// imageOf gives the layers the digests of their content.
-func imageOf(label string, config []byte, blobs []blob) (*image, error) {
+// imageOf gives the layers the digests of their content. An image that is there for one platform only is that one, unless
+// another was asked for.
+func imageOf(label string, config []byte, blobs []blob, o Options) (*image, error) {
 	c, err := v1.ParseConfigFile(bytes.NewReader(config))
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "reading the image's configuration")
+	}
+	want, err := parsePlatform(o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	if is := c.Platform(); o.Platform != "" && is != nil && c.Architecture != "" && !is.Satisfies(want) {
+		return nil, fault.New(fault.NotFound, "the image is for %s and not for %s", is, want.String()).WithFix("see which images there are, or leave out --platform")
 	}
 	if len(c.RootFS.DiffIDs) != len(blobs) {
 		return nil, fault.New(fault.Invalid, "the image has %d layers, and its configuration names %d", len(blobs), len(c.RootFS.DiffIDs))
@@ -177,6 +229,7 @@ func pick(files fs.FS, index []byte, tag string, platform v1.Platform, depth int
 		return v1.Hash{}, fault.Wrap(fault.Invalid, err, "reading the index")
 	}
 	var fits []v1.Descriptor
+	other := false // images besides the first that fits
 	var tags, platforms []string
 	for _, d := range x.Manifests {
 		name := d.Annotations[refName]
@@ -194,6 +247,7 @@ func pick(files fs.FS, index []byte, tag string, platform v1.Platform, depth int
 		}
 		if d.MediaType.IsImage() || d.MediaType.IsIndex() {
 			fits = append(fits, d)
+			other = other || d.Digest != fits[0].Digest
 		}
 	}
 	switch {
@@ -201,8 +255,8 @@ func pick(files fs.FS, index []byte, tag string, platform v1.Platform, depth int
 		return v1.Hash{}, fault.New(fault.NotFound, "the layout has no image %q for %s", tag, platform.String()).WithFix("it has %s", or(strings.Join(tags, ", ")))
 	case len(fits) == 0:
 		return v1.Hash{}, fault.New(fault.NotFound, "there is no image for %s", platform.String()).WithFix("there is one for %s: --platform", or(strings.Join(platforms, ", ")))
-	case len(fits) > 1 && tag == "":
-		return v1.Hash{}, fault.New(fault.Invalid, "there are %d images", len(fits)).WithFix("say which: PATH:TAG, of %s", or(strings.Join(tags, ", ")))
+	case other && tag == "" && depth == maxIndexes: // deeper down they are one image, packed in several ways
+		return v1.Hash{}, fault.New(fault.Invalid, "there are several images").WithFix("say which: PATH:TAG, of %s", or(strings.Join(tags, ", ")))
 	}
 	if !fits[0].MediaType.IsIndex() {
 		return fits[0].Digest, nil
@@ -246,7 +300,7 @@ type saved struct {
 }
 
 // dockerImage finds the image in what docker save writes.
-func dockerImage(files fs.FS, ref Ref, _ Options) (*image, error) {
+func dockerImage(files fs.FS, ref Ref, o Options) (*image, error) {
 	b, err := document(files, "manifest.json")
 	if err != nil {
 		return nil, err
@@ -293,5 +347,5 @@ func dockerImage(files fs.FS, ref Ref, _ Options) (*image, error) {
 	if err != nil {
 		return nil, err
 	}
-	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, ref.Name, h), config, blobs)
+	return imageOf(fmt.Sprintf("%s:%s@%s", ref.Kind, ref.place(), h), config, blobs, o)
 }

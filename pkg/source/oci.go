@@ -3,6 +3,7 @@ package source
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -36,7 +37,7 @@ type Meta struct {
 
 // WriteOCI writes a tree as a container image of one layer, in an archive that is both an OCI layout and what docker load
 // takes: docker, podman, containerd and Apptainer read it, and so does Open. Equal trees and metas give equal bytes. The
-// layer waits in a nameless file in the directory work ("": the system's), as its digest comes before it.
+// layer waits in a nameless file in the directory work ("": TMPDIR, or /var/tmp), as its digest comes before it.
 //
 // A name that begins with .wh. is fault.Invalid: in a layer it would hide a file.
 func WriteOCI(ctx context.Context, w io.Writer, src segment.Source, m Meta, work string) error {
@@ -53,7 +54,7 @@ func WriteOCI(ctx context.Context, w io.Writer, src segment.Source, m Meta, work
 			return fault.New(fault.Invalid, "%q cannot be in a container image, where such a name hides a file", e.Path).WithFix("rename it, or export a tar")
 		}
 	}
-	f, err := nameless(work, "export-*")
+	f, err := nameless(cmp.Or(work, spoolDir()), "export-*")
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/http"
@@ -47,7 +48,7 @@ type Options struct {
 
 	Transport http.RoundTripper // nil: the network, by the proxies that the environment names
 	Stdin     io.Reader
-	Work      string // directory for nameless temporary files; "": the system's
+	Work      string // directory for nameless temporary files; "": TMPDIR, or /var/tmp
 	Limits    segment.Limits
 	// Progress, if set, is told how many bytes of how many have come; total is 0 if that is not known. It is called by
 	// several goroutines.
@@ -78,7 +79,7 @@ func (t *Tree) Close() error {
 const forms = "docker://NAME, docker-daemon:NAME, oci:DIRECTORY, oci-archive:FILE, docker-archive:FILE, a directory, a tar, or - for standard input"
 
 // Parse reads a reference. Kinds that are paths are told apart by looking: fault.NotFound if there is nothing, fault.Invalid
-// for what cannot be a reference. The spellings of Warewulf, with :// everywhere and file://, are read as well.
+// for what cannot be a reference. A directory that is an OCI layout is read as one. The spellings of Warewulf, with :// everywhere and file://, are read as well.
 func Parse(text string) (Ref, error) {
 	if text == "-" {
 		return Ref{Kind: Stdin}, nil
@@ -110,12 +111,19 @@ func Parse(text string) (Ref, error) {
 		return Ref{}, fault.New(fault.NotFound, "there is no directory or archive %s", text).WithFix("it may be %s", forms)
 	case err != nil:
 		return Ref{}, fault.Wrap(fault.Invalid, err, "looking at the image")
+	case fi.IsDir() && isFile(text, "oci-layout") && isFile(text, "index.json"):
+		return Ref{Kind: Layout, Name: text}, nil
 	case fi.IsDir():
 		return Ref{Kind: Directory, Name: text}, nil
 	case fi.Mode().IsRegular():
 		return Ref{Kind: Tar, Name: text}, nil
 	}
 	return Ref{}, fault.New(fault.Invalid, "%s is neither a directory nor an archive", text).WithFix("it may be %s", forms)
+}
+
+func isFile(dir, name string) bool {
+	fi, err := os.Lstat(filepath.Join(dir, name))
+	return err == nil && fi.Mode().IsRegular()
 }
 
 // splitTag divides PATH and PATH:TAG; a path that is there is taken whole. Tags may be whole names, as podman save writes
@@ -144,7 +152,7 @@ func splitTag(s string) (path, tag string, err error) {
 // digest. Errors name the layer or the entry that they are about.
 func Open(ctx context.Context, ref Ref, o Options) (*Tree, error) {
 	if o.Work == "" {
-		o.Work = os.TempDir()
+		o.Work = spoolDir()
 	}
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
@@ -167,10 +175,10 @@ func (t *Tree) open(ctx context.Context, ref Ref, o Options) error {
 			return err
 		}
 		t.Source, t.close = d, append(t.close, d.Close)
-		return nil
+		return notOneUsers(d, ref.Name)
 	case Stdin:
 		t.Label = "standard input"
-		return t.tar(ctx, o.Stdin, o)
+		return t.tar(ctx, o.Stdin, string(Stdin), o)
 	case Tar:
 		t.Label = absolute(ref.Name)
 		f, err := t.file(ref.Name)
@@ -180,7 +188,7 @@ func (t *Tree) open(ctx context.Context, ref Ref, o Options) error {
 		if err := notSIF(f, ref.Name); err != nil {
 			return err
 		}
-		return t.tar(ctx, f, o)
+		return t.tar(ctx, f, ref.Name, o)
 	}
 	var i *image
 	var err error
@@ -201,6 +209,14 @@ func (t *Tree) open(ctx context.Context, ref Ref, o Options) error {
 	return t.layers(ctx, i, o)
 }
 
+// spoolDir is where temporary files of gigabytes belong: /tmp is memory on many machines.
+func spoolDir() string {
+	if fi, err := os.Stat("/var/tmp"); os.Getenv("TMPDIR") == "" && err == nil && fi.IsDir() {
+		return "/var/tmp"
+	}
+	return os.TempDir()
+}
+
 func absolute(path string) string {
 	if a, err := filepath.Abs(path); err == nil {
 		return a
@@ -218,16 +234,28 @@ func (t *Tree) file(path string) (*os.File, error) {
 	return f, nil
 }
 
-// tar reads an archive, which is the tree itself.
-func (t *Tree) tar(ctx context.Context, r io.Reader, o Options) error {
-	if _, seekable := r.(io.ReaderAt); !seekable {
-		r = &reading{ctx: ctx, r: r, step: "reading", progress: o.Progress}
-	}
-	a, err := segment.OpenTar(r, o.Work, o.Limits)
+// tar reads an archive, which is the tree itself, or that of a container image: wwctl takes what docker save writes by its
+// path alone.
+func (t *Tree) tar(ctx context.Context, r io.Reader, name string, o Options) error {
+	a, err := t.files(ctx, r, o)
 	if err != nil {
 		return err
 	}
-	t.Source, t.close = a, append(t.close, a.Close)
+	if kind := container(a.Entries()); kind != "" {
+		i, err := archived(a, Ref{Kind: kind, Name: name}, o)
+		if err != nil {
+			return err
+		}
+		t.Label = i.label
+		return t.layers(ctx, i, o)
+	}
+	for _, e := range a.Entries() {
+		if e.Size > cmp.Or(o.Limits.File, 1<<32-1) {
+			return fault.New(fault.Invalid, "file %q has %d bytes; a bootable image can hold files below 4 GiB only", e.Path, e.Size).
+				WithFix("keep the file on shared storage, or split it")
+		}
+	}
+	t.Source = a
 	return nil
 }
 
@@ -244,6 +272,18 @@ func notSIF(f io.ReaderAt, name string) error {
 	if strings.Contains(string(head[:n]), sifMagic) {
 		return fault.New(fault.Invalid, "%s is a SIF image, which is not read here", name).
 			WithFix("make a directory of it: apptainer build --sandbox DIRECTORY %s", name)
+	}
+	return nil
+}
+
+// notOneUsers refuses a sandbox of Apptainer that was built without root: all its files are the user's who built it, and sshd,
+// sudo and many others do not start on such a node. Its own .singularity.d and the links to it are as good as any file.
+func notOneUsers(d *segment.Directory, name string) error {
+	for _, e := range d.Entries() {
+		if e.Path == ".singularity.d" && e.UID != 0 {
+			return fault.New(fault.Invalid, "%s was built without root: its files belong to user %d", name, e.UID).
+				WithFix("build it as root: sudo apptainer build --sandbox DIRECTORY SOURCE")
+		}
 	}
 	return nil
 }
@@ -268,6 +308,28 @@ type reading struct {
 	done     int64
 	total    int64
 	progress func(string, int64, int64)
+}
+
+// counted counts what is read of an archive. One in a file can still be read where it is.
+func counted(ctx context.Context, r io.Reader, o Options) io.Reader {
+	c := &reading{ctx: ctx, r: r, step: "reading", progress: o.Progress}
+	at, ok := r.(interface {
+		io.ReaderAt
+		io.Seeker
+	})
+	if !ok {
+		return c
+	}
+	if f, ok := r.(*os.File); ok {
+		if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+			c.total = fi.Size()
+		}
+	}
+	return struct {
+		io.Reader
+		io.ReaderAt
+		io.Seeker
+	}{c, at, at}
 }
 
 func (c *reading) Read(p []byte) (int, error) {

@@ -96,6 +96,7 @@ var owners = map[string][]string{
 	"github.com/vishvananda/netns":            {"cmd/wulf-agent/**"},
 	"github.com/coreos/go-systemd":            {"cmd/wulf/cli", "cmd/wulf-agent/**"}, // both are services
 	"github.com/google/go-containerregistry":  {"pkg/source"},
+	"github.com/docker/cli":                   {"pkg/source"},                          // the file in which logins are
 	"github.com/prometheus/client_golang":     {"controller/apiserver", "relay/httpd"}, // each serves its own metrics
 }
 
