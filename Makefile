@@ -60,6 +60,10 @@ bench-scale: build ## 40 000 nodes on real controllers and relays, beside what i
 bench-image: ## building images beside cpio and zstd, and what changes of them cost (root; WULF_BENCH_IMAGE=DIR is another image)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestImage ./test/bench
 
+.PHONY: bench-node
+bench-node: build ## fetching and unpacking an image as a node does, beside curl, zstd and cpio (root; WULF_BENCH_IMAGE=DIR)
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestNode ./test/bench
+
 # staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
 $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)

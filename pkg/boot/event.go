@@ -56,7 +56,8 @@ type Event struct {
 	Firmware Firmware             `json:"firmware,omitempty"`
 	Address  string               `json:"address,omitempty"`
 	Bytes    int64                `json:"bytes,omitempty"`
-	Took     time.Duration        `json:"took,omitempty"` // nanoseconds
+	Memory   int64                `json:"memory,omitempty"` // bytes that the node had in use at most, when it knows
+	Took     time.Duration        `json:"took,omitempty"`   // nanoseconds
 	Message  string               `json:"message,omitempty"`
 	Error    string               `json:"error,omitempty"`   // what went wrong, even if the boot went on
 	Console  string               `json:"console,omitempty"` // the last lines, when it failed

@@ -16,10 +16,10 @@ var floors = map[string]int{
 	"cmd/wulf/cli":      8,
 	"cmd/wulf-agent/**": 8, // its parts: stage one, the service, …
 
-	"controller":          7, // wiring only, as is relay
-	"relay":               7,
-	"cmd/wulf/workdir":    7, // where people work inside an image
-	"cmd/wulf-agent/mesh": 7, // how the agent's parts talk to relays
+	"controller":           7, // wiring only, as is relay
+	"relay":                7,
+	"cmd/wulf/workdir":     7, // where people work inside an image
+	"cmd/wulf-agent/image": 7, // fetching and unpacking an image
 
 	"controller/apiserver": 6,
 	"controller/web":       6,
@@ -28,6 +28,7 @@ var floors = map[string]int{
 	"relay/radvd":          6, // so that iPXE need not wait for a router
 	"relay/tftpd":          6,
 
+	"cmd/wulf-agent/mesh":    6, // how the agent's parts talk to relays
 	"cmd/wulf-agent/params":  6, // what the agent is told when it starts
 	"cmd/wulf-agent/session": 6, // what stage one hands to the service
 	"cmd/wulf-agent/files":   6, // putting overlays in place

@@ -7,7 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/image"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -42,27 +44,23 @@ func mountAPI() error {
 	return nil
 }
 
-// mountRoot mounts what becomes the node's root and checks that an image of that size fits.
-func mountRoot(kind string, unpacked int64) error {
-	var info unix.Sysinfo_t
-	if err := unix.Sysinfo(&info); err != nil {
-		return fmt.Errorf("asking for memory: %w", err)
+// mountRoot mounts what becomes the node's root, if the image fits.
+func mountRoot(kind string, m *chunk.Manifest) error {
+	free, total := image.Free()
+	limit := total / 10 * 9
+	if kind == catalog.RootRamfs { // it knows no limit
+		limit = total
 	}
-	total := int64(info.Totalram) * int64(info.Unit)
-	free := int64(info.Freeram+info.Bufferram) * int64(info.Unit)
-	// What runs besides: the agent with its buffers, and the node's init before anything of it can be swapped.
-	const reserve = 48 << 20
-	if unpacked+reserve > free {
-		return fault.New(fault.Full, "the image needs %d MiB of memory and %d MiB are free of %d", (unpacked+reserve)>>20, free>>20, total>>20).
-			WithFix("give the node more memory, or use a smaller image")
+	if err := image.CheckRoom(m, free, total, limit); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(newRoot, 0o755); err != nil {
 		return err
 	}
 	data := "mode=0755"
-	if kind != catalog.RootRamfs { // ramfs knows no limit
+	if kind != catalog.RootRamfs {
 		kind = catalog.RootTmpfs
-		data = fmt.Sprintf("mode=0755,size=%d", total/10*9)
+		data = fmt.Sprintf("mode=0755,size=%d", limit)
 	}
 	if err := unix.Mount("wulfmesh", newRoot, kind, 0, data); err != nil {
 		return fmt.Errorf("mounting the root (%s): %w", kind, err)

@@ -7,16 +7,20 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/files"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/image"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/mesh"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/params"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/session"
@@ -36,6 +40,8 @@ const onFailure = 20 * time.Second
 
 // Main boots the node. It never returns: it becomes the node's init, or restarts the machine.
 func Main() {
+	// All memory that this program does not take is the image's.
+	debug.SetMemoryLimit(image.Memory)
 	b := &booter{console: newConsole(os.Stdout)}
 	b.log = slog.New(b.console)
 	err := b.boot()
@@ -158,7 +164,8 @@ func (b *booter) twoStage() error {
 	if err != nil {
 		return err
 	}
-	b.reporter.Record(boot.Event{Stage: boot.StageStageOne, Took: time.Since(began)})
+	free, total := image.Free()
+	b.reporter.Record(boot.Event{Stage: boot.StageStageOne, Took: time.Since(began), Memory: total - free})
 	if err := b.image(ctx); err != nil {
 		return err
 	}
@@ -225,25 +232,56 @@ func (b *booter) connect() error {
 // image fetches, verifies and unpacks the image.
 func (b *booter) image(ctx context.Context) error {
 	began := time.Now()
-	m, err := manifest(ctx, b.mesh, b.params.Image, b.trust.ManifestKeys)
+	m, err := image.Manifest(ctx, b.mesh, b.params.Image, b.trust.ManifestKeys)
 	if err != nil {
 		return err
 	}
-	if err := mountRoot(b.params.Root, m.Unpacked); err != nil {
+	if err := mountRoot(b.params.Root, m); err != nil {
 		return err
 	}
-	b.log.Info("unpacking the image", "segments", len(m.Segments), "MiB", m.Size()>>20)
-	lost := func(path, attribute string) {
+	b.log.Info("unpacking the image", "fetch", mib(m.Size()), "unpacked", mib(m.Unpacked), "segments", len(m.Segments))
+	meter := image.NewMeter()
+	var done atomic.Int64
+	stop := b.progress(&done, m.Size())
+	err = image.Unpack(ctx, b.mesh, m, newRoot, image.Options{Done: &done, Lost: func(path, attribute string) {
 		b.log.Info("the root cannot hold an attribute", "path", path, "attribute", attribute)
+	}})
+	stop()
+	peak := meter.Stop()
+	if errors.Is(err, fault.Full) {
+		free, total := image.Free()
+		return fault.Wrap(fault.Full, err, "the image filled the root: of the machine's %s %s are left", mib(total), mib(free)).
+			WithFix("give the node more memory, or a smaller image")
 	}
-	if err := unpack(ctx, b.mesh, m, newRoot, lost); err != nil {
+	if err != nil {
 		return err
 	}
 	from, bytes := b.mesh.From()
-	b.log.Info("image is unpacked", "seconds", fmt.Sprintf("%.1f", time.Since(began).Seconds()), "relay", from)
-	b.reporter.Record(boot.Event{Stage: boot.StageImage, Took: time.Since(began), Bytes: bytes, From: from, Image: m.Image})
+	took := time.Since(began)
+	b.log.Info("the image is unpacked", "seconds", fmt.Sprintf("%.1f", took.Seconds()), "relay", from, "memory", mib(peak))
+	b.reporter.Record(boot.Event{Stage: boot.StageImage, Took: took, Bytes: bytes, Memory: peak, From: from, Image: m.Image})
 	return nil
 }
+
+// progress says every few seconds how far the image has come, until it is stopped.
+func (b *booter) progress(done *atomic.Int64, total int64) (stop func()) {
+	ticker, end := time.NewTicker(5*time.Second), make(chan struct{})
+	go func() {
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				n := done.Load()
+				b.log.Info(fmt.Sprintf("%3d %% of the image, %s of %s", 100*n/max(total, 1), mib(n), mib(total)))
+			case <-end:
+				return
+			}
+		}
+	}()
+	return func() { close(end) }
+}
+
+func mib(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
 // overlays fetches both kinds and puts them over the image, the runtime ones last, as they will be later too.
 func (b *booter) overlays(ctx context.Context, state *session.State) error {

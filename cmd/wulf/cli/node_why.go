@@ -79,6 +79,9 @@ func eventDetail(e boot.Event) string {
 	if e.Took > 0 {
 		parts = append(parts, fmt.Sprintf("%.1f s", e.Took.Seconds()))
 	}
+	if e.Memory > 0 {
+		parts = append(parts, size(e.Memory)+" of memory in use")
+	}
 	for _, s := range []string{e.Message, e.Error} {
 		if s != "" {
 			parts = append(parts, s)
