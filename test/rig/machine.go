@@ -18,6 +18,7 @@ type MachineConfig struct {
 	MAC      string   // aa:bb:cc:dd:ee:ff
 	Firmware Firmware // what it starts with
 	Memory   int      // MiB; 0 means 512
+	Port     string   // a file that takes what the machine writes to its second serial port, if it shall have one
 
 	// Of a Direct machine only: files on this computer, and the kernel's command line.
 	Kernel, Initrd, Append string
@@ -177,6 +178,9 @@ func (m *Machine) arguments(accel string) []string {
 		"-device", "virtio-rng-pci",
 		// A BIOS that found nothing to boot from tries again, as servers do.
 		"-boot", "reboot-timeout=2000",
+	}
+	if c.Port != "" {
+		args = append(args, "-serial", "file:"+c.Port)
 	}
 	switch c.Firmware {
 	case BIOS:
