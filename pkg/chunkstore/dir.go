@@ -9,6 +9,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
@@ -21,17 +22,28 @@ import (
 type Dir struct {
 	path string
 	disk durable.FS
+
+	mu      sync.Mutex
+	placing map[chunk.ID]chan struct{} // chunks whose names are being made durable, closed then: until that they are not here
 }
 
-// NewDir opens the store in path, which it makes if need be, and removes what a crash left half-written.
+// maxDamaged is how many damaged chunks are kept for a person to look at.
+const maxDamaged = 16
+
+// NewDir opens the store in path, which it makes if need be, and removes what a crash left half-written. What a crash
+// left whole, but without a durable name, is here for good afterwards.
 func NewDir(path string, disk durable.FS) (*Dir, error) {
 	if err := disk.MkdirAll(path, 0o700); err != nil {
 		return nil, err
 	}
-	d := &Dir{path, disk}
+	d := &Dir{path: path, disk: disk, placing: map[chunk.ID]chan struct{}{}}
 	for i := range 256 {
-		if _, err := durable.Sweep(d.shard(byte(i))); err != nil {
+		shard := d.shard(byte(i))
+		if _, err := durable.Sweep(shard); err != nil {
 			return nil, fmt.Errorf("cleaning chunk store: %w", err)
+		}
+		if err := disk.SyncDir(shard); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
 	}
 	return d, nil
@@ -44,6 +56,12 @@ func (d *Dir) Path(id chunk.ID) string { return filepath.Join(d.shard(id[0]), id
 
 // Stat implements Store.
 func (d *Dir) Stat(_ context.Context, id chunk.ID) (int64, error) {
+	d.mu.Lock()
+	_, placing := d.placing[id]
+	d.mu.Unlock()
+	if placing {
+		return 0, notHere(id)
+	}
 	i, err := os.Stat(d.Path(id))
 	if err != nil {
 		return 0, explain(err, id)
@@ -92,10 +110,50 @@ func (d *Dir) Put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
 	if err := v.Verify(); err != nil {
 		return err
 	}
-	return f.Commit()
+	return d.place(ref, f)
 }
 
-// Stored is when the chunk was put here.
+// place gives a chunk its name, one of those who brought it at once. Whoever asks for the chunk meanwhile is told that it
+// is not here: he may count it as a copy that survives a power cut.
+func (d *Dir) place(ref chunk.Ref, f *durable.File) error {
+	done := make(chan struct{})
+	for {
+		d.mu.Lock()
+		other, is := d.placing[ref.ID]
+		if !is {
+			break
+		}
+		d.mu.Unlock()
+		<-other
+	}
+	d.placing[ref.ID] = done
+	d.mu.Unlock()
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.placing, ref.ID)
+		close(done)
+	}()
+	if i, err := os.Stat(d.Path(ref.ID)); err == nil && i.Size() == ref.Size {
+		return nil // the other has done it
+	}
+	err := f.Commit()
+	if err != nil {
+		_ = os.Remove(d.Path(ref.ID)) // it may have its name, but not for good
+	}
+	return err
+}
+
+// Touch notes that somebody relies on the chunk: Stored is now.
+func (d *Dir) Touch(id chunk.ID) error {
+	now := time.Now()
+	if err := os.Chtimes(d.Path(id), now, now); err != nil {
+		return explain(err, id)
+	}
+	return nil
+}
+
+// Stored is when the chunk was put here or last touched.
 func (d *Dir) Stored(id chunk.ID) (time.Time, error) {
 	i, err := os.Stat(d.Path(id))
 	if err != nil {
@@ -142,11 +200,16 @@ func (d *Dir) All(ctx context.Context) iter.Seq2[chunk.Ref, error] {
 	}
 }
 
-// Free tells how much room the store's file system has.
-func (d *Dir) Free() (bytes int64, percent float64, err error) { return d.disk.Free(d.path) }
+// Free tells how much room the store's file system has. A directory that somebody removed is made again.
+func (d *Dir) Free() (bytes int64, percent float64, err error) {
+	if err := d.disk.MkdirAll(d.path, 0o700); err != nil {
+		return 0, 0, err
+	}
+	return d.disk.Free(d.path)
+}
 
 // Quarantine moves a damaged chunk aside, out of every reader's way, where a person may look at it.
-// Only the last one of each ID is kept. One that is not there is no error.
+// Only the last one of each ID is kept, and maxDamaged in all. One that is not there is no error.
 func (d *Dir) Quarantine(id chunk.ID) error {
 	dir := filepath.Join(d.path, "damaged")
 	if err := d.disk.MkdirAll(dir, 0o700); err != nil {
@@ -154,6 +217,19 @@ func (d *Dir) Quarantine(id chunk.ID) error {
 	}
 	if err := os.Rename(d.Path(id), filepath.Join(dir, id.String())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fault.Wrap(fault.Internal, err, "putting damaged chunk %s aside", id.Short())
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return fault.Wrap(fault.Internal, err, "looking through the damaged chunks")
+	}
+	for extra := len(files) - maxDamaged; extra > 0 && len(files) > 0; files = files[1:] {
+		if files[0].Name() == id.String() {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, files[0].Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fault.Wrap(fault.Internal, err, "removing a damaged chunk")
+		}
+		extra--
 	}
 	return nil
 }

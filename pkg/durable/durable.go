@@ -140,6 +140,9 @@ func (s FS) Free(dir string) (bytes int64, percent float64, err error) {
 	return int64(st.Bavail) * int64(st.Bsize), 100 * float64(st.Bavail) / float64(st.Blocks), nil
 }
 
+// SyncDir makes the names in dir durable: also those of files that somebody renamed who died before he could sync it.
+func (s FS) SyncDir(dir string) error { return s.syncDir(dir) }
+
 // syncDir makes the names in dir durable.
 func (s FS) syncDir(dir string) error {
 	err := s.step(OpSyncDir, dir, func() error {
