@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -19,13 +19,8 @@ import (
 )
 
 const (
-	// window is the most that a frame may ask of its reader. Kernels refuse an initramfs that asks for more than
-	// 8 MiB where they were built with little memory in mind, and every unpacking goroutine of a node pays for it.
-	window = 8 << 20
 	// DefaultLevel, of compression, balances the time of one publication against bytes that every node fetches.
 	DefaultLevel = 7
-	// keepBuffer is how large an output buffer may be to be used again for the next segment.
-	keepBuffer = 32 << 20
 	// defaultMemory bounds compressed segments that wait for the sink.
 	defaultMemory = 512 << 20
 )
@@ -94,31 +89,6 @@ func Build(ctx context.Context, src Source, o Options) (*Result, error) {
 	return b.result()
 }
 
-// Pack makes one segment of a whole small tree, in the order of its entries and without one for the root: an
-// initramfs of its own, or to be laid over another one. Equal trees and levels give equal bytes.
-func Pack(ctx context.Context, src Source, level int) ([]byte, error) {
-	entries := src.Entries()
-	all := make([]*Entry, len(entries))
-	for i := range entries {
-		all[i] = &entries[i]
-	}
-	b := &builder{src: src}
-	return new(press).compress(level, archiveSize(all), func(w io.Writer) error {
-		a := NewWriter(w)
-		sums := make(map[int]chunk.ID) // of hard links, whose content is read once
-		for _, e := range all {
-			sum := sums[e.Group]
-			if err := b.entry(ctx, a, e, &sum); err != nil {
-				return err
-			}
-			if e.Group > 0 {
-				sums[e.Group] = sum
-			}
-		}
-		return a.Close()
-	})
-}
-
 type builder struct {
 	src     Source
 	o       Options
@@ -162,13 +132,13 @@ func (b *builder) segments(ctx context.Context) error {
 	}
 	budget := semaphore.NewWeighted(b.o.Memory)
 	g, working := errgroup.WithContext(ctx)
-	for i, entries := range b.plan {
-		if b.made[i].done {
-			b.finished(i, 0)
+	for _, w := range b.work() {
+		if b.made[w.segment].done {
+			b.finished(w.segment, 0)
 			continue
 		}
 		// A compressed segment is no larger than its archive, give or take a few bytes a block.
-		need := min(archiveSize(entries), b.o.Memory)
+		need := min(w.size, b.o.Memory)
 		if budget.Acquire(working, need) != nil {
 			break // g.Wait or ctx has the reason
 		}
@@ -182,13 +152,29 @@ func (b *builder) segments(ctx context.Context) error {
 		}
 		g.Go(func() error {
 			defer func() { idle <- p; budget.Release(need) }()
-			return b.segment(working, p, i)
+			return b.segment(working, p, w.segment)
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return err
 	}
 	return context.Cause(ctx)
+}
+
+// work is a segment to build.
+type work struct {
+	segment int
+	size    int64 // of its archive
+}
+
+// work lists the segments, the largest first: were one of those begun last, the other processors would wait for it.
+func (b *builder) work() []work {
+	list := make([]work, len(b.plan))
+	for i, entries := range b.plan {
+		list[i] = work{i, archiveSize(entries)}
+	}
+	slices.SortStableFunc(list, func(x, y work) int { return cmp.Compare(y.size, x.size) })
+	return list
 }
 
 // segment builds the segment i.
@@ -347,43 +333,6 @@ func (b *builder) store(lines *bytes.Buffer) (chunk.Ref, error) {
 	}
 	ref := chunk.RefOf(out)
 	return ref, b.o.Sink(ref, out)
-}
-
-// A press compresses one thing after another into single zstd frames.
-type press struct {
-	enc *zstd.Encoder
-	out bytes.Buffer
-}
-
-// compress returns what write writes, size bytes, as one frame with content size and check sum. The bytes are
-// good until the next call.
-func (p *press) compress(level int, size int64, write func(io.Writer) error) ([]byte, error) {
-	if level < 1 || level > 19 {
-		return nil, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", level)
-	}
-	if p.enc == nil {
-		enc, err := zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
-			zstd.WithEncoderConcurrency(1), // several goroutines in one frame would give other bytes
-			zstd.WithWindowSize(window),
-			zstd.WithEncoderCRC(true))
-		if err != nil {
-			return nil, err
-		}
-		p.enc = enc
-	}
-	if p.out.Cap() > keepBuffer {
-		p.out = bytes.Buffer{}
-	}
-	p.out.Reset()
-	p.enc.ResetContentSize(&p.out, size)
-	if err := write(p.enc); err != nil {
-		return nil, err
-	}
-	if err := p.enc.Close(); err != nil {
-		return nil, err
-	}
-	return p.out.Bytes(), nil
 }
 
 // ctxReader ends a long read when ctx ends.

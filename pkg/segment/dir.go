@@ -6,8 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
-	"syscall"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,21 +17,24 @@ import (
 // Directory is a Source that reads a directory of this machine. Close it when the tree is no longer needed.
 type Directory struct {
 	table
-	root   *os.Root
+	root   *os.File
 	stamps map[string]Stamp
 	begun  time.Time // of the scan
 }
 
+// scanners is how many directories are read at once at least: a disk that is waited for takes no processor.
+const scanners = 4
+
 // OpenDir scans the directory at path. Symbolic links inside it are never followed, so nothing outside is read.
-// It reads no file content; extended attributes need each file to be opened once.
+// It reads no file content.
 func OpenDir(path string, l Limits) (*Directory, error) {
-	root, err := os.OpenRoot(path)
+	root, err := os.OpenFile(path, unix.O_DIRECTORY, 0)
 	if err != nil {
 		return nil, fault.Wrap(kindOf(err), err, "opening the image directory")
 	}
 	begun := time.Now()
-	s := scanner{root: root, tree: newTree(l), bodies: make(map[inode]*body), stamps: make(map[string]Stamp)}
-	if err := fs.WalkDir(root.FS(), ".", s.visit); err != nil {
+	s := newScanner(int(root.Fd()), l)
+	if err := s.run(max(scanners, runtime.GOMAXPROCS(0))); err != nil {
 		root.Close()
 		return nil, fmt.Errorf("scanning %s: %w", path, err)
 	}
@@ -62,138 +64,41 @@ func (d *Directory) Open(path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := openPlain(d.root, path)
+	fd, err := openBeneath(int(d.root.Fd()), path, 0)
 	if err != nil {
-		return nil, err
+		return nil, fault.Wrap(kindOf(err), err, "opening %q", path)
 	}
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() || fi.Size() != n.Size {
-		f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != n.Size {
+		unix.Close(fd)
 		return nil, fault.New(fault.Conflict, "file %q changed while the image was being read", path).
 			WithFix("stop what writes to the directory and try again")
 	}
-	return f, nil
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // Close releases the directory.
 func (d *Directory) Close() error { return d.root.Close() }
 
-type inode struct{ dev, ino uint64 }
-
-type scanner struct {
-	root   *os.Root
-	tree   *tree
-	bodies map[inode]*body // of files with several names
-	stamps map[string]Stamp
-}
-
-func (s *scanner) visit(path string, d fs.DirEntry, err error) error {
-	if err != nil {
-		return fault.Wrap(kindOf(err), err, "reading %q", path)
+// openBeneath opens a path below the directory root without following any symbolic link, and without waiting on a pipe
+// that may have taken its place since it was looked at. It is one system call where os.Root takes one for each component;
+// kernels before 5.6 and some sandboxes do not have it.
+func openBeneath(root int, path string, flags int) (int, error) {
+	flags |= unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	how := unix.OpenHow{Flags: uint64(flags), Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS}
+	fd, err := retry(func() (int, error) { return unix.Openat2(root, path, &how) })
+	if !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+		return fd, err
 	}
-	if path == "." {
-		return nil
-	}
-	fi, err := d.Info()
-	if err != nil {
-		return fault.Wrap(kindOf(err), err, "reading %q", path)
-	}
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fault.New(fault.Internal, "no stat of %q", path)
-	}
-	e := Entry{Path: path, Mode: st.Mode & 0o7777, UID: st.Uid, GID: st.Gid, MTime: st.Mtim.Sec}
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFDIR:
-		e.Type = Dir
-	case unix.S_IFREG:
-		e.Type, e.Size = File, st.Size
-		s.stamps[path] = Stamp{Dev: st.Dev, Ino: st.Ino, Size: st.Size, MTime: st.Mtim.Nano(), CTime: st.Ctim.Nano()}
-	case unix.S_IFLNK:
-		e.Type = Symlink
-		if e.Link, err = s.root.Readlink(path); err != nil {
-			return fault.Wrap(kindOf(err), err, "reading %q", path)
-		}
-	case unix.S_IFCHR:
-		e.Type, e.Major, e.Minor = Char, unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	case unix.S_IFBLK:
-		e.Type, e.Major, e.Minor = Block, unix.Major(st.Rdev), unix.Minor(st.Rdev)
-	case unix.S_IFIFO:
-		e.Type = Fifo
-	default:
-		return nil // a socket: see the package comment
-	}
-	if e.Type == Dir || e.Type == File {
-		if e.Xattrs, err = s.xattrs(path); err != nil {
-			return err
+	d := &dirs{root: root}
+	defer d.close()
+	at, name := root, path
+	if path != "." {
+		if at, name, err = d.parent(path); err != nil {
+			return 0, err
 		}
 	}
-	if err := s.tree.add(e, s.body(&e, st)); err != nil {
-		return err
-	}
-	if mountedOver(path) {
-		return fs.SkipDir // not even looked into: a work directory may have this machine's live proc mounted
-	}
-	return nil
-}
-
-// body finds the content that a regular file shares with its other names.
-func (s *scanner) body(e *Entry, st *syscall.Stat_t) *body {
-	if e.Type != File {
-		return nil
-	}
-	if st.Nlink < 2 {
-		return new(body)
-	}
-	key := inode{st.Dev, st.Ino}
-	if s.bodies[key] == nil {
-		s.bodies[key] = new(body)
-	}
-	return s.bodies[key]
-}
-
-// xattrs reads the extended attributes of a file or directory.
-func (s *scanner) xattrs(path string) (map[string]string, error) {
-	f, err := openPlain(s.root, path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	fd := int(f.Fd())
-	list := make([]byte, 1<<10)
-	n, err := unix.Flistxattr(fd, list)
-	if errors.Is(err, unix.ERANGE) {
-		list = make([]byte, 64<<10) // XATTR_LIST_MAX
-		n, err = unix.Flistxattr(fd, list)
-	}
-	if errors.Is(err, unix.ENOTSUP) || err == nil && n == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fault.Wrap(kindOf(err), err, "listing extended attributes of %q", path)
-	}
-	m := make(map[string]string)
-	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-	for name := range strings.SplitSeq(strings.TrimSuffix(string(list[:n]), "\x00"), "\x00") {
-		n, err := unix.Fgetxattr(fd, name, value)
-		if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
-			continue
-		}
-		if err != nil {
-			return nil, fault.Wrap(kindOf(err), err, "reading extended attribute %q of %q", name, path)
-		}
-		m[name] = string(value[:n])
-	}
-	return m, nil
-}
-
-// openPlain opens a file or directory below root without waiting on a pipe that may have taken its place since it
-// was looked at. If a link has, os.Root sees to it that nothing outside is read.
-func openPlain(root *os.Root, path string) (*os.File, error) {
-	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fault.Wrap(kindOf(err), err, "opening %q", path)
-	}
-	return f, nil
+	return retry(func() (int, error) { return unix.Openat(at, name, flags, 0) })
 }
 
 // kindOf gives an error of the file system its kind; one that is a fault already keeps it.
