@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -33,8 +34,10 @@ type Note struct {
 	Kept    string    `json:"kept,omitempty"` // why it stays after its process; "": it does not
 }
 
+// The names in a work directory. Sweep may be told to look into a directory of somebody who keeps
+// other things there: nothing but the lock's name makes one ours.
 const (
-	lockFile = "lock"
+	lockFile = ".wulf-work-lock"
 	noteFile = "note.json"
 	rootDir  = "root"
 )
@@ -45,6 +48,9 @@ func Create(base string, note Note) (*Dir, error) {
 		return nil, fault.New(fault.Denied, "work inside an image needs root on this machine").WithFix("use sudo")
 	}
 	if err := durable.MkdirAll(base, 0o700); err != nil {
+		return nil, err
+	}
+	if err := trusted(base); err != nil {
 		return nil, err
 	}
 	path, err := os.MkdirTemp(base, note.Image+"-")
@@ -63,6 +69,19 @@ func Create(base string, note Note) (*Dir, error) {
 		return nil, fault.Wrap(kindOf(err), err, "making a work directory")
 	}
 	return d, nil
+}
+
+// trusted refuses a base in which somebody else could put one directory in the place of another.
+func trusted(base string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(base, &st); err != nil {
+		return fault.Wrap(kindOf(err), err, "looking at %s", base)
+	}
+	if int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 && st.Mode&unix.S_ISVTX == 0 {
+		return fault.New(fault.Denied, "%s is of user %d with mode %#o: others could change what is worked on there", base, st.Uid, st.Mode&0o7777).
+			WithFix("choose another directory, or: chown root %s && chmod 700 %s", base, base)
+	}
+	return nil
 }
 
 // locked opens and locks the lock of a work directory; fault.Conflict if a process that lives holds it.
@@ -92,7 +111,7 @@ func (d *Dir) Close() error { return d.lock.Close() }
 
 // Remove deletes the directory with all that is in it.
 func (d *Dir) Remove() error {
-	err := os.RemoveAll(d.path)
+	err := remove(d.path)
 	if d.lock != nil {
 		d.lock.Close()
 	}
@@ -113,8 +132,8 @@ type Kept struct {
 	Root string
 }
 
-// Sweep removes the work directories below base whose process is gone, and returns those that are to be kept. What
-// commands mount is in namespaces that are gone with them, so nothing outside can be reached by a removal.
+// Sweep removes the work directories below base whose process is gone, and returns those that are to be kept. What else is
+// in base, it does not touch.
 func Sweep(base string) ([]Kept, error) {
 	list, err := os.ReadDir(base)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -130,8 +149,8 @@ func Sweep(base string) ([]Kept, error) {
 		}
 		path := filepath.Join(base, e.Name())
 		lock, err := locked(path, os.O_RDWR)
-		if errors.Is(err, fs.ErrNotExist) && old(e) { // its process was killed before it made the lock
-			err = os.RemoveAll(path)
+		if errors.Is(err, fs.ErrNotExist) && named.MatchString(e.Name()) && old(e) {
+			_ = os.Remove(path) // its process was killed before it made the lock; if it is not empty, it is none of ours
 		}
 		if lock == nil {
 			if err != nil && !errors.Is(err, fault.Conflict) && !errors.Is(err, fs.ErrNotExist) {
@@ -143,7 +162,7 @@ func Sweep(base string) ([]Kept, error) {
 		b, err := os.ReadFile(filepath.Join(path, noteFile))
 		if err == nil && json.Unmarshal(b, &note) == nil && note.Kept != "" {
 			kept = append(kept, Kept{note, filepath.Join(path, rootDir)})
-		} else if err := os.RemoveAll(path); err != nil {
+		} else if err := remove(path); err != nil {
 			lock.Close()
 			return kept, fault.Wrap(kindOf(err), err, "removing %s", path)
 		}
@@ -151,6 +170,9 @@ func Sweep(base string) ([]Kept, error) {
 	}
 	return kept, nil
 }
+
+// named matches what Create calls a directory.
+var named = regexp.MustCompile(`^.+-[0-9]+$`)
 
 // old tells whether a directory is not just being made.
 func old(e fs.DirEntry) bool {
