@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
@@ -234,6 +236,49 @@ func right(t *testing.T, what string, img v1.Image) {
 	defer in.Close()
 	if got, _, err := v1.SHA256(in); err != nil || got != want {
 		t.Errorf("%s: its layer is %v, %v, and not %v", what, got, err, want)
+	}
+}
+
+func TestAnExportedVersionIsBuiltToTheSameChunks(t *testing.T) {
+	build := func(src segment.Source) (*segment.Result, map[chunk.ID][]byte) {
+		var mu sync.Mutex
+		chunks := make(map[chunk.ID][]byte)
+		r, err := segment.Build(t.Context(), src, segment.Options{
+			Exclude: func(path string) bool { return path == "a/empty" || path == "a/points" },
+			Sink: func(ref chunk.Ref, b []byte) error {
+				mu.Lock()
+				defer mu.Unlock()
+				chunks[ref.ID] = bytes.Clone(b)
+				return nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, chunks
+	}
+	made, chunks := build(everything(t))
+	m := &chunk.Manifest{Segments: made.Segments, Aside: made.Aside, Index: made.Index, Extras: made.Extras, Files: made.Files, Unpacked: made.Unpacked}
+	version, err := segment.OpenImage(t.Context(), m, func(_ context.Context, ref chunk.Ref) (io.ReadCloser, error) {
+		return io.NopCloser(bytes.NewReader(chunks[ref.ID])), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "x.tar")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(WriteOCI(t.Context(), f, version, Meta{Name: "x"}, ""), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	tree, err := open(t, file, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := build(tree.Source); !reflect.DeepEqual(again, made) {
+		t.Errorf("got %+v\nwant %+v", again, made)
 	}
 }
 

@@ -1,8 +1,12 @@
 package source
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -38,6 +42,140 @@ func layoutOf(t testing.TB, images map[string]v1.Image) string {
 		}
 	}
 	return dir
+}
+
+func TestLayoutsAndArchivesAreRead(t *testing.T) {
+	img := two(t)
+	dir := t.TempDir()
+	p, err := layout.Write(filepath.Join(dir, "layout"), empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range []string{"one", "other"} {
+		i := img
+		if tag == "other" {
+			i = containerOf(t, "amd64", archive("x", "other"))
+		}
+		if err := p.AppendImage(i, layout.WithAnnotations(map[string]string{refName: tag})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pack(t, filepath.Join(dir, "layout"), filepath.Join(dir, "layout.tar"), false)
+	pack(t, filepath.Join(dir, "layout"), filepath.Join(dir, "layout.tgz"), true)
+	tag, _ := name.NewTag("lab/two:one")
+	if err := tarball.WriteToFile(filepath.Join(dir, "docker.tar"), tag, img); err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range []string{
+		"oci:" + dir + "/layout:one", "oci-archive:" + dir + "/layout.tar:one", "oci-archive:" + dir + "/layout.tgz:one",
+		"docker-archive:" + dir + "/docker.tar", "docker-archive:" + dir + "/docker.tar:one", "docker-archive://" + dir + "/docker.tar",
+	} {
+		tree, err := open(t, ref, Options{})
+		if err != nil {
+			t.Errorf("%s: %v", ref, err)
+			continue
+		}
+		if got := words(t, tree); got != twoWords {
+			t.Errorf("%s holds %s", ref, got)
+		}
+	}
+	for _, ref := range []string{"oci:" + dir + "/layout:none", "docker-archive:" + dir + "/docker.tar:none"} {
+		if _, err := open(t, ref, Options{}); !errors.Is(err, fault.NotFound) || !strings.Contains(fault.Fix(err), "one") {
+			t.Errorf("%s: %v", ref, err)
+		}
+	}
+	if _, err := open(t, "oci:"+dir+"/layout", Options{}); !errors.Is(err, fault.Invalid) || !strings.Contains(fault.Fix(err), "one, other") {
+		t.Errorf("one of two without a tag: %v", err)
+	}
+	if _, err := open(t, "oci:"+dir, Options{}); !errors.Is(err, fault.Invalid) {
+		t.Errorf("a directory that is no layout: %v", err)
+	}
+}
+
+// pack makes a tar of a directory.
+func pack(t testing.TB, dir, file string, compressed bool) {
+	t.Helper()
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out io.WriteCloser = f
+	if compressed {
+		out = gzip.NewWriter(f)
+	}
+	w := tar.NewWriter(out)
+	if err := w.AddFS(os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Close(), out.Close()); err != nil && compressed {
+		t.Fatal(err)
+	}
+}
+
+func TestAForgedLayoutIsRefused(t *testing.T) {
+	made := func(t *testing.T, change func(dir string, m map[string]any)) string {
+		dir := t.TempDir()
+		p, err := layout.Write(dir, empty.Index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img := two(t)
+		if err := p.AppendImage(img); err != nil {
+			t.Fatal(err)
+		}
+		raw, _ := img.RawManifest()
+		var m map[string]any
+		if err := json.Unmarshal(raw, &m); err != nil {
+			t.Fatal(err)
+		}
+		change(dir, m)
+		raw, _ = json.Marshal(m)
+		h, n, _ := v1.SHA256(bytes.NewReader(raw))
+		os.WriteFile(filepath.Join(dir, "blobs/sha256", h.Hex), raw, 0o644)
+		index := fmt.Sprintf(`{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.docker.distribution.manifest.v2+json","digest":%q,"size":%d}]}`, h, n)
+		os.WriteFile(filepath.Join(dir, "index.json"), []byte(index), 0o644)
+		return dir
+	}
+	layer := func(m map[string]any, i int) map[string]any { return m["layers"].([]any)[i].(map[string]any) }
+	blob := func(dir string, l map[string]any) string {
+		return filepath.Join(dir, "blobs/sha256", strings.TrimPrefix(l["digest"].(string), "sha256:"))
+	}
+	for what, change := range map[string]func(string, map[string]any){
+		"a layer less than the configuration names": func(_ string, m map[string]any) { m["layers"] = m["layers"].([]any)[:1] },
+		"layers in another order": func(_ string, m map[string]any) {
+			l := m["layers"].([]any)
+			l[0], l[1] = l[1], l[0]
+		},
+		"a layer that is not there":     func(dir string, m map[string]any) { os.Remove(blob(dir, layer(m, 0))) },
+		"a layer that was cut short":    func(dir string, m map[string]any) { os.Truncate(blob(dir, layer(m, 0)), 100) },
+		"a layer that is longer":        func(dir string, m map[string]any) { grow(blob(dir, layer(m, 0))) },
+		"a layer whose size is a lie":   func(_ string, m map[string]any) { layer(m, 0)["size"] = 5 },
+		"a digest that is a path":       func(_ string, m map[string]any) { layer(m, 0)["digest"] = "sha256:../../../../etc/passwd" },
+		"a digest of another algorithm": func(_ string, m map[string]any) { layer(m, 0)["digest"] = "md5:" + strings.Repeat("0", 32) },
+		"a layer that is no archive": func(dir string, m map[string]any) {
+			os.WriteFile(blob(dir, layer(m, 0)), []byte("hello"), 0o644)
+			layer(m, 0)["size"] = 5
+		},
+		"no layers":            func(_ string, m map[string]any) { m["layers"] = []any{} },
+		"a configuration less": func(_ string, m map[string]any) { delete(m, "config") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := made(t, change)
+			_, err := open(t, "oci:"+dir, Options{})
+			if k := fault.KindOf(err); err == nil || k == fault.Internal || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v (%s)", err, k)
+			}
+		})
+	}
+}
+
+func grow(path string) {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		f.WriteString("more")
+		f.Close()
+	}
 }
 
 func TestTagsMayBeWholeNames(t *testing.T) {

@@ -139,14 +139,32 @@ func (o *Options) remote(from, at name.Reference, platform v1.Platform) []remote
 }
 
 func (o *Options) transport() http.RoundTripper {
-	if o.Transport != nil {
-		return o.Transport
+	t := o.Transport
+	if t == nil {
+		network := remote.DefaultTransport.(*http.Transport).Clone() // which goes by the proxies that the environment names
+		if o.Insecure {
+			network.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // it was asked for
+		}
+		t = network
 	}
-	t := remote.DefaultTransport.(*http.Transport).Clone() // which goes by the proxies that the environment names
-	if o.Insecure {
-		t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // it was asked for
+	if !o.Insecure {
+		t = onlyTLS{t}
 	}
 	return t
+}
+
+// onlyTLS sends nothing in the clear, but to this machine. The library takes plain HTTP for good enough wherever an address is
+// private or a name ends in .local, passwords included, if it only answers sooner.
+type onlyTLS struct{ http.RoundTripper }
+
+var errPlain = fault.New(fault.Denied, "plain HTTP can be read and changed by anybody on its way").WithFix("if that is all right, say --insecure")
+
+// RoundTrip sends a request, or refuses to.
+func (t onlyTLS) RoundTrip(r *http.Request) (*http.Response, error) {
+	if host := r.URL.Hostname(); r.URL.Scheme != "https" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
+		return nil, errPlain
+	}
+	return t.RoundTripper.RoundTrip(r)
 }
 
 // refused says what a registry's answer means.
@@ -170,15 +188,16 @@ func refused(ref name.Reference, err error) error {
 		return fault.New(fault.Denied, "%s shows a certificate that is not trusted here: %v", host, err).WithFix("add its CA to this machine's, or say --insecure")
 	}
 	switch text := err.Error(); {
-	case fault.KindOf(err) != fault.Internal: // a login that cannot be read, or a connection that stalls
-		return err
 	case strings.Contains(text, "does not match requested digest"):
 		return fault.New(fault.Corrupt, "%s sends another image than the one with the digest %s", host, ref.Identifier())
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
-		return fault.New(fault.Denied, "%s speaks plain HTTP, which anybody can change on its way", host).WithFix("if that is all right, say --insecure")
+		return fault.New(fault.Denied, "%s speaks plain HTTP, which anybody can read and change on its way", host).WithFix("if that is all right, say --insecure")
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return fault.New(fault.Unavailable, "%s does not answer: %v", host, op)
+	}
+	if fault.KindOf(err) != fault.Internal { // a login that cannot be read, or a connection that stalls
+		return err
 	}
 	return fault.Wrap(fault.Unavailable, err, "%s", host)
 }

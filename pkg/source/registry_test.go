@@ -1,10 +1,13 @@
 package source
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -270,6 +273,41 @@ func TestAnImageForAnotherPlatformIsRefusedOnlyIfOneWasAskedFor(t *testing.T) {
 	for platform, ok := range map[string]bool{"": true, "arm64": true, "linux/amd64": false} {
 		if _, err := open(t, at, Options{Platform: platform}); (err == nil) != ok || err != nil && !errors.Is(err, fault.NotFound) {
 			t.Errorf("for %q: %v", platform, err)
+		}
+	}
+}
+
+func TestNothingGoesInTheClearUnlessThatWasAskedFor(t *testing.T) {
+	lonely(t)
+	s := newServer(t)
+	s.push(t, "lab/two:1", two(t))
+	var asked atomic.Int64
+	s.spoiled(func(http.ResponseWriter, *http.Request) bool { asked.Add(1); return false })
+	sends := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "http://"+r.Host+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	defer sends.Close()
+	network := &http.Transport{ // every host is the registry, or on port 443 the server that sends us there
+		DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			to := s.host
+			if strings.HasSuffix(addr, ":443") {
+				to = sends.Listener.Addr().String()
+			}
+			return (&net.Dialer{}).DialContext(ctx, "tcp", to)
+		},
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+	}
+	defer network.CloseIdleConnections()
+	for _, host := range []string{"10.0.0.5:5000", "registry.cluster.local:5000", "registry.example.org:5000", "registry.example.org"} {
+		asked.Store(0)
+		o := Options{Transport: network, Username: "me", Password: "secret"}
+		_, err := open(t, "docker://"+host+"/lab/two:1", o)
+		if !errors.Is(err, fault.Denied) || !strings.Contains(fault.Fix(err), "--insecure") || asked.Load() > 0 {
+			t.Errorf("%s: %d requests, %v", host, asked.Load(), err)
+		}
+		o.Insecure = true
+		if _, err := open(t, "docker://"+host+"/lab/two:1", o); err != nil {
+			t.Errorf("%s with --insecure: %v", host, err)
 		}
 	}
 }
