@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,25 +51,35 @@ type Keeper struct {
 	nudge     chan struct{} // asks for a look at what is missing
 	missing   atomic.Int64  // chunks that the catalog needs and that are not here
 	damaged   atomic.Int64  // chunks found damaged since the start
+	aside     sync.Mutex    // one chunk is put aside at a time
 
-	mu    sync.Mutex
-	cause error // why the last chunk that is missing could not be fetched
+	mu      sync.Mutex
+	lost    []string                             // what the last look could not get, for a person
+	failing map[catalog.ControllerName]time.Time // controllers that could not be asked, and when
+	noticed time.Time                            // when a reader last asked for a look
 }
 
 // New returns a Keeper; Run makes it work.
 func New(cfg Config) *Keeper {
 	cfg.Grace = cmp.Or(cfg.Grace, 24*time.Hour)
 	cfg.Scrub = cmp.Or(cfg.Scrub, 4<<20)
-	return &Keeper{
+	k := &Keeper{
 		cfg:       cfg,
-		store:     &guard{Store: cfg.Store, grace: cfg.Grace, reserve: cfg.Reserve, used: map[chunk.ID]time.Time{}, going: map[chunk.ID]chan struct{}{}},
+		store:     newGuard(cfg.Store, cfg),
 		manifests: manifests{refs: map[chunk.ID][]chunk.Ref{}},
 		nudge:     make(chan struct{}, 1),
+		failing:   map[catalog.ControllerName]time.Time{},
 	}
+	k.store.broken = func(id chunk.ID, why error) {
+		k.putAside(id, why)
+		k.look()
+	}
+	k.store.lacking = k.lookOnce
+	return k
 }
 
 // Store is the controller's store, through which everybody must go who stores chunks or relies on some being here:
-// what went through it is not collected for a while, referred to or not.
+// what went through it is not collected for a while, referred to or not. It opens only what is whole.
 func (k *Keeper) Store() chunkstore.Store { return k.store }
 
 // Run fetches what is missing, collects what is not needed and looks for damage, until ctx ends; it returns nil then.
@@ -85,18 +96,14 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 // Problems are what a person should know, one line each.
 func (k *Keeper) Problems() []string {
-	var lines []string
-	if n := k.missing.Load(); n > 0 {
-		line := fmt.Sprintf("%d chunks of images or overlays are not here yet", n)
-		k.mu.Lock()
-		if k.cause != nil {
-			line += ": " + k.cause.Error()
-		}
-		k.mu.Unlock()
-		lines = append(lines, line)
+	k.mu.Lock()
+	lines := slices.Clone(k.lost)
+	k.mu.Unlock()
+	if n := k.missing.Load(); n > 0 && len(lines) == 0 {
+		lines = append(lines, fmt.Sprintf("%s of images or overlays are not here yet", counted(int(n), "chunk")))
 	}
 	if n := k.damaged.Load(); n > 0 {
-		lines = append(lines, fmt.Sprintf("%d chunks were found damaged on disk since the start and put aside; the disk may be failing", n))
+		lines = append(lines, fmt.Sprintf("%s found damaged on disk since the start and put aside; the disk may be failing", counted(int(n), "chunk")))
 	}
 	if err := k.store.room(0); err != nil {
 		lines = append(lines, err.Error()+": no more chunks are taken")
@@ -121,6 +128,19 @@ func (k *Keeper) look() {
 	select {
 	case k.nudge <- struct{}{}:
 	default: // it is asked already
+	}
+}
+
+// lookOnce is look for readers, who may ask without end for what nobody needs.
+func (k *Keeper) lookOnce() {
+	k.mu.Lock()
+	early := time.Since(k.noticed) < fetchAgain
+	if !early {
+		k.noticed = time.Now()
+	}
+	k.mu.Unlock()
+	if !early {
+		k.look()
 	}
 }
 

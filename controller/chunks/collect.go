@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // collect deletes, from time to time, the chunks that the catalog has needed no longer for the time of grace.
 func (k *Keeper) collect(ctx context.Context) {
 	for sleep(ctx, max(k.cfg.Grace/8, time.Second)) {
-		if _, err := k.collectAfter(ctx, CollectOptions{Grace: k.cfg.Grace}, false); err != nil && ctx.Err() == nil {
+		if _, err := k.Collect(ctx, CollectOptions{Grace: k.cfg.Grace}); err != nil && ctx.Err() == nil {
 			k.cfg.Log.Warn("cannot collect chunks that are not needed", "err", err)
 		}
 	}
@@ -18,7 +19,7 @@ func (k *Keeper) collect(ctx context.Context) {
 
 // CollectOptions say which chunks go.
 type CollectOptions struct {
-	Grace  time.Duration // those that nothing refers to and nobody has used for so long; 0: also those of imports under way
+	Grace  time.Duration // those that nothing refers to and nobody has used for so long; 0: also those of imports elsewhere
 	DryRun bool          // none: they are only counted
 }
 
@@ -26,18 +27,15 @@ type CollectOptions struct {
 type CollectResult struct {
 	Chunks int
 	Bytes  int64
-}
-
-// Collect deletes now what nothing needs. Where nothing is known of a chunk's use, as after a restart, it goes by when it was
-// stored: so what an import that was killed left behind goes with the rest. It fails if a manifest is not here, for then
-// what is needed is not known.
-func (k *Keeper) Collect(ctx context.Context, o CollectOptions) (CollectResult, error) {
-	return k.collectAfter(ctx, o, true)
+	Held   int // chunks that would have gone, but somebody is making a version of them: see Keeper.Hold
 }
 
 // needed is every chunk that the catalog needs. It fails if a manifest is not here: then what is needed is not known.
 func (k *Keeper) needed(ctx context.Context) (map[chunk.ID]bool, error) {
 	c, _ := k.cfg.Catalog.Watch()
+	if c.Cluster.Name == "" {
+		return nil, fault.New(fault.Unavailable, "this controller does not know yet what the cluster needs").WithFix("wait until it has caught up with the others")
+	}
 	r := rootsOf(c)
 	needed := make(map[chunk.ID]bool)
 	for _, ref := range r.contents {
@@ -56,7 +54,10 @@ func (k *Keeper) needed(ctx context.Context) (map[chunk.ID]bool, error) {
 	return needed, nil
 }
 
-func (k *Keeper) collectAfter(ctx context.Context, o CollectOptions, byAge bool) (out CollectResult, err error) {
+// Collect deletes now what nothing needs. Where nothing is known of a chunk's use, as after a restart, it goes by when it was
+// stored or last touched: so what an import that was killed left behind goes with the rest. It fails if a manifest is not
+// here, for then what is needed is not known.
+func (k *Keeper) Collect(ctx context.Context, o CollectOptions) (out CollectResult, err error) {
 	needed, err := k.needed(ctx)
 	if err != nil {
 		return out, err
@@ -68,9 +69,12 @@ func (k *Keeper) collectAfter(ctx context.Context, o CollectOptions, byAge bool)
 		if needed[ref.ID] {
 			continue
 		}
-		gone, err := k.store.unused(ctx, ref.ID, o, byAge)
+		gone, held, err := k.store.unused(ctx, ref.ID, o)
 		if err != nil {
 			return out, err
+		}
+		if held {
+			out.Held++
 		}
 		if gone {
 			out.Chunks++

@@ -26,6 +26,13 @@ func (d *dating) Stored(id chunk.ID) (time.Time, error) {
 	return d.at[id], nil
 }
 
+func (d *dating) Touch(id chunk.ID) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at[id] = time.Now()
+	return nil
+}
+
 // restarted is the peer's keeper after a restart: it knows of no use, and the disk of every chunk's age.
 func (r *room) restarted(p *peer, age time.Duration) {
 	d := &dating{Mem: p.mem, at: map[chunk.ID]time.Time{}}

@@ -10,7 +10,8 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 )
 
-// roots are the chunks that the catalog names itself.
+// roots are the chunks that the catalog names itself. What the history remembers besides names none: taking changes back
+// never brings a deleted version back, and is refused where a tag would stand for one.
 type roots struct {
 	manifests []chunk.Ref // of images: they name further chunks
 	contents  []chunk.Ref // of overlays
@@ -56,6 +57,13 @@ func (m *manifests) load(ctx context.Context, s chunkstore.Store, c *catalog.Cat
 	defer m.mu.Unlock()
 	m.refs[ref.ID] = refs
 	return refs, nil
+}
+
+// named is what a manifest names, if that is known.
+func (m *manifests) named(id chunk.ID) []chunk.Ref {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.refs[id]
 }
 
 // keep forgets the manifests that are not among those, and returns what they named, themselves included.

@@ -20,28 +20,57 @@ import (
 )
 
 const (
+	pushRounds  = 8                      // among those that vote, should they change meanwhile
 	pushStreams = 4                      // chunks on their way to one peer at once
-	pushTries   = 4                      // per chunk and peer
+	pushTries   = 6                      // per chunk and peer
 	pushPause   = 500 * time.Millisecond // before the second try; doubled each time
 )
 
-// Push copies chunks, all of which must be here, to the other controllers and returns as soon as a majority of the
-// controllers holds all of them, this one included. Peers that are slower fetch the rest when the catalog names it.
-// It fails with fault.Unavailable if a majority cannot be had, or with fault.Full if that is for want of space.
-// Progress, which may be nil, is told how many of the chunks a majority holds; it is called by one goroutine at once.
+// Push copies chunks to the other controllers and returns as soon as a majority of the controllers holds all of them,
+// this one included, durably: a majority of those that vote then, whoever voted when it began. Peers that are slower
+// fetch the rest when the catalog names it. A chunk that is not here is fetched from another controller first.
+// It fails with fault.NotFound if none has it, with fault.Unavailable if a majority cannot be had, or with fault.Full if
+// that is for want of space. Progress, which may be nil, is told how many of the chunks a majority holds; it is called by
+// one goroutine at once.
 func (k *Keeper) Push(ctx context.Context, refs []chunk.Ref, progress func(done, total int64)) error {
+	defer k.Hold()()
 	for _, ref := range refs {
-		if _, err := k.store.Stat(ctx, ref.ID); err != nil {
+		if err := k.Obtain(ctx, ref); err != nil {
 			return err
 		}
 	}
-	peers, have, voters := k.electorate()
-	p := push{k: k, refs: refs, need: voters/2 + 1 - have, done: make([]atomic.Int64, len(peers))}
-	if p.need <= 0 {
-		return nil
+	holders := make(map[catalog.ControllerName]bool)
+	for range pushRounds {
+		peers, have, voters := k.electorate(holders)
+		p := push{k: k, refs: refs, peers: peers, have: have, voters: voters, need: voters/2 + 1 - have, done: make([]atomic.Int64, len(peers))}
+		if p.need <= 0 {
+			return nil
+		}
+		good, err := p.run(ctx, progress)
+		if err != nil {
+			return err
+		}
+		for _, name := range good {
+			holders[name] = true
+		}
 	}
-	if len(peers) < p.need {
-		return noMajority(ctx, have, voters, nil)
+	return fault.New(fault.Unavailable, "the controllers that vote changed again and again while chunks were copied to them").WithFix("try again when they have settled")
+}
+
+// push copies chunks to those that vote at one time.
+type push struct {
+	k            *Keeper
+	refs         []chunk.Ref
+	peers        []*catalog.Controller // that may not hold them yet
+	have, voters int                   // who holds them already, this controller included, and of how many
+	need         int                   // peers that make a majority with those
+	done         []atomic.Int64        // chunks that each peer holds
+}
+
+// run copies until enough peers hold everything, and returns who they are.
+func (p *push) run(ctx context.Context, progress func(done, total int64)) (good []catalog.ControllerName, err error) {
+	if len(p.peers) < p.need {
+		return nil, noMajority(ctx, p.have, p.voters, nil)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -49,9 +78,9 @@ func (k *Keeper) Push(ctx context.Context, refs []chunk.Ref, progress func(done,
 		peer *catalog.Controller
 		err  error
 	}
-	ends := make(chan end, len(peers))
+	ends := make(chan end, len(p.peers))
 	var g errgroup.Group
-	for i, peer := range peers {
+	for i, peer := range p.peers {
 		g.Go(func() error {
 			ends <- end{peer, p.toPeer(ctx, i, peer)}
 			return nil
@@ -62,29 +91,30 @@ func (k *Keeper) Push(ctx context.Context, refs []chunk.Ref, progress func(done,
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var failed []error
-	for good := 0; good < p.need; {
+	for len(good) < p.need {
 		select {
 		case e := <-ends:
 			if e.err == nil {
-				good++
+				good = append(good, e.peer.Name)
 				continue
 			}
-			k.cfg.Log.Warn("cannot copy chunks to a controller", "controller", e.peer.Name, "err", e.err)
+			p.k.cfg.Log.Warn("cannot copy chunks to a controller", "controller", e.peer.Name, "err", e.err)
 			failed = append(failed, fault.Wrap(fault.KindOf(e.err), e.err, "controller %s", e.peer.Name))
-			if len(peers)-len(failed) < p.need {
-				return noMajority(ctx, have+len(peers)-len(failed), voters, failed)
+			if len(p.peers)-len(failed) < p.need {
+				return nil, noMajority(ctx, p.have+len(p.peers)-len(failed), p.voters, failed)
 			}
 		case <-tick.C:
 			if progress != nil {
-				progress(p.held(), int64(len(refs)))
+				progress(p.held(), int64(len(p.refs)))
 			}
 		}
 	}
-	return nil
+	return good, nil
 }
 
 // Publish stores bytes as a chunk, here and on a majority of the controllers.
 func (k *Keeper) Publish(ctx context.Context, b []byte) (chunk.Ref, error) {
+	defer k.Hold()()
 	ref := chunk.RefOf(b)
 	if err := k.store.Put(ctx, ref, bytes.NewReader(b)); err != nil {
 		return chunk.Ref{}, err
@@ -92,16 +122,17 @@ func (k *Keeper) Publish(ctx context.Context, b []byte) (chunk.Ref, error) {
 	return ref, k.Push(ctx, []chunk.Ref{ref}, nil)
 }
 
-// electorate is the other controllers with a vote, how many votes this one has, and how many there are.
-func (k *Keeper) electorate() (peers []*catalog.Controller, have, voters int) {
+// electorate is the other controllers with a vote that do not hold the chunks yet, how many votes those have that do, this
+// one among them, and how many votes there are.
+func (k *Keeper) electorate(holders map[catalog.ControllerName]bool) (peers []*catalog.Controller, have, voters int) {
 	all := k.cfg.Voters()
 	for _, name := range all {
-		if name == k.cfg.Self {
-			have = 1
+		if name == k.cfg.Self || holders[name] {
+			have++
 		}
 	}
 	for _, p := range k.peers() {
-		if slices.Contains(all, p.Name) {
+		if slices.Contains(all, p.Name) && !holders[p.Name] {
 			peers = append(peers, p)
 		}
 	}
@@ -120,14 +151,6 @@ func noMajority(ctx context.Context, have, of int, failed []error) error {
 		kind = fault.Full
 	}
 	return fault.Wrap(kind, failed[len(failed)-1], "only %d of %d controllers can hold the content, which is no majority", have, of)
-}
-
-// push is one call of Push.
-type push struct {
-	k    *Keeper
-	refs []chunk.Ref
-	need int            // peers that make a majority with this controller
-	done []atomic.Int64 // chunks that each peer holds
 }
 
 // held is the number of chunks that a majority holds: as many as the slowest peer of the fastest majority.
@@ -182,18 +205,27 @@ func (k *Keeper) send(ctx context.Context, endpoint string, ref chunk.Ref) error
 }
 
 func (k *Keeper) sendOnce(ctx context.Context, endpoint string, ref chunk.Ref) error {
+	ctx, alive, stop := watch(ctx)
+	defer stop()
 	path := api.ChunkPath(ref.ID)
 	a, err := k.cfg.Peers.DoAt(ctx, endpoint, api.Request{Method: http.MethodHead, Path: path})
 	if err == nil {
 		a.Body.Close()
-		return nil
-	}
-	if !errors.Is(err, fault.NotFound) {
+		if a.ContentLength == ref.Size {
+			return nil
+		}
+	} else if !errors.Is(err, fault.NotFound) {
 		return err
 	}
 	a, err = k.cfg.Peers.DoAt(ctx, endpoint, api.Request{
 		Method: http.MethodPut, Path: path, Size: ref.Size,
-		Body: func() (io.ReadCloser, error) { return k.store.Open(ctx, ref.ID) },
+		Body: func() (io.ReadCloser, error) {
+			f, err := k.store.Open(ctx, ref.ID)
+			if err != nil {
+				return nil, err
+			}
+			return moving{f, alive}, nil
+		},
 	})
 	if err != nil {
 		return err

@@ -33,8 +33,8 @@ func (k *Keeper) Verify(ctx context.Context, manifest chunk.ID, deep bool) (Veri
 	if root.ID.IsZero() {
 		return out, fault.New(fault.NotFound, "no image has a version %s", manifest.Short())
 	}
-	v := verifying{k: k, deep: deep, out: &out}
-	if err := v.one(ctx, root); err != nil {
+	v := verifying{k: k, out: &out}
+	if err := v.one(ctx, root, true); err != nil {
 		return out, err
 	}
 	refs, err := k.manifests.load(ctx, k.cfg.Store, c, root)
@@ -49,21 +49,20 @@ func (k *Keeper) Verify(ctx context.Context, manifest chunk.ID, deep bool) (Veri
 			continue
 		}
 		seen[ref.ID] = true
-		g.Go(func() error { return v.one(working, ref) })
+		g.Go(func() error { return v.one(working, ref, deep) })
 	}
 	return out, g.Wait()
 }
 
 type verifying struct {
-	k    *Keeper
-	deep bool
+	k *Keeper
 
 	mu  sync.Mutex
 	out *VerifyResult
 }
 
-// one looks at one chunk, and repairs it if need be.
-func (v *verifying) one(ctx context.Context, ref chunk.Ref) error {
+// one looks at one chunk, with deep reads it, and repairs it if need be.
+func (v *verifying) one(ctx context.Context, ref chunk.Ref, deep bool) error {
 	missing, damaged := false, false
 	n, err := v.k.cfg.Store.Stat(ctx, ref.ID)
 	switch {
@@ -73,7 +72,7 @@ func (v *verifying) one(ctx context.Context, ref chunk.Ref) error {
 		return err
 	case n != ref.Size:
 		damaged, err = true, fault.New(fault.Corrupt, "chunk %s has %d bytes and not %d", ref.ID.Short(), n, ref.Size)
-	case v.deep:
+	case deep:
 		err = chunkstore.Verify(ctx, v.k.cfg.Store, ref.ID)
 		damaged = errors.Is(err, fault.Corrupt)
 		if err != nil && !damaged {
