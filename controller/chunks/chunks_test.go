@@ -146,14 +146,19 @@ func (r *room) apply(change catalog.Change) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.at++
-	out, err := r.state.Apply([]replication.Entry{{Revision: r.at, Command: b}})
-	if err == nil {
-		err = out[0].(catalog.Outcome).Err
-	}
-	if err != nil {
+	if err := r.try(b); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// try applies an encoded entry and returns what came of it.
+func (r *room) try(b []byte) error {
+	r.at++
+	out, err := r.state.Apply([]replication.Entry{{Revision: r.at, Command: b}})
+	if err != nil {
+		return err
+	}
+	return out[0].(catalog.Outcome).Err
 }
 
 // image stores an image of some chunks at a peer and returns all of them, the manifest last.
