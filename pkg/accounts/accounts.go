@@ -1,258 +1,255 @@
-// Package accounts merges the users and groups of a machine into those of an image, as Warewulf's syncuser does: nodes whose
-// files come from shared storage must give every user the number that the others give. It is pure.
+// Package accounts brings the users and groups of an image in line with those of a machine, so that a number means the same
+// person on both, and on the file systems that they share. It reads and writes the texts of passwd(5) and its companions,
+// and says which owners of files change with them.
+//
+// The rules are Warewulf's, made whole: the machine's accounts win, those that only the image has stay, and where one of
+// these has a number that the machine gives to somebody else, nothing is done. Passwords never travel: an account that is
+// new in the image has none, and whoever has a key or a directory service can still log in. Root stays the image's own.
+//
+// What a stranger wrote into the files is bounded and never an error by itself: a line that is no entry is noted, and goes.
 package accounts
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
-	"slices"
+	"io"
+	"io/fs"
 	"strconv"
 	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// Bounds of the files, in which a site with all its users is far below.
-const (
-	maxFile = 32 << 20
-	maxLine = 1 << 20 // a group with all of them
-)
-
-// Kind is what a file lists.
-type Kind string
-
-// The kinds.
-const (
-	Users  Kind = "user"  // passwd(5): name:password:uid:gid:comment:home:shell
-	Groups Kind = "group" // group(5): name:password:gid:members
-)
-
-func (k Kind) fields() int {
-	if k == Users {
-		return 7
-	}
-	return 4
+// Files are the texts in which a system keeps its accounts. nil is a file that is not there.
+type Files struct {
+	Passwd  []byte // passwd(5)
+	Group   []byte // group(5)
+	Shadow  []byte // shadow(5)
+	Gshadow []byte // gshadow(5)
+	SubUID  []byte // subuid(5)
+	SubGID  []byte // subgid(5)
 }
 
-// Account is a line.
-type Account struct {
-	Name   string
-	ID     uint32
-	fields []string
-}
+// Paths are where they lie, below the root.
+var Paths = []string{"etc/passwd", "etc/group", "etc/shadow", "etc/gshadow", "etc/subuid", "etc/subgid"}
 
-func (a *Account) line() string { return strings.Join(a.fields, ":") }
+// MachinePaths are those that Merge looks at on a machine: its passwords stay unread.
+var MachinePaths = []string{"etc/passwd", "etc/group", "etc/subuid", "etc/subgid"}
 
-// Parse reads a passwd or group file. Blank lines, comments and lines of NIS (+ and -) are passed over; another line that is
-// none is fault.Invalid with its number. Of two lines with one name the first counts, as for the C library.
-func Parse(kind Kind, file []byte) ([]Account, error) {
-	if len(file) > maxFile {
-		return nil, fault.New(fault.Invalid, "the list of %ss has more than %d bytes", kind, maxFile)
-	}
-	var all []Account
-	seen := make(map[string]bool)
-	at := 0
-	for line := range strings.Lines(string(file)) {
-		at++
-		line = strings.TrimRight(line, "\r\n")
-		if t := strings.TrimSpace(line); t == "" || t[0] == '#' || t[0] == '+' || t[0] == '-' {
+// Read reads some of the Paths from the file system below a root. More than MaxFile bytes are fault.Invalid.
+func Read(root fs.FS, paths []string) (Files, error) {
+	var all Files
+	for _, path := range paths {
+		f, err := root.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		f := strings.Split(line, ":")
-		bad := func(why string) error {
-			return fault.New(fault.Invalid, "line %d of the list of %ss %s", at, kind, why).WithFix("mend the line: %.80q", line)
-		}
-		if len(line) > maxLine {
-			return nil, bad("is too long")
-		}
-		if len(f) != kind.fields() || f[0] == "" {
-			return nil, bad(fmt.Sprintf("has %d fields and not %d", len(f), kind.fields()))
-		}
-		id, err := number(f[2])
-		if err == nil && kind == Users {
-			_, err = number(f[3])
-		}
 		if err != nil {
-			return nil, bad("has no number where one must be")
+			return all, fmt.Errorf("reading accounts: %w", err)
 		}
-		if !seen[f[0]] {
-			seen[f[0]] = true
-			all = append(all, Account{f[0], id, f})
+		text, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
+		f.Close()
+		if err != nil {
+			return all, fmt.Errorf("reading accounts: %w", err)
 		}
+		if len(text) > MaxFile {
+			return all, fault.New(fault.Invalid, "/%s has more than %d bytes", path, MaxFile)
+		}
+		*all.At(path) = text
 	}
 	return all, nil
 }
 
-// number reads an ID; the last two numbers mean “none” to the kernel and to tools.
-func number(s string) (uint32, error) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err == nil && n >= 1<<32-2 {
-		err = strconv.ErrRange
+// At is the text that belongs at one of the Paths, to be read or set.
+func (f *Files) At(path string) *[]byte {
+	switch path {
+	case "etc/passwd":
+		return &f.Passwd
+	case "etc/group":
+		return &f.Group
+	case "etc/shadow":
+		return &f.Shadow
+	case "etc/gshadow":
+		return &f.Gshadow
+	case "etc/subuid":
+		return &f.SubUID
+	case "etc/subgid":
+		return &f.SubGID
 	}
-	return uint32(n), err
+	return nil
 }
 
-// Files are the account files of a tree; those that are not there are nil.
-type Files struct {
-	Passwd, Group, Shadow, Gshadow []byte
+// Note is something in a file that a person may want to look at.
+type Note struct {
+	Whose string // "image" or "machine"
+	Path  string // of Paths
+	Line  int    // from 1
+	Text  string
 }
 
-// Merged is the image's files after a merge, and what it means for the rest of the image.
-type Merged struct {
-	Files
-	UIDs, GIDs map[uint32]uint32 // owners of files that change
-	Added      map[Kind][]string // names that came from the machine
-	Moved      map[Kind][]string // “name 1000 → 1001”
+func (n Note) String() string {
+	return fmt.Sprintf("/%s of the %s, line %d: %s", n.Path, n.Whose, n.Line, n.Text)
 }
 
-// Merge takes the machine's accounts over: its lines replace the image's of the same name, names that only the image has
-// follow, and files of accounts that got another number are to change with them. It is fault.Conflict, naming all,
-// if an account that only the image has uses a number of one of the machine's under another name: its files would become
-// somebody else's. Accounts new to the image get locked lines in shadow and gshadow.
-func Merge(host, image Files) (*Merged, error) {
-	out := &Merged{Added: map[Kind][]string{}, Moved: map[Kind][]string{}}
-	groups, gids, err := out.merge(Groups, host.Group, image.Group)
-	if err != nil {
-		return nil, err
+// The bounds of what is read. Directories of universities, printed into a file, have some ten thousand lines.
+const (
+	MaxFile  = 64 << 20 // bytes; a longer file is fault.Invalid
+	maxLines = 1_000_000
+	maxLine  = 1 << 20 // a group with everybody in it
+	maxNotes = 100     // of one file; then it is enough
+	maxName  = 256
+)
+
+// user is a line of passwd.
+type user struct {
+	name, password       string
+	uid, gid             uint32
+	comment, home, shell string
+}
+
+func (u user) String() string {
+	return strings.Join([]string{u.name, u.password, id(u.uid), id(u.gid), u.comment, u.home, u.shell}, ":")
+}
+
+// group is a line of group.
+type group struct {
+	name, password string
+	gid            uint32
+	members        []string
+}
+
+func (g group) String() string {
+	return strings.Join([]string{g.name, g.password, id(g.gid), strings.Join(g.members, ",")}, ":")
+}
+
+// file is what was read from one text.
+type file[T any] struct {
+	whose   string
+	path    string
+	entries []T
+	at      map[string]int // index of the entry of each name, the first of several, as the C library takes it
+	nis     []string       // lines that begin with + or -: a directory service's, and the last in a file
+	notes   []Note
+}
+
+func (f *file[T]) note(line int, format string, args ...any) {
+	if len(f.notes) < maxNotes {
+		f.notes = append(f.notes, Note{f.whose, f.path, line, fmt.Sprintf(format, args...)})
 	}
-	users, uids, err := out.merge(Users, host.Passwd, image.Passwd)
-	if err != nil {
-		return nil, err
+}
+
+// get finds the entry of a name.
+func (f *file[T]) get(name string) (entry T, ok bool) {
+	i, ok := f.at[name]
+	if ok {
+		entry = f.entries[i]
 	}
-	out.UIDs, out.GIDs = uids, gids
-	mine := make(map[string]bool)
-	for _, a := range parsed(Users, host.Passwd) {
-		mine[a.Name] = true
+	return entry, ok
+}
+
+// read reads a text line by line; parse makes an entry of its fields, or says why it is none.
+func read[T any](whose, path string, text []byte, fields int, parse func(fields []string) (entry T, why string)) (*file[T], error) {
+	f := &file[T]{whose: whose, path: path, at: make(map[string]int)}
+	if len(text) > MaxFile {
+		return nil, fault.New(fault.Invalid, "/%s of the %s has more than %d bytes", path, whose, MaxFile)
 	}
-	for i := range users { // the machine's own lines have its own groups
-		if a := &users[i]; !mine[a.Name] {
-			gid, _ := number(a.fields[3])
-			if to, ok := gids[gid]; ok {
-				a.fields = slices.Clone(a.fields)
-				a.fields[3] = strconv.FormatUint(uint64(to), 10)
-			}
+	if bytes.Count(text, []byte("\n")) > maxLines {
+		return nil, fault.New(fault.Invalid, "/%s of the %s has more than %d lines", path, whose, maxLines)
+	}
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		line = strings.TrimRight(line, "\r\n")
+		trimmed := strings.TrimSpace(line)
+		switch {
+		case trimmed == "", trimmed[0] == '#':
+			continue
+		case len(line) > maxLine:
+			f.note(n, "it is longer than %d bytes", maxLine)
+			continue
+		case strings.IndexByte(line, 0) >= 0:
+			f.note(n, "it holds a NUL byte")
+			continue
+		case line[0] == '+', line[0] == '-':
+			f.nis = append(f.nis, line)
+			continue
+		}
+		split := strings.Split(line, ":")
+		if len(split) != fields {
+			f.note(n, "it has %d fields and not %d", len(split), fields)
+			continue
+		}
+		name := split[0]
+		if why := badName(name); why != "" {
+			f.note(n, "the name %.200q %s", name, why)
+			continue
+		}
+		entry, why := parse(split)
+		if why != "" {
+			f.note(n, "%s: %s", name, why)
+			continue
+		}
+		if _, ok := f.at[name]; ok {
+			f.note(n, "%s is there before, and that counts", name)
+			continue
+		}
+		f.at[name] = len(f.entries)
+		f.entries = append(f.entries, entry)
+	}
+	return f, nil
+}
+
+func badName(s string) string {
+	switch {
+	case s == "":
+		return "is empty"
+	case len(s) > maxName:
+		return "is too long"
+	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || r == ',' || r == '/' }):
+		return "holds what no name may hold"
+	}
+	return ""
+}
+
+func readUsers(whose string, text []byte) (*file[user], error) {
+	return read(whose, "etc/passwd", text, 7, func(f []string) (u user, why string) {
+		u = user{name: f[0], password: f[1], comment: f[4], home: f[5], shell: f[6]}
+		if u.uid, why = readID(f[2]); why == "" {
+			u.gid, why = readID(f[3])
+		}
+		return u, why
+	})
+}
+
+func readGroups(whose string, text []byte) (*file[group], error) {
+	return read(whose, "etc/group", text, 4, func(f []string) (g group, why string) {
+		g = group{name: f[0], password: f[1], members: members(f[3])}
+		g.gid, why = readID(f[2])
+		return g, why
+	})
+}
+
+// members splits a list of names; what is empty or there twice goes.
+func members(s string) []string {
+	var all []string
+	seen := make(map[string]bool)
+	for name := range strings.SplitSeq(s, ",") {
+		if name = strings.Trim(name, " \t"); name != "" && !seen[name] {
+			seen[name] = true
+			all = append(all, name)
 		}
 	}
-	out.Passwd, out.Group = text(users), text(groups)
-	out.Shadow = lock(image.Shadow, users, ":*:::::::")
-	out.Gshadow = lock(image.Gshadow, groups, ":!::")
-	return out, nil
-}
-
-// parsed is Parse of what was parsed before.
-func parsed(kind Kind, file []byte) []Account {
-	all, _ := Parse(kind, file)
 	return all
 }
 
-func (m *Merged) merge(kind Kind, host, image []byte) (all []Account, moved map[uint32]uint32, err error) {
-	if all, err = Parse(kind, host); err != nil {
-		return nil, nil, fault.Wrap(fault.Invalid, err, "this machine")
+// readID reads a number of a user or group. The largest, -1 to the kernel, stands for none (chown(2)).
+func readID(s string) (n uint32, why string) {
+	v, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || v == 1<<32-1 {
+		return 0, fmt.Sprintf("%.40q is no number of a user or group", s)
 	}
-	old, err := Parse(kind, image)
-	if err != nil {
-		return nil, nil, fault.Wrap(fault.Invalid, err, "the image")
-	}
-	byName, byID := make(map[string]uint32), make(map[uint32]string)
-	for _, a := range all {
-		byName[a.Name] = a.ID
-		if byID[a.ID] == "" {
-			byID[a.ID] = a.Name
-		}
-	}
-	moved = make(map[uint32]uint32)
-	had := make(map[string]bool)
-	var clashes []string
-	for _, a := range old {
-		had[a.Name] = true
-		to, ok := byName[a.Name]
-		switch {
-		case !ok && byID[a.ID] != "":
-			clashes = append(clashes, fmt.Sprintf("%s (%d, which is %s here)", a.Name, a.ID, byID[a.ID]))
-		case !ok:
-			all = append(all, a)
-		case to != a.ID:
-			if other, twice := moved[a.ID]; twice && other != to {
-				clashes = append(clashes, fmt.Sprintf("%s (%d, which another name has in the image, too)", a.Name, a.ID))
-			}
-			moved[a.ID] = to
-			m.Moved[kind] = append(m.Moved[kind], fmt.Sprintf("%s %d → %d", a.Name, a.ID, to))
-		}
-	}
-	if len(clashes) > 0 {
-		return nil, nil, fault.New(fault.Conflict, "%ss that only the image has use numbers that this machine gives to others: %s", kind, strings.Join(clashes, ", ")).
-			WithFix("give them other numbers in the image (usermod -u, groupmod -g), or the same names here")
-	}
-	// A number that stays under some name must not move under another.
-	for _, a := range old {
-		if to, ok := byName[a.Name]; ok && to == a.ID {
-			delete(moved, a.ID)
-		}
-	}
-	for name := range byName {
-		if !had[name] {
-			m.Added[kind] = append(m.Added[kind], name)
-		}
-	}
-	slices.Sort(m.Added[kind])
-	return all, moved, nil
+	return uint32(v), ""
 }
 
-func text(all []Account) []byte {
-	var b strings.Builder
-	for i := range all {
-		b.WriteString(all[i].line())
-		b.WriteByte('\n')
-	}
-	return []byte(b.String())
-}
-
-// lock adds a line without a valid password for each account that a shadow file lacks. One that is not there stays so.
-func lock(file []byte, all []Account, rest string) []byte {
-	if file == nil {
-		return nil
-	}
-	have := make(map[string]bool)
-	for line := range strings.Lines(string(file)) {
-		name, _, _ := strings.Cut(line, ":")
-		have[name] = true
-	}
-	out := slices.Clone(file)
-	if len(out) > 0 && out[len(out)-1] != '\n' {
-		out = append(out, '\n')
-	}
-	for i := range all {
-		if !have[all[i].Name] {
-			out = append(out, all[i].Name+rest+"\n"...)
-		}
-	}
-	return out
-}
-
-// Changes tells whether a merge changes anything of the image.
-func (m *Merged) Changes(image Files) bool {
-	return len(m.UIDs)+len(m.GIDs) > 0 || string(m.Passwd) != string(image.Passwd) || string(m.Group) != string(image.Group) ||
-		string(m.Shadow) != string(image.Shadow) || string(m.Gshadow) != string(image.Gshadow)
-}
-
-// Lines say what a merge does, for people.
-func (m *Merged) Lines() []string {
-	var lines []string
-	for _, kind := range []Kind{Users, Groups} {
-		if names := m.Added[kind]; len(names) > 0 {
-			lines = append(lines, fmt.Sprintf("add %d %ss: %s", len(names), kind, some(names)))
-		}
-		if moves := m.Moved[kind]; len(moves) > 0 {
-			lines = append(lines, fmt.Sprintf("move %d %ss: %s", len(moves), kind, some(moves)))
-		}
-	}
-	return lines
-}
-
-// some is a list that fits on a line.
-func some(list []string) string {
-	const most = 8
-	if len(list) <= most {
-		return strings.Join(list, ", ")
-	}
-	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
-}
+func id(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
