@@ -121,6 +121,7 @@ func (s *Server) version(w http.ResponseWriter, r *http.Request, by caller, d ap
 	return s.stream(w, r, by, func(ctx context.Context, report func(api.ImportProgress)) (api.ImportProgress, error) {
 		began := time.Now()
 		x.report = report
+		defer s.cfg.Chunks.Hold()() // no collection takes what nothing refers to yet
 		v, err := do(ctx, x)
 		if err != nil {
 			return api.ImportProgress{}, err
