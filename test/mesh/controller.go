@@ -10,12 +10,19 @@ import (
 	"github.com/wulfmesh/wulfmesh/controller/chunks"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 )
 
 // Controller is a real controller on a host of its own: c1 at 10.0.0.1, and so on.
 type Controller struct {
 	*process
 	*controller.Controller // of the last start
+}
+
+// ChunkFile is the file in which a controller keeps a chunk.
+func (c *Controller) ChunkFile(id chunk.ID) string {
+	name := id.String()
+	return filepath.Join(c.dir, "chunks", name[:2], name)
 }
 
 func (c *Controller) addr() string { return fmt.Sprintf("%s:%d", c.host.Addr(), api.PortController) }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -242,5 +243,55 @@ func fetch(t *testing.T, m *mesh.Mesh, ref chunk.Ref) {
 	b, err := io.ReadAll(body)
 	if err != nil || chunk.RefOf(b) != ref {
 		t.Errorf("chunk %s came as %d bytes, %v", ref.ID.Short(), len(b), err)
+	}
+}
+
+// Two controllers lose different files, one of them all it has. They mend each other while nodes boot.
+func TestControllersThatLostChunksMendEachOther(t *testing.T) {
+	tell(t, mesh.Size{Controllers: 3, Relays: 2, Nodes: 4}, func(t *testing.T, m *mesh.Mesh, _ *rand.Rand) {
+		version := m.Publish(mesh.Image, m.Seed()+5000)
+		refs := append(m.Chunks(version), version.Manifest)
+		whole := func(c *mesh.Controller) (n int) {
+			for _, ref := range refs {
+				if b, err := os.ReadFile(c.ChunkFile(ref.ID)); err == nil && chunk.RefOf(b) == ref {
+					n++
+				}
+			}
+			return n
+		}
+		all := func() bool {
+			return !slices.ContainsFunc(m.Controllers, func(c *mesh.Controller) bool { return whole(c) < len(refs) })
+		}
+		m.Eventually("every controller to have the version", all)
+		for i, ref := range refs { // while it runs: every second one is gone or cut off
+			c := m.Controllers[0]
+			switch i % 4 {
+			case 0:
+				must(t, os.Remove(c.ChunkFile(ref.ID)))
+			case 2:
+				must(t, os.Truncate(c.ChunkFile(ref.ID), ref.Size/2))
+			}
+		}
+		lost := m.Controllers[1]
+		m.Stop(lost.Name)
+		must(t, os.RemoveAll(filepath.Dir(filepath.Dir(lost.ChunkFile(refs[0].ID)))))
+		m.Restart(lost.Name)
+		m.PowerOn(m.Nodes...)
+		m.WaitUp(3*time.Minute, m.Nodes...)
+		for began := time.Now(); !all() && time.Since(began) < 6*time.Minute; {
+			time.Sleep(time.Second)
+		}
+		for _, c := range m.Controllers {
+			if n := whole(c); n != len(refs) {
+				t.Errorf("%s has %d of %d chunks and says %q", c.Name, n, len(refs), c.Status().Problems)
+			}
+		}
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
