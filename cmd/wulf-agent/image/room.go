@@ -26,13 +26,13 @@ func Need(m *chunk.Manifest) int64 {
 // CheckRoom fails, with what to do about it, if an image does not fit into what is left of a machine's memory, of which
 // its root may take at most limit.
 func CheckRoom(m *chunk.Manifest, left, total, limit int64) error {
-	need := Need(m)
-	if need <= min(left, limit+Memory) {
+	need, room := Need(m), min(left, limit+Memory)
+	if need <= room {
 		return nil
 	}
 	return fault.New(fault.Full, "the image does not fit: it needs %d MiB of memory, and of the machine's %d MiB %d MiB are left",
 		mib(need), mib(total), mib(left)).
-		WithFix("give the node at least %d MiB of memory, or a smaller image: /etc/wulf/excludes in the image keeps files from nodes", mib(need+total-left))
+		WithFix("give the node %d MiB more memory, or a smaller image: /etc/wulf/excludes in the image keeps files from nodes", mib(need-room))
 }
 
 // mib rounds up, for a machine with as much as a message says must do.

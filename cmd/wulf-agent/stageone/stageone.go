@@ -45,13 +45,13 @@ func Main() {
 	b := &booter{console: newConsole(os.Stdout)}
 	b.log = slog.New(b.console)
 	err := b.boot()
-	if b.reporter != nil {
-		b.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Console: b.console.last()})
-		b.reporter.Flush(5 * time.Second)
-	}
 	b.log.Error("this boot failed: " + err.Error())
 	if fix := fault.Fix(err); fix != "" {
 		b.log.Error("fix: " + fix)
+	}
+	if b.reporter != nil {
+		b.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Console: b.console.last()})
+		b.reporter.Flush(5 * time.Second)
 	}
 	if b.params.Node != "" {
 		b.log.Error("more on a controller: wulf node why " + string(b.params.Node))
@@ -159,7 +159,7 @@ func (b *booter) twoStage() error {
 	if err := b.connect(); err != nil {
 		return err
 	}
-	go b.reporter.Run(ctx)
+	go b.reporter.Run(context.Background()) // it outlives a boot that fails, to tell so
 	held, err := b.mesh.Claim(ctx, b.params.Ticket)
 	if err != nil {
 		return err
