@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/test/rig"
 )
 
@@ -81,6 +82,31 @@ func (c *Cluster) addNetwork(ctx context.Context) error {
 func (c *Cluster) ImportImage(ctx context.Context, name, source string) error {
 	_, err := c.Wulf(ctx, "image", "import", name, source)
 	return err
+}
+
+// Image is an image as the controllers see it.
+func (c *Cluster) Image(ctx context.Context, name string) (catalog.Image, error) {
+	var i catalog.Image
+	err := c.read(ctx, &i, "image", "show", name)
+	return i, err
+}
+
+// ImageAt is an image as one controller sees it.
+func (c *Cluster) ImageAt(ctx context.Context, controller, name string) (catalog.Image, error) {
+	out, err := c.At(ctx, controller, "image", "show", name, "-o", "json")
+	if err != nil {
+		return catalog.Image{}, err
+	}
+	var i catalog.Image
+	err = json.Unmarshal([]byte(out), &i)
+	return i, err
+}
+
+// VerifyImage has every controller read all chunks of the latest version of an image.
+func (c *Cluster) VerifyImage(ctx context.Context, name string) ([]api.Verified, error) {
+	var result api.VerifyResult
+	err := c.read(ctx, &result, "image", "verify", name)
+	return result.Controllers, err
 }
 
 // AddNode declares a node.

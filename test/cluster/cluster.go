@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -215,6 +216,14 @@ func (c *Cluster) Chunks(name string) (map[chunk.ID]string, error) {
 		return err
 	})
 	return files, err
+}
+
+// WaitWhy returns when the product says a text of a node's state.
+func (c *Cluster) WaitWhy(ctx context.Context, node, text string) error {
+	return c.poll(ctx, fmt.Sprintf("node why to tell of %s: %s", node, text), func() (bool, string) {
+		why, err := c.Why(ctx, node)
+		return err == nil && strings.Contains(why, text), fmt.Sprintf("%s, %v", why, err)
+	})
 }
 
 // WaitBoot returns the first boot of a node that started after since and reached up, with its events. A boot that failed
