@@ -19,7 +19,21 @@ import (
 )
 
 const (
-	// DefaultLevel, of compression, balances the time of one publication against bytes that every node fetches.
+	// DefaultLevel, of compression, balances the time of one publication against bytes that every node fetches. A root of
+	// 232 MB (make bench-image), in seconds of processor time and MB, beside find, cpio and zstd at the same level, on a
+	// machine that had other work as well:
+	//
+	//	level            ours               theirs
+	//	1           1.2   77.5          1.1   80.8
+	//	3           1.4   73.9          1.3   72.9
+	//	6           3.0   71.9          2.9   68.1
+	//	7           2.8   71.9          3.9   67.5
+	//	9           2.3   71.9          5.0   65.3
+	//	12         13.7   67.7          9.7   64.8
+	//	19         16.4   67.7        112.4   56.8
+	//
+	// The encoder has four levels, the third from 6 to 9. The fourth takes six times as long for 6 %. Unpacking takes
+	// the same time at all levels.
 	DefaultLevel = 7
 	// defaultMemory bounds compressed segments that wait for the sink.
 	defaultMemory = 512 << 20
@@ -322,15 +336,15 @@ func (b *builder) result() (*Result, error) {
 	return r, nil
 }
 
-// store compresses a chunk of lines and hands it to the sink.
+// store compresses a chunk of lines and hands it to the sink. All of it is in memory already, so that the encoder needs
+// none for its window: an eighth of a build before which nothing has changed.
 func (b *builder) store(lines *bytes.Buffer) (chunk.Ref, error) {
-	out, err := new(press).compress(b.o.Level, int64(lines.Len()), func(w io.Writer) error {
-		_, err := lines.WriteTo(w)
-		return err
-	})
+	enc, err := newEncoder(b.o.Level)
 	if err != nil {
 		return chunk.Ref{}, err
 	}
+	defer enc.Close()
+	out := enc.EncodeAll(lines.Bytes(), nil)
 	ref := chunk.RefOf(out)
 	return ref, b.o.Sink(ref, out)
 }

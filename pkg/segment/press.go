@@ -28,15 +28,8 @@ type press struct {
 // compress returns what write writes, size bytes, as one frame with content size and check sum. The bytes are
 // good until the next call.
 func (p *press) compress(level int, size int64, write func(io.Writer) error) ([]byte, error) {
-	if level < 1 || level > 19 {
-		return nil, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", level)
-	}
 	if p.enc == nil {
-		enc, err := zstd.NewWriter(nil,
-			zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
-			zstd.WithEncoderConcurrency(1), // several goroutines in one frame would give other bytes
-			zstd.WithWindowSize(window),
-			zstd.WithEncoderCRC(true))
+		enc, err := newEncoder(level)
 		if err != nil {
 			return nil, err
 		}
@@ -54,6 +47,17 @@ func (p *press) compress(level int, size int64, write func(io.Writer) error) ([]
 		return nil, err
 	}
 	return p.out.Bytes(), nil
+}
+
+func newEncoder(level int) (*zstd.Encoder, error) {
+	if level < 1 || level > 19 {
+		return nil, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", level)
+	}
+	return zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
+		zstd.WithEncoderConcurrency(1), // several goroutines in one frame would give other bytes
+		zstd.WithWindowSize(window),
+		zstd.WithEncoderCRC(true))
 }
 
 // Pack makes one segment of a whole small tree, in the order of its entries and without one for the root: an

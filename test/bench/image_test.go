@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +26,7 @@ const (
 
 // TestImage measures what building images costs beside what everybody uses for it, in turns on the same machine: what
 // else runs here slows down both. Both write to memory, because disks are not in question. WULF_BENCH_IMAGE is another
-// root directory to measure.
+// root directory to measure, WULF_BENCH_LEVELS other levels for the table, or none.
 func TestImage(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("packages are installed in a root directory: run it as root")
@@ -45,7 +48,7 @@ func (b *imageBench) beside() {
 	for range runs {
 		theirs := b.zstd(level)
 		ours := b.build(level, nil)
-		b.first = ours
+		b.first.Values = append(b.first.Values, ms(ours.wall))
 		wall.Values = append(wall.Values, 100*ours.wall.Seconds()/theirs.wall.Seconds())
 		cpu.Values = append(cpu.Values, 100*ours.cpu.Seconds()/theirs.cpu.Seconds())
 		size.Values = append(size.Values, 100*float64(ours.size)/float64(theirs.size))
@@ -61,8 +64,16 @@ func (b *imageBench) beside() {
 
 // levels prints what each level costs and gives.
 func (b *imageBench) levels() {
+	list, set := os.LookupEnv("WULF_BENCH_LEVELS")
+	if !set {
+		list = "1 3 6 7 9 12 19"
+	}
 	fmt.Printf("\n%-6s %28s %28s %22s\n", "level", "build: wall, cpu, MB", "cpio | zstd: wall, cpu, MB", "unpacking: ours, theirs")
-	for _, level := range []int{1, 3, 6, 7, 9, 12, 19} {
+	for field := range strings.FieldsSeq(list) {
+		level, err := strconv.Atoi(field)
+		if err != nil {
+			b.t.Fatalf("WULF_BENCH_LEVELS: %v", err)
+		}
 		theirs, ours := b.zstd(level), b.build(level, nil)
 		unpack, cpio := b.unpack(ours), b.cpio()
 		fmt.Printf("%-6d %28s %28s %10.2f s %8.2f s\n", level, ours, theirs, unpack.Seconds(), cpio.Seconds())
@@ -82,7 +93,12 @@ func (b *imageBench) again() {
 		return again.wall, nil
 	})
 	unchanged := b.report.figures[len(b.report.figures)-1]
-	b.report.add(figure{Name: "of the first build", Unit: "%", Target: targetAgain, Values: []float64{100 * unchanged.Median / ms(b.first.wall)}})
+	if len(unchanged.Values) == 0 {
+		return
+	}
+	// The quickest of each: what else runs on the machine is not in those.
+	least := 100 * slices.Min(unchanged.Values) / slices.Min(b.first.Values)
+	b.report.add(figure{Name: "of the first build", Unit: "%", Target: targetAgain, Values: []float64{least}})
 
 	total := first.stored
 	for i, name := range []string{"htop", "tmux", "strace", "lsof", "rsync", "jq", "tcpdump", "nano", "iperf3", "munge"} {

@@ -34,7 +34,7 @@ type imageBench struct {
 	files  int
 	bytes  int64
 	lists  int64 // bytes of the package manager's lists, which every build reads
-	first  made
+	first  figure // times of builds that knew nothing
 	sums   map[chunk.ID]bool // segments of the last version
 	stored map[chunk.ID]bool // chunks of all versions
 }
