@@ -34,6 +34,10 @@ func (s *Server) postCollect(w http.ResponseWriter, r *http.Request, by caller) 
 	list := everywhere(s, r, by, api.PathCollect, q,
 		func(a api.CollectResult) []api.Collected { return a.Controllers },
 		func(ctx context.Context) (api.Collected, error) {
+			// Here the change that let go of a version may not have arrived, nor the one that names chunks that were pushed here.
+			if _, err := s.cfg.State.Fresh(ctx); err != nil {
+				return api.Collected{}, err
+			}
 			out, err := s.cfg.Chunks.Collect(ctx, chunks.CollectOptions{Grace: time.Duration(q.Grace) * time.Second, DryRun: q.DryRun})
 			return api.Collected{Controller: s.cfg.Name, Chunks: out.Chunks, Bytes: out.Bytes}, err
 		},

@@ -17,8 +17,11 @@ import (
 
 // This file holds every command line of the product that the rig uses.
 
-func (c *Cluster) data(name string) string   { return filepath.Join(c.state, name) }
-func (c *Cluster) socket(name string) string { return filepath.Join(c.state, name+".sock") }
+// Socket is where a controller listens for commands of its own host.
+func (c *Cluster) Socket(name string) string { return filepath.Join(c.state, name+".sock") }
+
+// Data is the directory of a controller or relay.
+func (c *Cluster) Data(name string) string { return filepath.Join(c.state, name) }
 
 // listen is a controller's address: its API and its place in the replicated log.
 func listen(place rig.Place) string { return fmt.Sprintf("%s:%d", place.Control, api.PortController) }
@@ -26,7 +29,7 @@ func listen(place rig.Place) string { return fmt.Sprintf("%s:%d", place.Control,
 // found makes the first controller of a new cluster, and starts it.
 func (c *Cluster) found(ctx context.Context) error {
 	first := c.Room.Controllers[0]
-	if _, err := c.on(ctx, first, "controller", "init", "--data", c.data(first.Name()), "--cluster", "demo",
+	if _, err := c.on(ctx, first, "controller", "init", "--data", c.Data(first.Name()), "--cluster", "demo",
 		"--name", first.Name(), "--listen", listen(first), "--advertise", listen(first)); err != nil {
 		return err
 	}
@@ -43,7 +46,7 @@ func (c *Cluster) joinController(ctx context.Context, place rig.Place) error {
 	if err != nil {
 		return err
 	}
-	if _, err := c.on(ctx, place, "controller", "join", token, listen(c.Room.Controllers[0]), "--data", c.data(place.Name()),
+	if _, err := c.on(ctx, place, "controller", "join", token, listen(c.Room.Controllers[0]), "--data", c.Data(place.Name()),
 		"--name", place.Name(), "--listen", listen(place), "--advertise", listen(place)); err != nil {
 		return err
 	}
@@ -57,7 +60,7 @@ func (c *Cluster) joinRelay(ctx context.Context, place rig.Place, rack string) e
 		return err
 	}
 	if _, err := c.on(ctx, place, "relay", "join", token, listen(c.Room.Controllers[0]),
-		"--data", c.data(place.Name()), "--address", place.Rack.String()); err != nil {
+		"--data", c.Data(place.Name()), "--address", place.Rack.String()); err != nil {
 		return err
 	}
 	return c.start(place, "relay")
@@ -65,9 +68,9 @@ func (c *Cluster) joinRelay(ctx context.Context, place rig.Place, rack string) e
 
 // runCommand is the program of a controller or relay that has joined.
 func (c *Cluster) runCommand(place rig.Place, role string) []string {
-	argv := []string{c.wulf, role, "run", "--data", c.data(place.Name())}
+	argv := []string{c.wulf, role, "run", "--data", c.Data(place.Name())}
 	if role == "controller" {
-		argv = append(argv, "--socket", c.socket(place.Name()))
+		argv = append(argv, "--socket", c.Socket(place.Name()))
 	}
 	return argv
 }
@@ -198,7 +201,12 @@ func (c *Cluster) Wulf(ctx context.Context, argv ...string) (string, error) {
 
 // At runs a command at one controller, through its socket, and returns what it prints.
 func (c *Cluster) At(ctx context.Context, controller string, argv ...string) (string, error) {
-	return run(exec.CommandContext(ctx, c.wulf, append([]string{"--endpoint", api.UnixScheme + c.socket(controller)}, argv...)...))
+	return run(c.Command(ctx, c.Socket(controller), argv...))
+}
+
+// Command prepares a command that speaks through a socket: a controller's, or one before it.
+func (c *Cluster) Command(ctx context.Context, socket string, argv ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, c.wulf, append([]string{"--endpoint", api.UnixScheme + socket}, argv...)...)
 }
 
 // on runs a command on a host of the room, as its administrator would.

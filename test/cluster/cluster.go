@@ -206,7 +206,7 @@ func (c *Cluster) WaitResident(ctx context.Context) error {
 // Chunks lists the files of the chunks that a controller or a relay keeps on its disk, by ID.
 func (c *Cluster) Chunks(name string) (map[chunk.ID]string, error) {
 	files := make(map[chunk.ID]string)
-	err := filepath.WalkDir(c.data(name), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(c.Data(name), func(path string, d fs.DirEntry, err error) error {
 		if id, bad := chunk.ParseID(filepath.Base(path)); err == nil && bad == nil && d.Type().IsRegular() {
 			files[id] = path
 		}
