@@ -51,7 +51,11 @@ func (k *Keeper) Verify(ctx context.Context, manifest chunk.ID, deep bool) (Veri
 		seen[ref.ID] = true
 		g.Go(func() error { return v.one(working, ref, deep) })
 	}
-	return out, g.Wait()
+	err = g.Wait()
+	if len(out.Missing)+len(out.Damaged) > 0 {
+		k.look() // what other versions need may be gone as well
+	}
+	return out, err
 }
 
 type verifying struct {

@@ -131,8 +131,11 @@ func (p *publication) must(argv ...string) string {
 // image is the image as one controller has it.
 func (p *publication) image(controller string) catalog.Image {
 	p.t.Helper()
-	out, err := p.At(p.ctx, controller, "image", "list", "-o", "json")
-	if err != nil {
+	var out string
+	if err := p.eventually(func() (err error) {
+		out, err = p.At(p.ctx, controller, "image", "list", "-o", "json")
+		return err
+	}); err != nil {
 		p.t.Fatal(err)
 	}
 	var list api.List[catalog.Image]
@@ -299,7 +302,7 @@ func twoWorkAtOnce(p *publication) {
 // Controllers die at any moment of an import: the one that is asked, and the others.
 func killedControllers(p *publication) {
 	t := p.t
-	const took = 600 * time.Millisecond // about, of an import
+	const took = 450 * time.Millisecond // about, of an import
 	succeeded := 0
 	for round := range 6 {
 		old := p.latest("c1")
@@ -396,7 +399,7 @@ func killedImport(p *publication) {
 	p.whole()
 }
 
-// A command in an image that is killed takes all with it that it started; the next command removes its directory.
+// A command in an image that is killed or interrupted takes all with it that it started, and no version comes of it.
 func killedExec(p *publication) {
 	before := p.latest("c1")
 	for _, sig := range []os.Signal{os.Kill, os.Interrupt} {
@@ -414,13 +417,16 @@ func killedExec(p *publication) {
 		}
 		if sig == os.Kill {
 			_ = cmd.Process.Kill()
-		} else { // to the child, as a terminal does, would end the command; to the program, it is the same
+		} else { // which the program passes on
 			_ = cmd.Process.Signal(sig)
 			timer := time.AfterFunc(10*time.Second, func() { p.t.Error("it goes on"); _ = cmd.Process.Kill() })
 			defer timer.Stop()
 		}
 		_ = cmd.Wait()
 		p.t.Logf("%v: %v", sig, cmd.ProcessState)
+		if sig == os.Interrupt && cmd.ProcessState.ExitCode() != 130 {
+			p.t.Errorf("interrupted: %v", cmd.ProcessState)
+		}
 		if err := p.eventually(func() error { return noProcess("sleep\x00" + mark) }); err != nil {
 			p.t.Error(err)
 		}
@@ -428,7 +434,19 @@ func killedExec(p *publication) {
 	if now := p.latest("c1"); now != before {
 		p.t.Errorf("a version %s of work that was killed", now.Short())
 	}
-	p.must("image", "exec", "--discard", "box", "--", "true")
+	// What was killed is swept; what was interrupted waits for somebody, and is named.
+	cmd := p.Command(p.ctx, p.Socket("c1"), "image", "exec", "--discard", "box", "--", "true")
+	said, err := cmd.CombinedOutput()
+	if err != nil {
+		p.t.Fatalf("%v: %s", err, said)
+	}
+	kept, err := os.ReadDir(p.work)
+	if err != nil || len(kept) != 1 || !strings.Contains(string(said), filepath.Join(p.work, kept[0].Name())) {
+		p.t.Fatalf("kept are %v, %v; said was %q", kept, err, said)
+	}
+	if err := os.RemoveAll(filepath.Join(p.work, kept[0].Name())); err != nil {
+		p.t.Fatal(err)
+	}
 	p.nothingLeft()
 }
 
@@ -470,6 +488,9 @@ func breakingConnection(p *publication) {
 	if way.cuts.Load() < 2 {
 		p.t.Error("the connection was not cut")
 	}
+	if spare := way.cuts.Load()<<20 + 1<<20; way.up.Load() > 12<<20+spare { // of a cut, a chunk that was on its way
+		p.t.Errorf("%d bytes sent", way.up.Load())
+	}
 	p.whole()
 }
 
@@ -493,9 +514,17 @@ func awayAndEmptied(p *publication) {
 			t.Errorf("%s: %v", what, err)
 		}
 		t.Logf("%s: whole again after %v", what, time.Since(began).Round(time.Millisecond))
-		p.must("image", "verify", "box")
-		if status, err := p.Status(p.ctx, "c3"); err != nil || len(status.Problems) > 0 {
-			t.Errorf("%s: status %v, %v", what, status.Problems, err)
+		if err := p.eventually(func() error { _, err := p.Wulf(p.ctx, "image", "verify", "box"); return err }); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := p.eventually(func() error {
+			status, err := p.Status(p.ctx, "c3")
+			if err == nil && len(status.Problems) > 0 {
+				return fmt.Errorf("problems: %q", status.Problems)
+			}
+			return err
+		}); err != nil {
+			t.Errorf("%s: %v", what, err)
 		}
 	}
 	back := func() {
@@ -506,6 +535,7 @@ func awayAndEmptied(p *publication) {
 		if err := p.WaitControllers(p.ctx, 3); err != nil {
 			t.Fatal(err)
 		}
+		p.image("c3") // it may have been away so shortly that nobody noticed
 	}
 	back()
 	repaired("away during a publication")
@@ -521,7 +551,9 @@ func awayAndEmptied(p *publication) {
 		t.Fatal(err)
 	}
 	out, err := p.At(p.ctx, "c1", "image", "verify", "-o", "json", "box") // finds it, and repairs it
-	t.Logf("%s %v", out, err)
+	if err != nil || !strings.Contains(out, `"controller": "c3"`) || strings.Count(out, `"repaired": 0`) != 2 {
+		t.Errorf("verifying: %v, %s", err, out)
+	}
 	repaired("emptied while it ran")
 	p.whole()
 }
