@@ -33,8 +33,8 @@ type imageBench struct {
 	memory string // a directory in memory, if the machine has one
 	files  int
 	bytes  int64
-	lists  int64 // bytes of the package manager's lists, which every build reads
-	first  figure // times of builds that knew nothing
+	lists  int64             // bytes of the package manager's lists, which every build reads
+	first  figure            // times of builds that knew nothing
 	sums   map[chunk.ID]bool // segments of the last version
 	stored map[chunk.ID]bool // chunks of all versions
 }
