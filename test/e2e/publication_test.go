@@ -364,6 +364,7 @@ func killedImport(p *publication) {
 		before := p.latest("c1")
 		p.fill("data", 12)
 		way := p.through("c1", 0)
+		way.hold(6 << 20)
 		cmd := p.Command(p.ctx, way.path, "image", "import", "box", p.tree)
 		var said bytes.Buffer
 		cmd.Stderr = &said
@@ -380,6 +381,7 @@ func killedImport(p *publication) {
 		}
 		_ = cmd.Process.Signal(sig)
 		_ = cmd.Wait()
+		way.hold(0)
 		sent := way.up.Load()
 		if sig == os.Interrupt && (cmd.ProcessState.ExitCode() != 1 || strings.Count(said.String(), "error: ") != 1) {
 			p.t.Errorf("interrupted: exit %d, said %q", cmd.ProcessState.ExitCode(), said.String())
@@ -562,8 +564,12 @@ func awayAndEmptied(p *publication) {
 type way struct {
 	path string
 	up   atomic.Int64 // bytes towards the controller
+	stop atomic.Int64 // of which no more than about so many pass; 0: all
 	cuts atomic.Int64
 }
+
+// hold lets no more than about so many bytes pass; 0 lets go.
+func (w *way) hold(bytes int64) { w.stop.Store(bytes) }
 
 // through makes a way to a controller, each connection of which is cut after so many bytes; 0: never.
 func (p *publication) through(controller string, cut int64) *way {
@@ -601,19 +607,23 @@ func (w *way) carry(from net.Conn, socket string, cut int64) {
 	if cut == 0 {
 		limit = 1 << 60
 	}
-	n, err := io.Copy(countTo{to, &w.up}, io.LimitReader(from, limit))
+	n, err := io.Copy(passing{to, w}, io.LimitReader(from, limit))
 	if err == nil && n == limit {
 		w.cuts.Add(1)
 	}
 }
 
-type countTo struct {
+// passing is the end of a way.
+type passing struct {
 	io.Writer
-	n *atomic.Int64
+	*way
 }
 
-func (c countTo) Write(b []byte) (int, error) {
-	n, err := c.Writer.Write(b)
-	c.n.Add(int64(n))
+func (p passing) Write(b []byte) (int, error) {
+	for stop := p.stop.Load(); stop > 0 && p.up.Load() >= stop; stop = p.stop.Load() {
+		pauseFor(context.Background(), 10*time.Millisecond)
+	}
+	n, err := p.Writer.Write(b)
+	p.up.Add(int64(n))
 	return n, err
 }
