@@ -15,8 +15,11 @@ import (
 // lives on, and what was done is kept.
 var passed = []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGUSR1, unix.SIGUSR2}
 
-// passSignals passes on what this process is told until stop is called. When ctx is done it asks the command to end, and
-// kills it after the grace.
+// settle is how long a signal may take to arrive after the end of the context that it brought about.
+const settle = 20 * time.Millisecond
+
+// passSignals passes on what this process is told until stop is called. When ctx is done it asks the command to end,
+// unless a signal has done so, and kills it after the grace.
 //
 // They go through a pipe and not as signals: those of the terminal reach the first process as they reach the command, and it
 // could not tell which of them to pass on.
@@ -28,14 +31,19 @@ func passSignals(ctx context.Context, p *os.Process, to io.Writer, grace time.Du
 	go func() {
 		defer close(gone)
 		done := ctx.Done()
-		var kill <-chan time.Time
+		var end, kill <-chan time.Time
+		told := false
 		for {
 			select {
 			case s := <-signals:
+				told = told || s == unix.SIGINT || s == unix.SIGTERM
 				pass(s.(syscall.Signal))
 			case <-done:
-				pass(unix.SIGTERM)
-				done, kill = nil, time.After(grace)
+				done, end, kill = nil, time.After(settle), time.After(grace)
+			case <-end:
+				if !told {
+					pass(unix.SIGTERM)
+				}
 			case <-kill:
 				_ = p.Kill() // and with it all in its namespace
 			case <-ended:
