@@ -41,7 +41,7 @@ func TestUsesOutliveARestart(t *testing.T) {
 	r.putImage(deleted)
 	stop := run(t, p)
 	age(t, d, 30*24*time.Hour, slices.Concat(stray, asked, deleted)...)
-	d = r.onDisk(p, root) // it starts again; nothing is known but what the files say
+	r.onDisk(p, root) // it starts again; nothing is known but what the files say
 	stop()
 
 	if missing, err := p.Missing(t.Context(), asked); err != nil || len(missing) != 0 {
