@@ -122,22 +122,16 @@ func (s *Server) postMissing(w http.ResponseWriter, r *http.Request, _ caller) e
 	if len(q.Chunks) > api.MaxMissing {
 		return fault.New(fault.Invalid, "%d chunks are asked for, more than %d", len(q.Chunks), api.MaxMissing)
 	}
-	out := api.MissingResult{Missing: []chunk.ID{}}
-	store := s.cfg.Chunks.Store()
-	for _, ref := range q.Chunks {
-		n, err := store.Stat(r.Context(), ref.ID)
-		switch {
-		case errors.Is(err, fault.NotFound) || err == nil && n != ref.Size:
-			out.Missing = append(out.Missing, ref.ID)
-		case err != nil:
-			return err
-		}
+	missing, err := s.cfg.Chunks.Missing(r.Context(), q.Chunks)
+	if err != nil {
+		return err
 	}
-	api.WriteJSON(w, out)
+	api.WriteJSON(w, api.MissingResult{Missing: append([]chunk.ID{}, missing...)}) // a list, also an empty one
 	return nil
 }
 
-// putChunk stores a chunk that another controller pushes, or an operator who makes a version of an image; it is durable when the answer says so.
+// putChunk stores a chunk that another controller pushes, or an operator who makes a version of an image; it is durable
+// when the answer says so.
 func (s *Server) putChunk(w http.ResponseWriter, r *http.Request, _ caller) error {
 	id, err := chunk.ParseID(r.PathValue("id"))
 	if err != nil {

@@ -31,7 +31,8 @@ type Version struct {
 // fault.NotFound for a chunk that is not here, and fault.Full. Progress is called by one goroutine at a time.
 func (p *Publisher) Finish(ctx context.Context, name catalog.ImageName, d api.ImageDraft, parent *chunk.Ref, progress func(api.ImportProgress)) (Version, error) {
 	w := work{Publisher: p, name: name, draft: &d, report: serial(progress)}
-	v, err := w.finish(ctx, parent)
+	w.openParent(ctx, parent)
+	v, err := w.finish(ctx)
 	if err != nil {
 		return Version{}, fmt.Errorf("image %s: %w", name, err)
 	}
@@ -45,9 +46,12 @@ type work struct {
 	draft    *api.ImageDraft
 	report   func(api.ImportProgress)
 	believed bool // its segments were made by this process
+
+	old      *chunk.Manifest // of the version that it is made of; nil if there is none that can be read
+	oldImage *segment.Image
 }
 
-func (w *work) finish(ctx context.Context, parent *chunk.Ref) (Version, error) {
+func (w *work) finish(ctx context.Context) (Version, error) {
 	d := w.draft
 	m := &chunk.Manifest{
 		Format: chunk.ManifestFormat, Image: string(w.name), Source: d.Source, Parent: d.Parent,
@@ -58,17 +62,20 @@ func (w *work) finish(ctx context.Context, parent *chunk.Ref) (Version, error) {
 	if err != nil {
 		return Version{}, err
 	}
-	old, known := w.parent(ctx, parent)
 	if !w.believed {
 		w.report(api.ImportProgress{Step: "checking"})
+		var known []*segment.Image
+		if w.oldImage != nil {
+			known = append(known, w.oldImage)
+		}
 		if err := image.Verify(known...); err != nil {
 			return Version{}, err
 		}
 	}
-	if err := w.kernels(ctx, image, m, old); err != nil {
+	if err := w.kernels(ctx, image, m); err != nil {
 		return Version{}, err
 	}
-	if old != nil && same(m, old) {
+	if old := w.old; old != nil && same(m, old) {
 		m.Created, m.Source, m.Parent, m.Image = old.Created, old.Source, old.Parent, old.Image
 	} else {
 		w.warn(image)
@@ -93,24 +100,24 @@ func same(a, b *chunk.Manifest) bool {
 		slices.Equal(a.Aside, b.Aside) && slices.Equal(a.Kernels, b.Kernels)
 }
 
-// parent opens the version that the draft was made from. It only saves work: where it cannot be read, the work is done.
-func (w *work) parent(ctx context.Context, ref *chunk.Ref) (*chunk.Manifest, []*segment.Image) {
+// openParent opens the version that the draft was made from. It only saves work: where it cannot be read, the work is done.
+func (w *work) openParent(ctx context.Context, ref *chunk.Ref) {
 	if ref == nil {
-		return nil, nil
+		return
 	}
 	b, err := chunkstore.ReadAll(ctx, w.cfg.Chunks, ref.ID, chunk.MaxManifest)
 	if err != nil {
-		return nil, nil
+		return
 	}
 	m, err := chunk.Open(b, []ed25519.PublicKey{w.cfg.Key.Public().(ed25519.PublicKey)})
 	if err != nil {
-		return nil, nil
+		return
 	}
 	image, err := segment.OpenImage(ctx, m, w.chunk)
 	if err != nil {
-		return nil, nil
+		return
 	}
-	return m, []*segment.Image{image}
+	w.old, w.oldImage = m, image
 }
 
 func (w *work) chunk(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) {
@@ -118,7 +125,7 @@ func (w *work) chunk(ctx context.Context, ref chunk.Ref) (io.ReadCloser, error) 
 }
 
 // kernels finds the kernels and gives each its stage one.
-func (w *work) kernels(ctx context.Context, image *segment.Image, m, old *chunk.Manifest) error {
+func (w *work) kernels(ctx context.Context, image *segment.Image, m *chunk.Manifest) error {
 	found, err := stageone.FindKernels(image)
 	if err != nil {
 		return err
@@ -128,7 +135,7 @@ func (w *work) kernels(ctx context.Context, image *segment.Image, m, old *chunk.
 		if k.Arch != m.Arch {
 			return fault.New(fault.Invalid, "it has kernels for both %s and %s", m.Arch, k.Arch).WithFix("make an image for each")
 		}
-		made, err := w.kernel(ctx, image, k, old)
+		made, err := w.kernel(ctx, image, k)
 		if err != nil {
 			return err
 		}
@@ -138,7 +145,7 @@ func (w *work) kernels(ctx context.Context, image *segment.Image, m, old *chunk.
 }
 
 // kernel stores a kernel and its stage one, or takes both from the parent.
-func (w *work) kernel(ctx context.Context, image *segment.Image, k stageone.Kernel, old *chunk.Manifest) (chunk.Kernel, error) {
+func (w *work) kernel(ctx context.Context, image *segment.Image, k stageone.Kernel) (chunk.Kernel, error) {
 	agent, err := w.cfg.Agents(k.Arch)
 	if err != nil {
 		return chunk.Kernel{}, err
@@ -148,7 +155,7 @@ func (w *work) kernel(ctx context.Context, image *segment.Image, k stageone.Kern
 	if out.Inputs, err = stageone.Inputs(image, k, options); err != nil {
 		return chunk.Kernel{}, err
 	}
-	if have, ok := w.have(ctx, old, out.Inputs, k); ok {
+	if have, ok := w.have(ctx, out.Inputs, k); ok {
 		return have, nil // and what there was to warn of was said then
 	}
 	w.report(api.ImportProgress{Step: "stage one for kernel " + k.Version})
@@ -171,7 +178,8 @@ func (w *work) kernel(ctx context.Context, image *segment.Image, k stageone.Kern
 }
 
 // have finds the kernel of the parent that was made of the same, if its chunks are still here.
-func (w *work) have(ctx context.Context, old *chunk.Manifest, inputs chunk.ID, k stageone.Kernel) (chunk.Kernel, bool) {
+func (w *work) have(ctx context.Context, inputs chunk.ID, k stageone.Kernel) (chunk.Kernel, bool) {
+	old := w.old
 	if old == nil {
 		return chunk.Kernel{}, false
 	}

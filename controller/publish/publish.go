@@ -68,10 +68,11 @@ func (p *Publisher) Import(ctx context.Context, s Source, parent *chunk.Ref, pro
 	}
 	defer src.Close()
 	w := work{Publisher: p, name: s.Name, draft: &s.Draft, report: report, believed: true}
-	if err := w.segments(ctx, src, parent); err != nil {
+	w.openParent(ctx, parent)
+	if err := w.segments(ctx, src); err != nil {
 		return Version{}, s.fail(err)
 	}
-	v, err := w.finish(ctx, parent)
+	v, err := w.finish(ctx)
 	return v, s.fail(err)
 }
 
@@ -90,7 +91,7 @@ func (p *Publisher) open(ctx context.Context, s Source) (tree, error) {
 }
 
 // segments cuts the whole tree and stores it. What came of the parent's tree is not compressed again.
-func (w *work) segments(ctx context.Context, src segment.Source, parent *chunk.Ref) error {
+func (w *work) segments(ctx context.Context, src segment.Source) error {
 	exclude, err := segment.ReadExcludes(src)
 	if err != nil {
 		return err
@@ -98,8 +99,8 @@ func (w *work) segments(ctx context.Context, src segment.Source, parent *chunk.R
 	d := w.draft
 	d.Level = cmp.Or(d.Level, w.cfg.Level, segment.DefaultLevel)
 	known := segment.NewKnown()
-	if m, images := w.parent(ctx, parent); m != nil {
-		known.Learn(images[0])
+	if w.oldImage != nil {
+		known.Learn(w.oldImage)
 	}
 	every := throttle(time.Second)
 	r, err := segment.Build(ctx, src, segment.Options{

@@ -16,68 +16,45 @@ func (p *program) imageTag(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer cl.done()
-	i, err := findImage(cl, c.Args().First())
-	if err != nil {
-		return err
-	}
-	id, err := findVersion(i, c.Args().Get(2))
-	if err != nil {
-		return err
-	}
-	before := "-"
-	if old, ok := i.Tags[tag]; ok {
-		before = old.Short()
-	}
-	return p.perform(c, cl, mutation{
-		change: catalog.TagImage{Name: i.Name, Tag: tag, Version: id},
-		diff:   []string{fmt.Sprintf("image %s: tag %s  %s → %s", i.Name, tag, before, id.Short())},
+	return p.onImage(c, func(cl *client, i catalog.Image) error {
+		id, err := findVersion(i, c.Args().Get(2))
+		if err != nil {
+			return err
+		}
+		before := "-"
+		if old, ok := i.Tags[tag]; ok {
+			before = old.Short()
+		}
+		return p.perform(c, cl, mutation{
+			change: catalog.TagImage{Name: i.Name, Tag: tag, Version: id},
+			diff:   []string{fmt.Sprintf("image %s: tag %s  %s → %s", i.Name, tag, before, id.Short())},
+		})
 	})
 }
 
 func (p *program) imageUntag(c *cli.Context) error {
-	cl, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer cl.done()
-	i, err := findImage(cl, c.Args().First())
-	if err != nil {
-		return err
-	}
-	tag := c.Args().Get(1)
-	return p.perform(c, cl, mutation{change: catalog.UntagImage{Name: i.Name, Tag: tag}, diff: []string{fmt.Sprintf("image %s: tag %s  %s → -", i.Name, tag, i.Tags[tag].Short())}})
+	return p.onImage(c, func(cl *client, i catalog.Image) error {
+		tag := c.Args().Get(1)
+		return p.perform(c, cl, mutation{change: catalog.UntagImage{Name: i.Name, Tag: tag}, diff: []string{fmt.Sprintf("image %s: tag %s  %s → -", i.Name, tag, i.Tags[tag].Short())}})
+	})
 }
 
 // imageRollback lets the latest version be the one before it.
 func (p *program) imageRollback(c *cli.Context) error {
-	cl, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer cl.done()
-	i, err := findImage(cl, c.Args().First())
-	if err != nil {
-		return err
-	}
-	now := newest(i)
-	to := chunk.ID{}
-	if c.NArg() > 1 {
-		to, err = findVersion(i, c.Args().Get(1))
-	} else {
-		to, err = before(i, now)
-	}
-	if err != nil {
-		return err
-	}
-	v, _ := i.Version(to.String())
-	return p.perform(c, cl, mutation{
-		change: catalog.TagImage{Name: i.Name, Tag: catalog.TagLatest, Version: to},
-		diff:   []string{fmt.Sprintf("image %s: latest  %s of %s → %s of %s", i.Name, now.Manifest.ID.Short(), ago(now.Created), to.Short(), ago(v.Created))},
+	return p.onImage(c, func(cl *client, i catalog.Image) error {
+		now := newest(i)
+		to, err := before(i, now)
+		if c.NArg() > 1 {
+			to, err = findVersion(i, c.Args().Get(1))
+		}
+		if err != nil {
+			return err
+		}
+		v, _ := i.Version(to.String())
+		return p.perform(c, cl, mutation{
+			change: catalog.TagImage{Name: i.Name, Tag: catalog.TagLatest, Version: to},
+			diff:   []string{fmt.Sprintf("image %s: latest  %s of %s → %s of %s", i.Name, now.Manifest.ID.Short(), ago(now.Created), to.Short(), ago(v.Created))},
+		})
 	})
 }
 
@@ -118,16 +95,9 @@ func (p *program) imageRename(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cl, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer cl.done()
-	i, err := findImage(cl, c.Args().First())
-	if err != nil {
-		return err
-	}
-	return p.perform(c, cl, mutation{
-		change: catalog.RenameImage{Name: i.Name, To: to}, diff: []string{fmt.Sprintf("rename image %s to %s; who names it follows", i.Name, to)},
+	return p.onImage(c, func(cl *client, i catalog.Image) error {
+		return p.perform(c, cl, mutation{
+			change: catalog.RenameImage{Name: i.Name, To: to}, diff: []string{fmt.Sprintf("rename image %s to %s; who names it follows", i.Name, to)},
+		})
 	})
 }

@@ -120,12 +120,21 @@ func (p *program) over(ctx context.Context, cl *client, name catalog.ImageName, 
 	return segment.Lay(base, top)
 }
 
+// levelOf is the level of compression asked for; 0: the usual.
+func levelOf(c *cli.Context) (int, error) {
+	level := c.Int("level")
+	if level < 0 || level > 19 {
+		return 0, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", level)
+	}
+	return level, nil
+}
+
 // imageBuild makes a version of the same files: with the agent of the controllers' present release in its stages one, or
 // compressed at another level.
 func (p *program) imageBuild(c *cli.Context) error {
-	level := c.Int("level")
-	if level < 0 || level > 19 {
-		return fault.New(fault.Invalid, "compression level %d is not between 1 and 19", level)
+	level, err := levelOf(c)
+	if err != nil {
+		return err
 	}
 	cl, err := p.connect(c)
 	if err != nil {

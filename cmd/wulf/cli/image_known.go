@@ -29,11 +29,12 @@ const maxKnown = 32
 
 // making begins a version of an image, with what is known of its segments from here and from its latest version.
 func (p *program) making(ctx context.Context, c *cli.Context, cl *client, name catalog.ImageName, bar *progress) (*making, error) {
-	m := &making{cl: cl, bar: bar, name: name, known: p.recall(name)}
-	m.draft.Level, m.draft.Message = c.Int("level"), c.String("message")
-	if m.draft.Level < 0 || m.draft.Level > 19 {
-		return nil, fault.New(fault.Invalid, "compression level %d is not between 1 and 19", m.draft.Level)
+	level, err := levelOf(c)
+	if err != nil {
+		return nil, err
 	}
+	m := &making{cl: cl, bar: bar, name: name, known: p.recall(name)}
+	m.draft.Level, m.draft.Message = level, c.String("message")
 	i, err := findImage(cl, string(name))
 	switch {
 	case errors.Is(err, fault.NotFound):

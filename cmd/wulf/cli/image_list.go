@@ -57,6 +57,21 @@ func kernelText(v catalog.ImageVersion) string {
 }
 
 func (p *program) imageShow(c *cli.Context) error {
+	return p.onImage(c, func(_ *client, i catalog.Image) error {
+		return p.show(c, i, func(r *report) {
+			r.line("image %s", i.Name)
+			rows := [][]string{{"VERSION", "TAGS", "KERNELS", "SIZE", "UNPACKED", "CREATED", "BY", "SOURCE"}}
+			for _, v := range slices.Backward(i.Versions) {
+				rows = append(rows, []string{v.Manifest.ID.Short(), or(strings.Join(tagsOf(i, v.Manifest.ID), ",")), or(strings.Join(kernelVersions(v), ",")),
+					size(v.Size), size(v.Unpacked), ago(v.Created), or(v.By), v.Source})
+			}
+			r.rows(rows)
+		})
+	})
+}
+
+// onImage connects, and does something with the image that the first word names.
+func (p *program) onImage(c *cli.Context, do func(*client, catalog.Image) error) error {
 	cl, err := p.connect(c)
 	if err != nil {
 		return err
@@ -66,15 +81,7 @@ func (p *program) imageShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.show(c, i, func(r *report) {
-		r.line("image %s", i.Name)
-		rows := [][]string{{"VERSION", "TAGS", "KERNELS", "SIZE", "UNPACKED", "CREATED", "BY", "SOURCE"}}
-		for _, v := range slices.Backward(i.Versions) {
-			rows = append(rows, []string{v.Manifest.ID.Short(), or(strings.Join(tagsOf(i, v.Manifest.ID), ",")), or(strings.Join(kernelVersions(v), ",")),
-				size(v.Size), size(v.Unpacked), ago(v.Created), or(v.By), v.Source})
-		}
-		r.rows(rows)
-	})
+	return do(cl, i)
 }
 
 func findImage(cl *client, name string) (catalog.Image, error) {
@@ -111,36 +118,29 @@ func findVersion(i catalog.Image, ref string) (chunk.ID, error) {
 
 // imageHistory tells how an image came to be what it is.
 func (p *program) imageHistory(c *cli.Context) error {
-	cl, err := p.connect(c)
-	if err != nil {
-		return err
-	}
-	defer cl.done()
-	i, err := findImage(cl, c.Args().First())
-	if err != nil {
-		return err
-	}
-	versions := slices.Clone(i.Versions)
-	slices.Reverse(versions)
-	return printList(p, c, listing[catalog.ImageVersion]{
-		list: api.List[catalog.ImageVersion]{Items: versions},
-		name: func(v catalog.ImageVersion) string { return v.Manifest.ID.Short() },
-		columns: []column[catalog.ImageVersion]{
-			{name: "VERSION", cell: func(v catalog.ImageVersion) string { return v.Manifest.ID.Short() }},
-			{name: "TAGS", cell: func(v catalog.ImageVersion) string { return or(strings.Join(tagsOf(i, v.Manifest.ID), ",")) }},
-			{name: "PARENT", cell: func(v catalog.ImageVersion) string {
-				if v.Parent.IsZero() {
-					return "-"
-				}
-				return v.Parent.Short()
-			}},
-			{name: "CREATED", cell: func(v catalog.ImageVersion) string { return ago(v.Created) }},
-			{name: "BY", cell: func(v catalog.ImageVersion) string { return or(v.By) }},
-			{name: "SIZE", wide: true, cell: func(v catalog.ImageVersion) string { return size(v.Size) }},
-			{name: "KERNELS", wide: true, cell: func(v catalog.ImageVersion) string { return or(strings.Join(kernelVersions(v), ",")) }},
-			{name: "SOURCE", wide: true, cell: func(v catalog.ImageVersion) string { return or(v.Source) }},
-			{name: "MESSAGE", cell: func(v catalog.ImageVersion) string { return or(v.Message) }},
-		},
+	return p.onImage(c, func(_ *client, i catalog.Image) error {
+		versions := slices.Clone(i.Versions)
+		slices.Reverse(versions)
+		return printList(p, c, listing[catalog.ImageVersion]{
+			list: api.List[catalog.ImageVersion]{Items: versions},
+			name: func(v catalog.ImageVersion) string { return v.Manifest.ID.Short() },
+			columns: []column[catalog.ImageVersion]{
+				{name: "VERSION", cell: func(v catalog.ImageVersion) string { return v.Manifest.ID.Short() }},
+				{name: "TAGS", cell: func(v catalog.ImageVersion) string { return or(strings.Join(tagsOf(i, v.Manifest.ID), ",")) }},
+				{name: "PARENT", cell: func(v catalog.ImageVersion) string {
+					if v.Parent.IsZero() {
+						return "-"
+					}
+					return v.Parent.Short()
+				}},
+				{name: "CREATED", cell: func(v catalog.ImageVersion) string { return ago(v.Created) }},
+				{name: "BY", cell: func(v catalog.ImageVersion) string { return or(v.By) }},
+				{name: "SIZE", wide: true, cell: func(v catalog.ImageVersion) string { return size(v.Size) }},
+				{name: "KERNELS", wide: true, cell: func(v catalog.ImageVersion) string { return or(strings.Join(kernelVersions(v), ",")) }},
+				{name: "SOURCE", wide: true, cell: func(v catalog.ImageVersion) string { return or(v.Source) }},
+				{name: "MESSAGE", cell: func(v catalog.ImageVersion) string { return or(v.Message) }},
+			},
+		})
 	})
 }
 
