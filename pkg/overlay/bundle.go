@@ -16,8 +16,8 @@ import (
 
 // Format is the version of the encoding of a Bundle that this program writes.
 //
-// History: 1 (2026-11) first.
-const Format = 1
+// History: 1 (2026-11) first. 2 (2026-11) extended attributes, files that take shipped ones away, hooks.
+const Format = 2
 
 // Bounds of a bundle.
 const (
@@ -33,6 +33,7 @@ const (
 	TypeFile Type = "file"
 	TypeDir  Type = "dir"
 	TypeLink Type = "link" // symbolic
+	TypeGone Type = "gone" // in a site's part of a shipped overlay: takes the shipped file away
 )
 
 // File is a file of an overlay. Path is relative to the node's root, with slashes and without "." or "..".
@@ -45,6 +46,8 @@ type File struct {
 	Content  []byte `json:"content,omitempty"`  // of a file; of a template its text
 	Target   string `json:"target,omitempty"`   // of a link
 	Template bool   `json:"template,omitempty"` // Content is rendered; Path has lost its suffix .ww already
+
+	Xattrs map[string][]byte `json:"xattrs,omitempty"` // extended attributes, such as security.capability
 }
 
 // TemplateSuffix marks a template among the files of a directory; rendering drops it.
@@ -54,15 +57,24 @@ const TemplateSuffix = ".ww"
 type Bundle struct {
 	Format int    `json:"format"`
 	Files  []File `json:"files"` // in the order of their paths, each once
+	Hooks  []Hook `json:"hooks,omitempty"`
 }
 
-// NewBundle checks files and puts them in order. A wrong or doubled path, or a template that cannot be parsed, is
-// fault.Invalid.
-func NewBundle(files []File) (*Bundle, error) {
+// NewBundle checks files and hooks, and puts the files in order. A wrong or doubled path, or a template that cannot be
+// parsed, is fault.Invalid.
+func NewBundle(files []File, hooks ...Hook) (*Bundle, error) {
 	if len(files) > MaxFiles {
 		return nil, fault.New(fault.Invalid, "the overlay has %d files, more than %d", len(files), MaxFiles)
 	}
-	b := &Bundle{Format: Format, Files: slices.Clone(files)}
+	if len(hooks) > MaxHooks {
+		return nil, fault.New(fault.Invalid, "the overlay has %d hooks, more than %d", len(hooks), MaxHooks)
+	}
+	for _, h := range hooks {
+		if err := h.check(); err != nil {
+			return nil, err
+		}
+	}
+	b := &Bundle{Format: Format, Files: slices.Clone(files), Hooks: slices.Clone(hooks)}
 	slices.SortFunc(b.Files, func(a, c File) int { return strings.Compare(a.Path, c.Path) })
 	for i, f := range b.Files {
 		if err := CheckPath(f.Path); err != nil {
@@ -72,7 +84,7 @@ func NewBundle(files []File) (*Bundle, error) {
 			return nil, fault.New(fault.Invalid, "the overlay has %s twice", f.Path)
 		}
 		switch f.Type {
-		case TypeFile, TypeDir:
+		case TypeFile, TypeDir, TypeGone:
 		case TypeLink:
 			if f.Target == "" {
 				return nil, fault.New(fault.Invalid, "the link %s has no target", f.Path)
@@ -120,8 +132,8 @@ func Decode(raw []byte) (*Bundle, error) {
 	if err := d.Decode(&b); err != nil {
 		return nil, fault.Wrap(fault.Invalid, err, "this is not an overlay")
 	}
-	if b.Format != Format {
-		return nil, fault.New(fault.Invalid, "the overlay has format %d; this program reads format %d", b.Format, Format)
+	if b.Format < 1 || b.Format > Format {
+		return nil, fault.New(fault.Invalid, "the overlay has format %d; this program reads 1 to %d", b.Format, Format)
 	}
-	return NewBundle(b.Files)
+	return NewBundle(b.Files, b.Hooks...)
 }

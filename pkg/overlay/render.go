@@ -12,6 +12,7 @@ import (
 	"text/template"
 	tparse "text/template/parse"
 
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -30,7 +31,12 @@ type Rendered struct {
 	GID     int
 	Content []byte
 	Target  string
+	Xattrs  map[string][]byte
+	Overlay string // the name of the overlay that it is of
 }
+
+// ContentID is the digest of a file's content.
+func (r *Rendered) ContentID() chunk.ID { return chunk.Of(r.Content) }
 
 // Render makes a node's files from its overlays, in order: where two write the same path, the later one wins.
 // The result is in the order of paths. A template that fails is fault.Invalid with its file and line.
@@ -56,7 +62,7 @@ func Render(ctx context.Context, bundles []*Bundle, data Data) ([]Rendered, erro
 }
 
 func renderFile(ctx context.Context, f File, data Data) ([]Rendered, error) {
-	r := Rendered{Path: f.Path, Type: f.Type, Mode: f.Mode, UID: f.UID, GID: f.GID, Content: f.Content, Target: f.Target}
+	r := Rendered{Path: f.Path, Type: f.Type, Mode: f.Mode, UID: f.UID, GID: f.GID, Content: f.Content, Target: f.Target, Xattrs: f.Xattrs}
 	if !f.Template {
 		return []Rendered{r}, nil
 	}

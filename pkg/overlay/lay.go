@@ -1,0 +1,35 @@
+package overlay
+
+import (
+	"slices"
+	"strings"
+)
+
+// Lay lays a site's own files over those that wulfmesh ships under the same name: per path, the site's counts, and one
+// of TypeGone takes a shipped file away. The site's hooks come after those that are shipped. Either may be nil; neither
+// is changed.
+func Lay(base, own *Bundle) (*Bundle, error) {
+	if base == nil {
+		base = &Bundle{}
+	}
+	if own == nil {
+		own = &Bundle{}
+	}
+	gone := func(f File) bool { return f.Type == TypeGone }
+	files := slices.Clone(own.Files)
+	for _, f := range base.Files {
+		if _, ok := own.File(f.Path); !ok {
+			files = append(files, f)
+		}
+	}
+	return NewBundle(slices.DeleteFunc(files, gone), slices.Concat(base.Hooks, own.Hooks)...)
+}
+
+// File finds a file by its path.
+func (b *Bundle) File(path string) (*File, bool) {
+	i, ok := slices.BinarySearchFunc(b.Files, path, func(f File, p string) int { return strings.Compare(f.Path, p) })
+	if !ok {
+		return nil, false
+	}
+	return &b.Files[i], true
+}
