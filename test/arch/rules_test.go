@@ -43,11 +43,12 @@ var floors = map[string]int{
 	"relay/lease":        5,
 	"relay/spool":        5,
 
-	"pkg/api":      4,
-	"pkg/pki":      4,
-	"pkg/source":   4, // where root file systems come from
-	"pkg/stageone": 4,
-	"replication":  4,
+	"pkg/api":           4,
+	"pkg/pki":           4,
+	"pkg/source":        4, // where root file systems come from
+	"pkg/stageone":      4,
+	"pkg/warewulf/view": 4, // what templates see of its files
+	"replication":       4,
 
 	"pkg/boot":       3,
 	"pkg/chunkstore": 3,
