@@ -113,10 +113,10 @@ func DefaultServer() Server {
 }
 
 // IpCIDR is the server's address with the length of its prefix, "" if either is unknown.
-func (s Server) IpCIDR() string { return cidr(s.Ipaddr, s.Netmask) }
+func (s Server) IpCIDR() string { return s.withMask(s.Ipaddr) }
 
 // NetworkCIDR is the server's network with the length of its prefix, "" if either is unknown.
-func (s Server) NetworkCIDR() string { return cidr(s.Network, s.Netmask) }
+func (s Server) NetworkCIDR() string { return s.withMask(s.Network) }
 
 // Ipv6 tells whether the server has an IPv6 address.
 func (s Server) Ipv6() bool { return s.Ipaddr6 != "" }
@@ -155,10 +155,10 @@ func (s Server) prefix6() netip.Prefix {
 	return netip.PrefixFrom(addr, bits)
 }
 
-// cidr writes an IPv4 address and its netmask as one. A netmask with holes is written in hexadecimal digits, as
+// withMask writes an IPv4 address of the server with its netmask. One with holes is written in hexadecimal digits, as
 // templates have always had it.
-func cidr(addr, mask string) string {
-	ip, m := net.ParseIP(addr).To4(), net.IPMask(net.ParseIP(mask).To4())
+func (s Server) withMask(addr string) string {
+	ip, m := net.ParseIP(addr).To4(), net.IPMask(net.ParseIP(s.Netmask).To4())
 	if ip == nil || m == nil {
 		return ""
 	}
