@@ -1,4 +1,4 @@
-// Package catalog is the declared state of a cluster: nodes, profiles, images, overlays, networks, relays,
+// Package catalog is the declared state of a cluster: nodes, profiles, images, overlays, site files, networks, relays,
 // controllers and join tokens, and the changes that can be made to them.
 //
 // A Catalog is one immutable revision. Apply makes the next one out of a Change, and it is a pure function:
@@ -23,6 +23,7 @@ type Catalog struct {
 	networks    table[*Network]
 	images      table[*Image]
 	overlays    table[*Overlay]
+	files       siteFiles
 	relays      table[*Relay]
 	controllers table[*Controller]
 	tokens      table[*Token]

@@ -64,6 +64,10 @@ var kinds = map[string]reflect.Type{
 	"image.delete":      reflect.TypeFor[DeleteImage](),
 	"overlay.put":       reflect.TypeFor[PutOverlay](),
 	"overlay.delete":    reflect.TypeFor[DeleteOverlay](),
+	"file.put":          reflect.TypeFor[PutSiteFile](),
+	"file.link":         reflect.TypeFor[LinkSiteFile](),
+	"file.rename":       reflect.TypeFor[RenameSiteFile](),
+	"file.delete":       reflect.TypeFor[DeleteSiteFile](),
 	"token.add":         reflect.TypeFor[AddToken](),
 	"token.delete":      reflect.TypeFor[DeleteToken](),
 	"relay.admit":       reflect.TypeFor[AdmitRelay](),
@@ -86,7 +90,7 @@ type (
 		Changes []Step `json:"changes"`
 	}
 	// Revert takes back what happened after a revision, as far as it is remembered (see History): settings of nodes,
-	// profiles, networks, tags of images.
+	// profiles, networks, tags of images, site files.
 	Revert struct {
 		To Revision `json:"to"`
 	}
@@ -185,6 +189,25 @@ type (
 	}
 	DeleteOverlay struct {
 		Name OverlayName `json:"name"`
+	}
+
+	// PutSiteFile makes a site file, or gives one new content, which must be durable on a majority of the controllers
+	// before. Changed and By are those of the entry.
+	PutSiteFile struct {
+		File SiteFile `json:"file"`
+	}
+	// LinkSiteFile makes a site file that is a symbolic link, or makes one of a file.
+	LinkSiteFile struct {
+		Path   string `json:"path"`
+		Target string `json:"target"`
+	}
+	// RenameSiteFile gives a site file another path, at which there must be none.
+	RenameSiteFile struct {
+		Path string `json:"path"`
+		To   string `json:"to"`
+	}
+	DeleteSiteFile struct {
+		Path string `json:"path"`
 	}
 
 	AddToken struct {

@@ -27,7 +27,8 @@ type Record struct {
 	Profiles []ProfileName `json:"profiles,omitempty"`
 	Networks []NetworkName `json:"networks,omitempty"`
 	Images   []ImageName   `json:"images,omitempty"`
-	Undo     *Undo         `json:"undo,omitempty"` // nil: it cannot be taken back, or not any more
+	Files    []string      `json:"files,omitempty"` // paths of site files
+	Undo     *Undo         `json:"undo,omitempty"`  // nil: it cannot be taken back, or not any more
 }
 
 // Undo leads from the state after a change to the one before it.
@@ -41,14 +42,16 @@ type Undo struct {
 	Networks     []Network                         `json:"networks,omitempty"`
 	Tags         map[ImageName]map[string]chunk.ID `json:"tags,omitempty"` // of images that are still there
 	Renamed      []RenameImage                     `json:"renamed,omitempty"`
+	GoneFiles    []string                          `json:"gone_files,omitempty"` // site files
+	Files        []SiteFile                        `json:"files,omitempty"`
 }
 
-// nodes is how many nodes the undo holds on to; what has large settings counts as several.
+// nodes is how many nodes the undo holds on to; what has large settings counts as several, and a site file as one.
 func (u *Undo) nodes() int {
 	if u == nil {
 		return 0
 	}
-	n := len(u.Gone) + len(u.Nodes)
+	n := len(u.Gone) + len(u.Nodes) + len(u.GoneFiles) + len(u.Files)
 	for i := range u.Nodes {
 		n += u.Nodes[i].Settings.size() / undoSize
 	}
@@ -125,6 +128,7 @@ type touched struct {
 	networks []NetworkName
 	images   []ImageName
 	renamed  []RenameImage
+	files    []string
 	nets     bool // whether addresses of nodes that the change did not name may have become wrong
 }
 
@@ -156,9 +160,15 @@ func (t *touched) image(name ImageName) {
 	}
 }
 
+func (t *touched) file(path string) {
+	if t != nil {
+		t.files = append(t.files, path)
+	}
+}
+
 // once makes each name stand there once, in order.
 func (t *touched) once() {
-	t.profiles, t.networks, t.images = sortedOnce(t.profiles), sortedOnce(t.networks), sortedOnce(t.images)
+	t.profiles, t.networks, t.images, t.files = sortedOnce(t.profiles), sortedOnce(t.networks), sortedOnce(t.images), sortedOnce(t.files)
 	if !slices.IsSorted(t.nodes) || hasTwice(t.nodes) {
 		t.nodes = sortedOnce(t.nodes)
 	}
@@ -184,7 +194,7 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	t.once()
 	r := &Record{
 		Revision: rev, By: e.By, At: e.At, Kind: KindOf(e.Change), Message: e.Message,
-		Nodes: NodeSetOf(t.nodes...), Profiles: t.profiles, Networks: t.networks, Images: t.images,
+		Nodes: NodeSetOf(t.nodes...), Profiles: t.profiles, Networks: t.networks, Images: t.images, Files: t.files,
 	}
 	u := &Undo{}
 	u.ofNodes(before, c, t.nodes)
@@ -213,7 +223,8 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 		}
 	}
 	u.Renamed = t.renamed
-	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(u.Tags)+len(u.Renamed) > 0 {
+	u.ofFiles(before, c, t.files)
+	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(t.files)+len(u.Tags)+len(u.Renamed) > 0 {
 		r.Undo = u
 	}
 	return r
@@ -230,5 +241,6 @@ func (r *Record) About() string {
 	parts = append(parts, named("profile", r.Profiles)...)
 	parts = append(parts, named("network", r.Networks)...)
 	parts = append(parts, named("image", r.Images)...)
+	parts = append(parts, named("site file", r.Files)...)
 	return joinWords(parts)
 }

@@ -25,6 +25,7 @@ type declared struct {
 	Profiles []catalog.Profile
 	Networks []catalog.Network
 	Tags     map[catalog.ImageName]map[string]chunk.ID
+	Files    []catalog.SiteFile
 }
 
 func declaredIn(c *catalog.Catalog) declared {
@@ -41,13 +42,16 @@ func declaredIn(c *catalog.Catalog) declared {
 	for i := range c.Images() {
 		d.Tags[i.Name] = i.Tags
 	}
+	for f := range c.SiteFiles() {
+		d.Files = append(d.Files, *f)
+	}
 	return d
 }
 
 // unlike is the first difference, for people.
 func (d declared) unlike(want declared) string {
 	lines := func(d declared) (all []string) {
-		for _, v := range []any{d.Nodes, d.Profiles, d.Networks, d.Tags} {
+		for _, v := range []any{d.Nodes, d.Profiles, d.Networks, d.Tags, d.Files} {
 			b, _ := json.MarshalIndent(v, "", " ")
 			all = append(all, strings.Split(string(b), "\n")...)
 		}
@@ -156,6 +160,9 @@ func someChange(t *rapid.T, depth int) catalog.Change {
 	names := rapid.SliceOfNDistinct(someNodes, 1, 4, rapid.ID[catalog.NodeName]).Draw(t, "nodes")
 	list := rapid.SliceOfNDistinct(someProfiles, 0, 3, rapid.ID[catalog.ProfileName]).Draw(t, "profiles")
 	lists := []*[]catalog.ProfileName{nil, nil, &list}[rapid.IntRange(0, 2).Draw(t, "which list")]
+	if rapid.SampledFrom([]bool{false, false, false, false, false, false, false, true}).Draw(t, "a file") {
+		return someFileChange(t)
+	}
 	network := func() catalog.Network {
 		n := catalog.Network{Name: someNetworks.Draw(t, "network"), Prefix: netip.MustParsePrefix(somePrefixes.Draw(t, "prefix")), MTU: 1500}
 		if rapid.Bool().Draw(t, "v6") {
@@ -197,12 +204,26 @@ func someChange(t *rapid.T, depth int) catalog.Change {
 	return b
 }
 
+func someFileChange(t *rapid.T) catalog.Change {
+	file := rapid.SampledFrom([]string{"/a", "/a/b", "/c", "/d"})
+	switch rapid.SampledFrom([]string{"link", "rename", "delete", "put"}).Draw(t, "file change") {
+	case "link":
+		return catalog.LinkSiteFile{Path: file.Draw(t, "file"), Target: file.Draw(t, "target")}
+	case "rename":
+		return catalog.RenameSiteFile{Path: file.Draw(t, "file"), To: file.Draw(t, "to")}
+	case "delete":
+		return catalog.DeleteSiteFile{Path: file.Draw(t, "file")}
+	}
+	return put(file.Draw(t, "file"), rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "content"))
+}
+
 func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 	start := started(t).c
 	start = func() *catalog.Catalog {
 		l := &log{t: t, c: start}
 		l.must(catalog.PutImage{Name: "debian", Version: version("b")}, catalog.AddProfile{Profile: catalog.Profile{Name: "p2"}}, catalog.AddProfile{Profile: catalog.Profile{Name: "p3"}},
-			catalog.AddNetwork{Network: catalog.Network{Name: "a", Prefix: netip.MustParsePrefix("10.2.0.0/24")}}, catalog.AddNetwork{Network: catalog.Network{Name: "b", Prefix: netip.MustParsePrefix("10.3.0.0/24")}})
+			catalog.AddNetwork{Network: catalog.Network{Name: "a", Prefix: netip.MustParsePrefix("10.2.0.0/24")}}, catalog.AddNetwork{Network: catalog.Network{Name: "b", Prefix: netip.MustParsePrefix("10.3.0.0/24")}},
+			put("/a", "x"), put("/c", "y"))
 		return l.c
 	}()
 	applied := map[string]int{}
@@ -258,7 +279,8 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 			rt.Fatalf("back to %d: %s", to, got.unlike(past[to]))
 		}
 	})
-	for _, kind := range []string{"node.add", "node.set", "node.delete", "profile.add", "profile.set", "profile.delete", "network.add", "network.set", "network.delete", "image.tag", "batch", "revert"} {
+	for _, kind := range []string{"node.add", "node.set", "node.delete", "profile.add", "profile.set", "profile.delete", "network.add", "network.set", "network.delete", "image.tag",
+		"file.put", "file.link", "file.rename", "file.delete", "batch", "revert"} {
 		if applied[kind] == 0 {
 			t.Errorf("no %s was ever accepted: the test says nothing about it", kind)
 		}

@@ -16,7 +16,7 @@ type Preview struct {
 
 	Nodes    int     `json:"nodes"`           // that the change is about
 	Added    int     `json:"added"`           // of those, how many are new
-	Deleted  int     `json:"deleted"`         // nodes, profiles, networks and images that are no more
+	Deleted  int     `json:"deleted"`         // nodes, profiles, networks, images and site files that are no more
 	Affected int     `json:"affected"`        // nodes that come out differently, also because of a profile
 	Which    NodeSet `json:"which,omitempty"` // those
 	Racks    int     `json:"racks"`           // in which they are
@@ -27,7 +27,7 @@ type Preview struct {
 // PreviewGroup is what a change does to things that it does the same to.
 type PreviewGroup struct {
 	Action string        `json:"action"` // add, change or delete
-	What   string        `json:"what"`   // node, profile, network or image
+	What   string        `json:"what"`   // node, profile, network, image or file
 	Names  string        `json:"names"`  // folded
 	Count  int           `json:"count"`
 	Lines  []PreviewLine `json:"lines,omitempty"`
@@ -83,6 +83,11 @@ func preview(before, after *Catalog) *Preview {
 		old, _ := before.Image(name)
 		now, _ := after.Image(name)
 		groups.add("image", string(name), old != nil, now != nil, flatImage(old), flatImage(now))
+	}
+	for _, path := range t.files {
+		old, _ := before.SiteFile(path)
+		now, _ := after.SiteFile(path)
+		groups.add("file", path, old != nil, now != nil, flatSiteFile(old), flatSiteFile(now))
 	}
 	at := make(map[NodeName]int, len(t.nodes)) // its group
 	for _, name := range t.nodes {
@@ -275,10 +280,22 @@ func (g *previewGroups) shown() ([]PreviewGroup, int) {
 	all := append(added, others...)
 	out := make([]PreviewGroup, 0, min(len(all), maxPreview))
 	for _, v := range all[:min(len(all), maxPreview)] {
-		v.Count, v.Names = len(v.names), fold(v.names)
+		v.Count, v.Names = len(v.names), shownNames(v.What, v.names)
 		out = append(out, v.PreviewGroup)
 	}
 	return out, len(all) - len(out)
+}
+
+// shownNames are names for people; paths of site files do not fold as names of nodes do.
+func shownNames(what string, names []string) string {
+	const most = 8
+	switch {
+	case what != "file":
+		return fold(names)
+	case len(names) > most:
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 func byPaths(all []previewGroup) []previewGroup {
@@ -334,6 +351,16 @@ func flatImage(i *Image) map[string]string {
 		out["tags."+tag] = id.Short()
 	}
 	return out
+}
+
+func flatSiteFile(f *SiteFile) map[string]string {
+	switch {
+	case f == nil:
+		return nil
+	case f.IsLink():
+		return map[string]string{"target": f.Target}
+	}
+	return map[string]string{"content": f.Content.ID.Short(), "size": fmt.Sprint(f.Content.Size), "mode": fmt.Sprintf("%04o", f.Mode)}
 }
 
 func joinNames[N ~string](names []N) string {

@@ -31,7 +31,19 @@ func (x goingBack) over(u *Undo) error {
 			x.c.touched.image(name)
 		}
 	}
+	x.files(u)
 	return x.nodes(u)
+}
+
+func (x goingBack) files(u *Undo) {
+	for _, path := range u.GoneFiles {
+		x.c.files.delete(path)
+		x.c.touched.file(path)
+	}
+	for _, f := range u.Files {
+		x.c.files.put(&f)
+		x.c.touched.file(f.Path)
+	}
 }
 
 // rename gives an image the name back that it had; one that was deleted since stays so.

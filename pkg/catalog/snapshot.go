@@ -36,6 +36,7 @@ type snapshotLine struct {
 	Network    *Network    `json:"network,omitempty"`
 	Image      *Image      `json:"image,omitempty"`
 	Overlay    *Overlay    `json:"overlay,omitempty"`
+	File       *SiteFile   `json:"file,omitempty"`
 	Relay      *Relay      `json:"relay,omitempty"`
 	Controller *Controller `json:"controller,omitempty"`
 	Token      *Token      `json:"token,omitempty"`
@@ -57,6 +58,9 @@ func (c *Catalog) WriteTo(w io.Writer) (int64, error) {
 	}
 	for v := range c.Overlays() {
 		s.line(snapshotLine{Overlay: v})
+	}
+	for v := range c.SiteFiles() {
+		s.line(snapshotLine{File: v})
 	}
 	for v := range c.Profiles() {
 		s.line(snapshotLine{Profile: v})
@@ -109,14 +113,14 @@ func (s *snapshotWriter) line(v any) {
 	s.n, s.err = s.n+int64(n), err
 }
 
-// record writes a record, and what its undo holds of nodes a line each: all together has no bound that a line could have.
+// record writes a record, and what its undo holds of nodes and site files a line each: all together has no bound that a line could have.
 func (s *snapshotWriter) record(r *Record) {
 	if r.Undo == nil {
 		s.line(snapshotLine{Record: r})
 		return
 	}
 	head, undo := *r, *r.Undo
-	undo.Nodes, undo.Set = nil, nil
+	undo.Nodes, undo.Set, undo.Files = nil, nil, nil
 	head.Undo = &undo
 	s.line(snapshotLine{Record: &head})
 	for i := range r.Undo.Nodes {
@@ -124,6 +128,9 @@ func (s *snapshotWriter) record(r *Record) {
 	}
 	for i := range r.Undo.Set {
 		s.line(snapshotLine{Undo: &Undo{Set: r.Undo.Set[i : i+1]}})
+	}
+	for i := range r.Undo.Files {
+		s.line(snapshotLine{Undo: &Undo{Files: r.Undo.Files[i : i+1]}})
 	}
 }
 
@@ -195,6 +202,8 @@ func (l *loader) put(v *snapshotLine) {
 		l.c.images.put(string(v.Image.Name), v.Image)
 	case v.Overlay != nil:
 		l.c.overlays.put(string(v.Overlay.Name), v.Overlay)
+	case v.File != nil:
+		l.c.files.put(v.File)
 	case v.Relay != nil:
 		l.c.relays.put(string(v.Relay.Name), v.Relay)
 	case v.Controller != nil:
@@ -207,6 +216,7 @@ func (l *loader) put(v *snapshotLine) {
 	case v.Undo != nil && l.record != nil && l.record.Undo != nil:
 		l.record.Undo.Nodes = append(l.record.Undo.Nodes, v.Undo.Nodes...)
 		l.record.Undo.Set = append(l.record.Undo.Set, v.Undo.Set...)
+		l.record.Undo.Files = append(l.record.Undo.Files, v.Undo.Files...)
 	case v.Request != nil:
 		l.c.requests.add(*v.Request)
 	}

@@ -63,6 +63,22 @@ func (t table[V]) values() iter.Seq[V] {
 	}
 }
 
+// below yields the values whose keys begin with prefix, in the order of their keys.
+func (t table[V]) below(prefix string) iter.Seq[V] {
+	return func(yield func(V) bool) {
+		if t.tree == nil {
+			return
+		}
+		it := t.tree.Root().Iterator()
+		it.SeekPrefix([]byte(prefix))
+		for _, v, ok := it.Next(); ok; _, v, ok = it.Next() {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
 // A tableTxn collects changes to a table; nodes of the tree that it made itself it changes in place,
 // so 40 000 puts in one transaction cost far less than 40 000 transactions.
 type tableTxn[V any] struct {

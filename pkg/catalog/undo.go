@@ -30,6 +30,17 @@ func (u *Undo) ofNodes(before, after *Catalog, names []NodeName) {
 	u.Set = groups.all
 }
 
+// ofFiles notes how site files were before.
+func (u *Undo) ofFiles(before, after *Catalog, paths []string) {
+	for _, path := range paths {
+		if old, ok := before.SiteFile(path); ok {
+			u.Files = append(u.Files, *old)
+		} else if _, is := after.SiteFile(path); is {
+			u.GoneFiles = append(u.GoneFiles, path)
+		}
+	}
+}
+
 // undoGroups gathers nodes by what leads each back to how it was: most nodes of one change were alike before.
 type undoGroups struct {
 	all   []SetNodes
