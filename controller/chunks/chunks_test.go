@@ -267,14 +267,17 @@ func TestWhatTheCatalogNamesIsFetched(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.putImage(refs)
+		file := r.put(r.ctls[1], []byte("site file"))
 		r.apply(catalog.PutOverlay{Overlay: catalog.Overlay{Name: "o", Content: content}})
+		r.apply(catalog.PutSiteFile{File: catalog.SiteFile{Path: "/etc/motd", Content: file}})
+		r.apply(catalog.LinkSiteFile{Path: "/etc/issue", Target: "motd"})
 		time.Sleep(time.Minute)
 		if n := late.has(refs); n != 0 || len(late.Problems()) != 1 {
 			t.Errorf("cut off, it has %d chunks and says %q", n, late.Problems())
 		}
 		r.net.Heal()
 		time.Sleep(time.Minute)
-		all := append(refs, content)
+		all := append(refs, content, file)
 		if n := late.has(all); n != len(all) || len(late.Problems()) != 0 {
 			t.Errorf("a minute later it has %d of %d chunks and says %q", n, len(all), late.Problems())
 		}

@@ -3,7 +3,6 @@ package chunks
 import (
 	"context"
 	"errors"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -28,7 +27,7 @@ func (k *Keeper) follow(ctx context.Context) {
 	looked := false
 	for {
 		c, changed := k.cfg.Catalog.Watch()
-		if r := rootsOf(c); !looked || k.missing.Load() > 0 || !reflect.DeepEqual(r, seen) {
+		if r := rootsOf(c); !looked || k.missing.Load() > 0 || !r.equal(seen) {
 			k.fetchMissing(ctx, c, r)
 			k.store.note(append(k.manifests.keep(r.manifests), without(seen.contents, r.contents)...))
 			seen, looked = r, true

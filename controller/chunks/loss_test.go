@@ -165,6 +165,7 @@ func TestWhatNobodyHasIsSaidWithItsImage(t *testing.T) {
 		r.putImage(refs)
 		content := r.put(p, []byte("overlay"))
 		r.apply(catalog.PutOverlay{Overlay: catalog.Overlay{Name: "site", Content: content}})
+		r.apply(catalog.PutSiteFile{File: catalog.SiteFile{Path: "/etc/motd", Content: content}})
 		defer run(t, p, other)()
 		time.Sleep(10 * time.Second)
 		for _, q := range r.ctls {
@@ -175,7 +176,7 @@ func TestWhatNobodyHasIsSaidWithItsImage(t *testing.T) {
 		version := "image rocky version " + refs[3].ID.Short()
 		for _, q := range r.ctls {
 			say := strings.Join(q.Problems(), "\n")
-			if !strings.Contains(say, "no controller has 2 chunks of "+version+", overlay site") {
+			if !strings.Contains(say, "no controller has 2 chunks of "+version+", overlay site, site file /etc/motd") {
 				t.Errorf("%s says %q", q.name, say)
 			}
 		}

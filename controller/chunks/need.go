@@ -2,6 +2,7 @@ package chunks
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"sync"
 
@@ -10,11 +11,15 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 )
 
-// roots are the chunks that the catalog names itself. What the history remembers besides names none: taking changes back
-// never brings a deleted version back, and is refused where a tag would stand for one.
+// roots are the chunks that the catalog names itself. Of what the history remembers only site files count: taking changes
+// back brings those back, but never a deleted version of an image, and is refused where a tag would stand for one.
 type roots struct {
 	manifests []chunk.Ref // of images: they name further chunks
-	contents  []chunk.Ref // of overlays
+	contents  []chunk.Ref // of overlays, and of site files as they are and as they can be again
+}
+
+func (r roots) equal(o roots) bool {
+	return slices.Equal(r.manifests, o.manifests) && slices.Equal(r.contents, o.contents)
 }
 
 func rootsOf(c *catalog.Catalog) roots {
@@ -27,7 +32,34 @@ func rootsOf(c *catalog.Catalog) roots {
 	for o := range c.Overlays() {
 		r.contents = append(r.contents, o.Content)
 	}
+	add := func(f *catalog.SiteFile) {
+		if !f.IsLink() {
+			r.contents = append(r.contents, f.Content)
+		}
+	}
+	for f := range c.SiteFiles() {
+		add(f)
+	}
+	for f := range formerFiles(c) {
+		add(f)
+	}
 	return r
+}
+
+// formerFiles yields the site files that taking changes back can bring back.
+func formerFiles(c *catalog.Catalog) iter.Seq[*catalog.SiteFile] {
+	return func(yield func(*catalog.SiteFile) bool) {
+		for record := range c.History() {
+			if record.Undo == nil {
+				continue
+			}
+			for i := range record.Undo.Files {
+				if !yield(&record.Undo.Files[i]) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // manifests remembers what manifests name, for they never change. Only those of present images are kept.

@@ -11,7 +11,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// maxTold is how many images and overlays one line names.
+// maxTold is how many images, overlays and site files one line names.
 const maxTold = 4
 
 // tell says for Problems which chunks could not be had, and whose they are.
@@ -43,7 +43,7 @@ func (k *Keeper) tell(c *catalog.Catalog, lost map[chunk.ID]error) {
 	k.lost = lines
 }
 
-// owners names the images, with their versions, and the overlays that need one of some chunks.
+// owners names the images, with their versions, the overlays and the site files that need one of some chunks.
 func (k *Keeper) owners(c *catalog.Catalog, ids map[chunk.ID]bool) string {
 	var names []string
 	for img := range c.Images() {
@@ -56,6 +56,19 @@ func (k *Keeper) owners(c *catalog.Catalog, ids map[chunk.ID]bool) string {
 	for o := range c.Overlays() {
 		if ids[o.Content.ID] {
 			names = append(names, "overlay "+string(o.Name))
+		}
+	}
+	now := len(names)
+	for f := range c.SiteFiles() {
+		if ids[f.Content.ID] {
+			names = append(names, "site file "+f.Path)
+		}
+	}
+	if len(names) == now { // else it is told already
+		for f := range formerFiles(c) {
+			if ids[f.Content.ID] {
+				names = append(names, "site file "+f.Path+" as it was")
+			}
 		}
 	}
 	if more := len(names) - maxTold; more > 0 {

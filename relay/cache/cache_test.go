@@ -321,18 +321,37 @@ func TestBudgetEvictsWhatWasAskedForLongestAgoAndNothingNeeded(t *testing.T) {
 	})
 }
 
+func TestSiteFilesAreHereBeforeAnybodyAsks(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		r.stop()
+		r.open(Config{Budget: 1})
+		file, empty := w.put(50, 1000), w.putBytes(nil)
+		w.apply(catalog.PutSiteFile{File: catalog.SiteFile{Path: "/etc/motd", Content: file}})
+		w.apply(catalog.PutSiteFile{File: catalog.SiteFile{Path: "/etc/empty", Content: empty}})
+		w.apply(catalog.LinkSiteFile{Path: "/etc/issue", Target: "motd"})
+		r.run()
+		time.Sleep(time.Minute)
+		if s := r.cache.Status(); s.Missing != 0 || !r.cache.Has(file.ID) || !r.cache.Has(empty.ID) {
+			t.Errorf("status %+v, problems %q", s, r.cache.Problems())
+		}
+	})
+}
+
 func TestOnlyWhatImagesNeedIsPublic(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		r := w.relays["r1"]
 		manifest, refs := w.image("debian", 1, 3)
 		overlay := w.put(50, 1000)
 		w.apply(catalog.PutOverlay{Overlay: catalog.Overlay{Name: "secretive", Content: overlay}})
+		file := w.put(51, 1000)
+		w.apply(catalog.PutSiteFile{File: catalog.SiteFile{Path: "/etc/motd", Content: file}})
 		for _, ref := range refs {
 			if got, err := r.cache.Public(context.Background(), ref.ID); err != nil || got != ref {
 				t.Errorf("chunk %s: %v, %v", ref.ID.Short(), got, err)
 			}
 		}
-		for name, id := range map[string]chunk.ID{"an overlay": overlay.ID, "a stranger": w.put(60, 1000).ID} {
+		for name, id := range map[string]chunk.ID{"an overlay": overlay.ID, "a site file": file.ID, "a stranger": w.put(60, 1000).ID} {
 			if _, err := r.cache.Public(context.Background(), id); !errors.Is(err, fault.NotFound) {
 				t.Errorf("%s is public: %v", name, err)
 			}

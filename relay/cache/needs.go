@@ -12,7 +12,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// needs is what the catalog's images and overlays need, as far as it is known: the segments of a version are known
+// needs is what the catalog's images, overlays and site files need, as far as it is known: the segments of a version are known
 // once its manifest was read. It is immutable.
 type needs struct {
 	of      *catalog.Catalog
@@ -67,6 +67,11 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 	}
 	for o := range cat.Overlays() {
 		add(o.Content, false, true, true)
+	}
+	for f := range cat.SiteFiles() { // overlays include them, so no rack boots without
+		if !f.IsLink() {
+			add(f.Content, false, true, true)
+		}
 	}
 	used := usedVersions(cat)
 	c.mu.Lock()
