@@ -82,7 +82,7 @@ func (c *Controller) founding() catalog.Change {
 	}
 }
 
-// ship publishes the overlays that come with this version, but for those that somebody has made their own, and lets
+// ship publishes the overlays that come with this version, below what the site has of its own in them, and lets
 // the default profile of a cluster that is still as it began name them.
 func (c *Controller) ship(ctx context.Context) error {
 	shipped, err := overlay.Shipped()
@@ -95,15 +95,14 @@ func (c *Controller) ship(ctx context.Context) error {
 			return err
 		}
 		name := catalog.OverlayName(o.Name)
-		if have, ok := c.state.Current().Overlay(name); ok && (!have.Shipped || have.Content == chunk.RefOf(body)) {
+		if have, ok := c.state.Current().Overlay(name); ok && have.Base == chunk.RefOf(body) {
 			continue
 		}
 		ref, err := c.chunks.Publish(ctx, body)
 		if err != nil {
 			return err
 		}
-		put := catalog.PutOverlay{Overlay: catalog.Overlay{Name: name, Content: ref, Files: len(o.Bundle.Files), Shipped: true}}
-		if err := c.propose(ctx, rand.Text(), put); err != nil {
+		if err := c.propose(ctx, rand.Text(), catalog.ShipOverlay{Name: name, Base: ref, Files: len(o.Bundle.Files)}); err != nil {
 			return err
 		}
 		c.cfg.Log.Info("shipped overlay published", "overlay", name, "chunk", ref.ID.Short())

@@ -360,7 +360,7 @@ func TestACertificateIsRenewedInTime(t *testing.T) {
 	})
 }
 
-func TestShippedOverlaysStayUnlessSomebodyMadeThemTheirOwn(t *testing.T) {
+func TestShippedOverlaysLeaveTheSitesOwnAlone(t *testing.T) {
 	bubble(t, 1, func(t *testing.T, c *cluster) {
 		m := c.ctls[0]
 		shipped := 0
@@ -388,7 +388,8 @@ func TestShippedOverlaysStayUnlessSomebodyMadeThemTheirOwn(t *testing.T) {
 		c.start(m)
 		c.leader()
 		time.Sleep(10 * time.Second)
-		if now, _ := m.Catalog().Overlay("hosts"); now.Content != mine.Content || now.Shipped {
+		now, _ := m.Catalog().Overlay("hosts")
+		if base, own := now.Layers(); own != mine.Content || !base.ID.IsZero() || !now.Shipped {
 			t.Errorf("a restart put the shipped one back: %+v", now)
 		}
 		if p, _ := m.Catalog().Profile(catalog.DefaultProfile); len(p.Settings.Overlays.System) != 0 {

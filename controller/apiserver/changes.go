@@ -23,6 +23,7 @@ var notDirect = map[string]string{
 	"cluster.init":      "a cluster is made once, by its first controller",
 	"image.put":         "an image is made by importing it: wulf image import",
 	"overlay.put":       "an overlay is made by importing it: wulf overlay import",
+	"overlay.ship":      "what comes with wulfmesh is brought by the controllers",
 	"relay.admit":       "a relay joins with a token: wulf relay join",
 	"controller.admit":  "a controller joins with a token: wulf controller join",
 	"controller.delete": "a controller leaves the replicated log, too: wulf controller remove",

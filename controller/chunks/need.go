@@ -11,11 +11,12 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 )
 
-// roots are the chunks that the catalog names itself. Of what the history remembers only site files count: taking changes
-// back brings those back, but never a deleted version of an image, and is refused where a tag would stand for one.
+// roots are the chunks that the catalog names itself. Of what the history remembers besides, only former contents of
+// overlays and of site files are among them, which are small: taking changes back never brings a deleted version of an
+// image back, and is refused where a tag would stand for one.
 type roots struct {
 	manifests []chunk.Ref // of images: they name further chunks
-	contents  []chunk.Ref // of overlays, and of site files as they are and as they can be again
+	contents  []chunk.Ref // of overlays and site files, as they are and as a revert would make them
 }
 
 func (r roots) equal(o roots) bool {
@@ -29,19 +30,24 @@ func rootsOf(c *catalog.Catalog) roots {
 			r.manifests = append(r.manifests, v.Manifest)
 		}
 	}
-	for o := range c.Overlays() {
-		r.contents = append(r.contents, o.Content)
-	}
-	add := func(f *catalog.SiteFile) {
-		if !f.IsLink() {
-			r.contents = append(r.contents, f.Content)
+	add := func(refs ...chunk.Ref) {
+		for _, ref := range refs {
+			if !ref.ID.IsZero() && !slices.Contains(r.contents, ref) {
+				r.contents = append(r.contents, ref)
+			}
 		}
 	}
+	for o := range c.Overlays() {
+		add(o.Base, o.Content)
+	}
+	for o := range c.FormerOverlays() {
+		add(o.Content)
+	}
 	for f := range c.SiteFiles() {
-		add(f)
+		add(f.Content) // a link has none
 	}
 	for f := range formerFiles(c) {
-		add(f)
+		add(f.Content)
 	}
 	return r
 }

@@ -54,7 +54,7 @@ func (k *Keeper) owners(c *catalog.Catalog, ids map[chunk.ID]bool) string {
 		}
 	}
 	for o := range c.Overlays() {
-		if ids[o.Content.ID] {
+		if ids[o.Base.ID] || ids[o.Content.ID] {
 			names = append(names, "overlay "+string(o.Name))
 		}
 	}
@@ -69,6 +69,11 @@ func (k *Keeper) owners(c *catalog.Catalog, ids map[chunk.ID]bool) string {
 			if ids[f.Content.ID] {
 				names = append(names, "site file "+f.Path+" as it was")
 			}
+		}
+	}
+	for o := range c.FormerOverlays() {
+		if name := "overlay " + string(o.Name) + " as it was"; ids[o.Content.ID] && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	if more := len(names) - maxTold; more > 0 {

@@ -48,7 +48,7 @@ const (
 	PathImage       = "/v1/images/{name}"          // POST a tar → NDJSON of ImportProgress
 	PathVersions    = "/v1/images/{name}/versions" // POST ImageDraft → NDJSON of ImportProgress
 	PathOverlays    = "/v1/overlays"               // GET → List[catalog.Overlay]
-	PathOverlay     = "/v1/overlays/{name}"        // GET → the overlay's content; PUT it
+	PathOverlay     = "/v1/overlays/{name}"        // GET ?layer= → the overlay's content; PUT it
 	PathRelays      = "/v1/relays"                 // GET → List[RelayView]
 	PathControllers = "/v1/controllers"            // GET → List[ControllerView]
 	PathController  = "/v1/controllers/{name}"     // DELETE: out of the replicated log and the catalog

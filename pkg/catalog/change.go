@@ -16,8 +16,8 @@ import (
 // EntryFormat is the version of Entry's encoding that this program writes; it reads no later one.
 //
 // History: 1 (2026-11) first. 2 (2026-11) the whole model of nodes; sets of nodes folded, values computed from names,
-// messages, batches, reverts. Format 1 is still read.
-const EntryFormat = 2
+// messages, batches, reverts. 3 (2026-11) overlays in two parts. Formats 1 and 2 are still read.
+const EntryFormat = 3
 
 // MaxEntry bounds the bytes of an encoded Entry.
 const MaxEntry = 8 << 20
@@ -63,6 +63,7 @@ var kinds = map[string]reflect.Type{
 	"image.rename":      reflect.TypeFor[RenameImage](),
 	"image.delete":      reflect.TypeFor[DeleteImage](),
 	"overlay.put":       reflect.TypeFor[PutOverlay](),
+	"overlay.ship":      reflect.TypeFor[ShipOverlay](),
 	"overlay.delete":    reflect.TypeFor[DeleteOverlay](),
 	"file.put":          reflect.TypeFor[PutSiteFile](),
 	"file.link":         reflect.TypeFor[LinkSiteFile](),
@@ -90,7 +91,7 @@ type (
 		Changes []Step `json:"changes"`
 	}
 	// Revert takes back what happened after a revision, as far as it is remembered (see History): settings of nodes,
-	// profiles, networks, tags of images, site files.
+	// profiles, networks, tags of images, the site's files of overlays, site files.
 	Revert struct {
 		To Revision `json:"to"`
 	}
@@ -184,9 +185,20 @@ type (
 		Version chunk.ID  `json:"version,omitzero"`
 	}
 
+	// PutOverlay makes an overlay, or gives one new files of the site's: Content, Laid and Files count. Without Content, the
+	// site's files go, and what comes with wulfmesh stays. With Has, it is refused unless that is the content now; zero
+	// stands for none.
 	PutOverlay struct {
-		Overlay Overlay `json:"overlay"`
+		Overlay Overlay   `json:"overlay"`
+		Has     *chunk.ID `json:"has,omitempty"`
 	}
+	// ShipOverlay sets what comes with wulfmesh of an overlay, and leaves the site's part alone.
+	ShipOverlay struct {
+		Name  OverlayName `json:"name"`
+		Base  chunk.Ref   `json:"base"`
+		Files int         `json:"files"`
+	}
+	// DeleteOverlay removes an overlay that nothing uses. Of one that comes with wulfmesh, it takes the site's part away.
 	DeleteOverlay struct {
 		Name OverlayName `json:"name"`
 	}

@@ -27,6 +27,7 @@ type Record struct {
 	Profiles []ProfileName `json:"profiles,omitempty"`
 	Networks []NetworkName `json:"networks,omitempty"`
 	Images   []ImageName   `json:"images,omitempty"`
+	Overlays []OverlayName `json:"overlays,omitempty"`
 	Files    []string      `json:"files,omitempty"` // paths of site files
 	Undo     *Undo         `json:"undo,omitempty"`  // nil: it cannot be taken back, or not any more
 }
@@ -42,6 +43,8 @@ type Undo struct {
 	Networks     []Network                         `json:"networks,omitempty"`
 	Tags         map[ImageName]map[string]chunk.ID `json:"tags,omitempty"` // of images that are still there
 	Renamed      []RenameImage                     `json:"renamed,omitempty"`
+	GoneOverlays []OverlayName                     `json:"gone_overlays,omitempty"`
+	Overlays     []Overlay                         `json:"overlays,omitempty"`   // of which the site's part was another
 	GoneFiles    []string                          `json:"gone_files,omitempty"` // site files
 	Files        []SiteFile                        `json:"files,omitempty"`
 }
@@ -60,6 +63,9 @@ func (u *Undo) nodes() int {
 	}
 	for i := range u.Profiles {
 		n += u.Profiles[i].Settings.size() / undoSize
+	}
+	for i := range u.Overlays { // their content is kept for as long, too
+		n += int(u.Overlays[i].Content.Size) / undoSize
 	}
 	return n
 }
@@ -127,6 +133,7 @@ type touched struct {
 	profiles []ProfileName
 	networks []NetworkName
 	images   []ImageName
+	overlays []OverlayName
 	renamed  []RenameImage
 	files    []string
 	nets     bool // whether addresses of nodes that the change did not name may have become wrong
@@ -166,9 +173,16 @@ func (t *touched) file(path string) {
 	}
 }
 
+func (t *touched) overlay(name OverlayName) {
+	if t != nil {
+		t.overlays = append(t.overlays, name)
+	}
+}
+
 // once makes each name stand there once, in order.
 func (t *touched) once() {
 	t.profiles, t.networks, t.images, t.files = sortedOnce(t.profiles), sortedOnce(t.networks), sortedOnce(t.images), sortedOnce(t.files)
+	t.overlays = sortedOnce(t.overlays)
 	if !slices.IsSorted(t.nodes) || hasTwice(t.nodes) {
 		t.nodes = sortedOnce(t.nodes)
 	}
@@ -194,7 +208,7 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	t.once()
 	r := &Record{
 		Revision: rev, By: e.By, At: e.At, Kind: KindOf(e.Change), Message: e.Message,
-		Nodes: NodeSetOf(t.nodes...), Profiles: t.profiles, Networks: t.networks, Images: t.images, Files: t.files,
+		Nodes: NodeSetOf(t.nodes...), Profiles: t.profiles, Networks: t.networks, Images: t.images, Files: t.files, Overlays: t.overlays,
 	}
 	u := &Undo{}
 	u.ofNodes(before, c, t.nodes)
@@ -224,7 +238,8 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	}
 	u.Renamed = t.renamed
 	u.ofFiles(before, c, t.files)
-	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(t.files)+len(u.Tags)+len(u.Renamed) > 0 {
+	u.ofOverlays(before, c, t.overlays)
+	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(t.files)+len(u.Tags)+len(u.Renamed)+len(u.GoneOverlays)+len(u.Overlays) > 0 {
 		r.Undo = u
 	}
 	return r
@@ -242,5 +257,6 @@ func (r *Record) About() string {
 	parts = append(parts, named("network", r.Networks)...)
 	parts = append(parts, named("image", r.Images)...)
 	parts = append(parts, named("site file", r.Files)...)
+	parts = append(parts, named("overlay", r.Overlays)...)
 	return joinWords(parts)
 }

@@ -26,6 +26,7 @@ type declared struct {
 	Networks []catalog.Network
 	Tags     map[catalog.ImageName]map[string]chunk.ID
 	Files    []catalog.SiteFile
+	Overlays []catalog.Overlay // of those that have something of the site's, that
 }
 
 func declaredIn(c *catalog.Catalog) declared {
@@ -45,13 +46,18 @@ func declaredIn(c *catalog.Catalog) declared {
 	for f := range c.SiteFiles() {
 		d.Files = append(d.Files, *f)
 	}
+	for o := range c.Overlays() {
+		if !o.Content.ID.IsZero() {
+			d.Overlays = append(d.Overlays, catalog.Overlay{Name: o.Name, Content: o.Content, Laid: o.Laid, Files: o.Files, By: o.By})
+		}
+	}
 	return d
 }
 
 // unlike is the first difference, for people.
 func (d declared) unlike(want declared) string {
 	lines := func(d declared) (all []string) {
-		for _, v := range []any{d.Nodes, d.Profiles, d.Networks, d.Tags, d.Files} {
+		for _, v := range []any{d.Nodes, d.Profiles, d.Networks, d.Tags, d.Files, d.Overlays} {
 			b, _ := json.MarshalIndent(v, "", " ")
 			all = append(all, strings.Split(string(b), "\n")...)
 		}
@@ -93,6 +99,7 @@ var (
 	someProfiles = rapid.SampledFrom([]catalog.ProfileName{"default", "p1", "p2", "p3", "~p1"})
 	someNetworks = rapid.SampledFrom([]catalog.NetworkName{"rack", "a", "b", "c"})
 	somePrefixes = rapid.SampledFrom([]string{"10.2.0.0/16", "10.2.0.0/24", "10.2.1.0/24", "10.3.0.0/24", "10.1.0.0/24", "10.4.0.0/24", "10.5.0.0/24"})
+	someOverlays = rapid.SampledFrom([]catalog.OverlayName{"hosts", "o1", "o2"})
 	somePaths    = rapid.SampledFrom([]string{
 		"rack", "kernel", "kernel.args", "nets", "nets.default", "nets.default.address", "nets.eth0.12", "nets.eth0.12.tags.a.b", "tags", "tags.a.b", "tags.a",
 		"disks./dev/disk/by-id/x.y", "disks./dev/disk/by-id/x.y.partitions.swap", "filesystems./dev/a.b.options", "without", "roles", "bmc", "image", "resources.r",
@@ -113,7 +120,7 @@ func someSettings(t *rapid.T, own bool) catalog.Settings {
 	for range rapid.IntRange(0, 4).Draw(t, "settings") {
 		i := rapid.IntRange(1, 3).Draw(t, "i")
 		text := fmt.Sprint(i)
-		switch rapid.IntRange(0, 15).Draw(t, "setting") {
+		switch rapid.IntRange(0, 16).Draw(t, "setting") {
 		case 0:
 			put("rack", text)
 		case 1:
@@ -144,6 +151,8 @@ func someSettings(t *rapid.T, own bool) catalog.Settings {
 				s.Nets = map[string]catalog.NetDev{}
 			}
 			s.Nets["empty"] = catalog.NetDev{Tags: map[string]string{}}
+		case 14:
+			put("overlays.runtime", string(someOverlays.Draw(t, "overlay")))
 		case 13:
 			put("nets.default.network", string(someNetworks.Draw(t, "net")))
 		default:
@@ -170,7 +179,8 @@ func someChange(t *rapid.T, depth int) catalog.Change {
 		}
 		return n
 	}
-	switch rapid.IntRange(0, 13).Draw(t, "change") {
+	content := chunk.RefOf([]byte(rapid.SampledFrom([]string{"x", "y"}).Draw(t, "content")))
+	switch rapid.IntRange(0, 17).Draw(t, "change") {
 	case 0, 1:
 		return catalog.AddNodes{Names: names, Profiles: lists, Set: someSettings(t, false), Each: map[catalog.NodeName]catalog.Settings{names[0]: someSettings(t, true)}}
 	case 2:
@@ -193,7 +203,21 @@ func someChange(t *rapid.T, depth int) catalog.Change {
 		return catalog.DeleteNetwork{Name: rapid.SampledFrom([]catalog.NetworkName{"a", "b"}).Draw(t, "gone")}
 	case 12:
 		return catalog.TagImage{Name: "debian", Tag: rapid.SampledFrom([]string{"t1", "t2"}).Draw(t, "tag"), Version: version("a").Manifest.ID}
+	case 13:
+		return someBatch(t, depth)
 	}
+	switch rapid.IntRange(0, 3).Draw(t, "overlay change") {
+	case 0, 1:
+		return catalog.PutOverlay{Overlay: catalog.Overlay{Name: someOverlays.Draw(t, "overlay"), Content: content, Files: 1, Laid: rapid.Bool().Draw(t, "laid")}}
+	case 2:
+		return catalog.ShipOverlay{Name: someOverlays.Draw(t, "overlay"), Base: content, Files: 1}
+	case 3:
+		return catalog.DeleteOverlay{Name: someOverlays.Draw(t, "overlay")}
+	}
+	panic("there is no other")
+}
+
+func someBatch(t *rapid.T, depth int) catalog.Change {
 	if depth > 0 {
 		return catalog.TagImage{Name: "debian", Tag: "t1", Version: version("b").Manifest.ID}
 	}
@@ -214,7 +238,7 @@ func someFileChange(t *rapid.T) catalog.Change {
 	case "delete":
 		return catalog.DeleteSiteFile{Path: file.Draw(t, "file")}
 	}
-	return put(file.Draw(t, "file"), rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "content"))
+	return putFile(file.Draw(t, "file"), rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "content"))
 }
 
 func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
@@ -223,7 +247,7 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 		l := &log{t: t, c: start}
 		l.must(catalog.PutImage{Name: "debian", Version: version("b")}, catalog.AddProfile{Profile: catalog.Profile{Name: "p2"}}, catalog.AddProfile{Profile: catalog.Profile{Name: "p3"}},
 			catalog.AddNetwork{Network: catalog.Network{Name: "a", Prefix: netip.MustParsePrefix("10.2.0.0/24")}}, catalog.AddNetwork{Network: catalog.Network{Name: "b", Prefix: netip.MustParsePrefix("10.3.0.0/24")}},
-			put("/a", "x"), put("/c", "y"))
+			putFile("/a", "x"), putFile("/c", "y"))
 		return l.c
 	}()
 	applied := map[string]int{}
@@ -280,7 +304,7 @@ func TestAnySequenceOfChangesIsTakenBackWhole(t *testing.T) {
 		}
 	})
 	for _, kind := range []string{"node.add", "node.set", "node.delete", "profile.add", "profile.set", "profile.delete", "network.add", "network.set", "network.delete", "image.tag",
-		"file.put", "file.link", "file.rename", "file.delete", "batch", "revert"} {
+		"overlay.put", "overlay.ship", "overlay.delete", "file.put", "file.link", "file.rename", "file.delete", "batch", "revert"} {
 		if applied[kind] == 0 {
 			t.Errorf("no %s was ever accepted: the test says nothing about it", kind)
 		}

@@ -16,7 +16,7 @@ type Preview struct {
 
 	Nodes    int     `json:"nodes"`           // that the change is about
 	Added    int     `json:"added"`           // of those, how many are new
-	Deleted  int     `json:"deleted"`         // nodes, profiles, networks, images and site files that are no more
+	Deleted  int     `json:"deleted"`         // nodes, profiles, networks, images, overlays and site files that are no more
 	Affected int     `json:"affected"`        // nodes that come out differently, also because of a profile
 	Which    NodeSet `json:"which,omitempty"` // those
 	Racks    int     `json:"racks"`           // in which they are
@@ -27,7 +27,7 @@ type Preview struct {
 // PreviewGroup is what a change does to things that it does the same to.
 type PreviewGroup struct {
 	Action string        `json:"action"` // add, change or delete
-	What   string        `json:"what"`   // node, profile, network, image or file
+	What   string        `json:"what"`   // node, profile, network, image, overlay or file
 	Names  string        `json:"names"`  // folded
 	Count  int           `json:"count"`
 	Lines  []PreviewLine `json:"lines,omitempty"`
@@ -89,6 +89,11 @@ func preview(before, after *Catalog) *Preview {
 		now, _ := after.SiteFile(path)
 		groups.add("file", path, old != nil, now != nil, flatSiteFile(old), flatSiteFile(now))
 	}
+	for _, name := range t.overlays {
+		old, _ := before.Overlay(name)
+		now, _ := after.Overlay(name)
+		groups.add("overlay", string(name), old != nil, now != nil, flatOverlay(old), flatOverlay(now))
+	}
 	at := make(map[NodeName]int, len(t.nodes)) // its group
 	for _, name := range t.nodes {
 		old, _ := before.Node(name)
@@ -103,6 +108,7 @@ func preview(before, after *Catalog) *Preview {
 	}
 	x := inheritance{before: before, after: after, groups: &groups, at: at, lists: map[string]*inherited{}, alike: map[string][]string{}}
 	x.networks()
+	x.overlays()
 	p.affected(&x)
 	p.Changed = len(groups.all) > 0 || before.overlays != after.overlays || before.relays != after.relays ||
 		before.controllers != after.controllers || before.tokens != after.tokens || before.images != after.images
@@ -118,7 +124,7 @@ func preview(before, after *Catalog) *Preview {
 // affected counts the nodes that come out differently, and those that must boot again for it.
 func (p *Preview) affected(x *inheritance) {
 	t := x.after.touched
-	beyond := len(t.profiles)+len(t.images)+len(x.nets) > 0 // nodes that the change did not name may be affected
+	beyond := len(t.profiles)+len(t.images)+len(x.nets)+len(x.files) > 0 // nodes that the change did not name may be affected
 	racks := map[string]bool{}
 	for n := range x.after.Nodes() {
 		if _, named := x.at[n.Name]; !named && !beyond {
@@ -361,6 +367,21 @@ func flatSiteFile(f *SiteFile) map[string]string {
 		return map[string]string{"target": f.Target}
 	}
 	return map[string]string{"content": f.Content.ID.Short(), "size": fmt.Sprint(f.Content.Size), "mode": fmt.Sprintf("%04o", f.Mode)}
+}
+
+func flatOverlay(o *Overlay) map[string]string {
+	if o == nil {
+		return nil
+	}
+	out := map[string]string{}
+	if !o.Base.ID.IsZero() {
+		out["base"] = o.Base.ID.Short()
+	}
+	if !o.Content.ID.IsZero() {
+		out["content"] = o.Content.ID.Short()
+		out["files"] = fmt.Sprint(o.Files)
+	}
+	return out
 }
 
 func joinNames[N ~string](names []N) string {

@@ -16,7 +16,12 @@ type inheritance struct {
 	lists         map[string]*inherited // by the lists of profiles before and after
 	alike         map[string][]string   // paths that change, by group and lists
 	nets          map[NetworkName]bool  // that nodes see differently
+	files         map[string]bool       // overlays of which the files change
+	laid          map[string]fromFiles  // what comes of that for nodes that name no overlay, by list of profiles
 }
+
+// fromFiles is what overlays of which the files change do to a node that names them.
+type fromFiles struct{ changes, reboot bool }
 
 type inherited struct{ paths []string }
 
@@ -51,6 +56,10 @@ func (x *inheritance) of(old, now *Node) (changes, reboot bool) {
 	}
 	if len(x.nets) > 0 && x.movedNet(old, now) {
 		return true, true
+	}
+	if len(x.files) > 0 {
+		f := x.filesOf(now)
+		changes, reboot = f.changes, f.reboot
 	}
 	for _, path := range x.paths(old, now) {
 		changes = changes || path != "comment"
@@ -130,6 +139,45 @@ func (x *inheritance) movedNet(old, now *Node) bool {
 		}
 	}
 	return false
+}
+
+// overlays finds the overlays of which nodes get other files.
+func (x *inheritance) overlays() {
+	for _, name := range x.after.touched.overlays {
+		old, was := x.before.Overlay(name)
+		now, is := x.after.Overlay(name)
+		if !was || !is {
+			continue // nothing uses it, or what does changes, too
+		}
+		base, own := old.Layers()
+		if b, o := now.Layers(); b == base && o == own {
+			continue
+		}
+		if x.files == nil {
+			x.files, x.laid = map[string]bool{}, map[string]fromFiles{}
+		}
+		x.files[string(name)] = true
+	}
+}
+
+// filesOf says what overlays of which the files change do to a node.
+func (x *inheritance) filesOf(n *Node) fromFiles {
+	if o := n.Settings.Overlays; len(o.System)+len(o.Runtime)+len(n.Settings.Without) > 0 {
+		return x.filesIn(x.after.Effective(n).Overlays)
+	}
+	key := listKey(n.Profiles)
+	found, ok := x.laid[key]
+	if !ok {
+		found = x.filesIn(x.after.base(n.Profiles).settings.Overlays)
+		x.laid[key] = found
+	}
+	return found
+}
+
+func (x *inheritance) filesIn(o OverlaySettings) fromFiles {
+	is := func(name string) bool { return x.files[name] }
+	system := slices.ContainsFunc(o.System, is)
+	return fromFiles{system || slices.ContainsFunc(o.Runtime, is), system}
 }
 
 // moved tells whether an image as a node names it stands for another version now.

@@ -8,7 +8,7 @@ import (
 )
 
 // goingBack makes the state before some changes again. Each state on the way was right when it was the present one, and
-// need not be right among the images, overlays and relays of now: only where it ends is checked.
+// need not be right among the images and relays of now: only where it ends is checked.
 type goingBack struct {
 	c    *Catalog
 	edit *nodeEdit
@@ -32,6 +32,7 @@ func (x goingBack) over(u *Undo) error {
 		}
 	}
 	x.files(u)
+	x.overlays(u)
 	return x.nodes(u)
 }
 
@@ -43,6 +44,25 @@ func (x goingBack) files(u *Undo) {
 	for _, f := range u.Files {
 		x.c.files.put(&f)
 		x.c.touched.file(f.Path)
+	}
+}
+
+// overlays gives overlays the site's part that they had.
+func (x goingBack) overlays(u *Undo) {
+	for _, name := range u.GoneOverlays {
+		if now, ok := x.c.Overlay(name); ok && now.Shipped { // it came with wulfmesh since
+			x.c.putOverlay(now.withOwn(&Overlay{Changed: now.Changed, By: now.By}))
+			continue
+		}
+		x.c.overlays.delete(string(name))
+		x.c.touched.overlay(name)
+	}
+	for i := range u.Overlays {
+		old := &u.Overlays[i]
+		if now, ok := x.c.Overlay(old.Name); ok {
+			old = now.withOwn(old)
+		}
+		x.c.putOverlay(old)
 	}
 }
 
@@ -160,6 +180,14 @@ func (x goingBack) check() error {
 			if _, ok := i.Version(tag); !ok {
 				return fault.New(fault.NotFound, "image %s no longer has the version %s", name, i.Tags[tag].Short()).WithFix("see its versions with: wulf image show %s", name)
 			}
+		}
+	}
+	for _, name := range c.touched.overlays {
+		if _, ok := c.Overlay(name); ok {
+			continue
+		}
+		if users := c.overlayUsers(name); users != "" {
+			return inUse("overlay", string(name), users)
 		}
 	}
 	for _, name := range c.touched.profiles {

@@ -12,7 +12,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-func put(path, content string) catalog.PutSiteFile {
+func putFile(path, content string) catalog.PutSiteFile {
 	return catalog.PutSiteFile{File: catalog.SiteFile{Path: path, Content: chunk.RefOf([]byte(content)), Mode: 0o644}}
 }
 
@@ -26,8 +26,8 @@ func sitePaths(c *catalog.Catalog) (paths []string) {
 func TestSiteFilesArePutLinkedRenamedAndDeleted(t *testing.T) {
 	l := started(t)
 	l.must(
-		put("/etc/warewulf/authorized_keys", "ssh-ed25519 A"),
-		put("/etc/hosts", ""), // a file may be empty
+		putFile("/etc/warewulf/authorized_keys", "ssh-ed25519 A"),
+		putFile("/etc/hosts", ""), // a file may be empty
 		catalog.LinkSiteFile{Path: "/etc/localtime", Target: "../usr/share/zoneinfo/UTC"},
 		catalog.RenameSiteFile{Path: "/etc/hosts", To: "/etc/hosts.site"},
 	)
@@ -41,7 +41,7 @@ func TestSiteFilesArePutLinkedRenamedAndDeleted(t *testing.T) {
 	if f, _ = l.c.SiteFile("/etc/localtime"); !f.IsLink() || f.Target != "../usr/share/zoneinfo/UTC" {
 		t.Errorf("the link is %+v", f)
 	}
-	l.must(put("/etc/localtime", "TZif"), catalog.DeleteSiteFile{Path: "/etc/hosts.site"})
+	l.must(putFile("/etc/localtime", "TZif"), catalog.DeleteSiteFile{Path: "/etc/hosts.site"})
 	if f, _ = l.c.SiteFile("/etc/localtime"); f.IsLink() {
 		t.Error("a file took the place of a link, and is a link")
 	}
@@ -57,20 +57,20 @@ func TestSiteFilesThatCannotBeAreRefused(t *testing.T) {
 		kind   fault.Kind
 		text   string
 	}{
-		"a relative path":       {put("etc/hosts", "x"), fault.Invalid, "not the path of a site file"},
-		"the root":              {put("/", "x"), fault.Invalid, "not the path"},
-		"dots":                  {put("/etc/../hosts", "x"), fault.Invalid, "not the shortest"},
-		"a slash at the end":    {put("/etc/hosts/", "x"), fault.Invalid, "not the shortest"},
-		"a line end":            {put("/etc/ho\nsts", "x"), fault.Invalid, "not the path"},
-		"no text":               {put("/etc/\xff", "x"), fault.Invalid, "not the path"},
-		"a long path":           {put("/"+strings.Repeat("a", 1000), "x"), fault.Invalid, "not the path"},
+		"a relative path":       {putFile("etc/hosts", "x"), fault.Invalid, "not the path of a site file"},
+		"the root":              {putFile("/", "x"), fault.Invalid, "not the path"},
+		"dots":                  {putFile("/etc/../hosts", "x"), fault.Invalid, "not the shortest"},
+		"a slash at the end":    {putFile("/etc/hosts/", "x"), fault.Invalid, "not the shortest"},
+		"a line end":            {putFile("/etc/ho\nsts", "x"), fault.Invalid, "not the path"},
+		"no text":               {putFile("/etc/\xff", "x"), fault.Invalid, "not the path"},
+		"a long path":           {putFile("/"+strings.Repeat("a", 1000), "x"), fault.Invalid, "not the path"},
 		"no content":            {catalog.PutSiteFile{File: catalog.SiteFile{Path: "/x"}}, fault.Invalid, "no content"},
 		"content and target":    {catalog.PutSiteFile{File: catalog.SiteFile{Path: "/x", Content: chunk.RefOf(nil), Target: "y"}}, fault.Invalid, "no content"},
 		"too large":             {catalog.PutSiteFile{File: large}, fault.Invalid, "more than 4194304"},
 		"setuid":                {catalog.PutSiteFile{File: catalog.SiteFile{Path: "/x", Content: chunk.RefOf(nil), Mode: 0o4755}}, fault.Invalid, "not a mode"},
 		"a link to nowhere":     {catalog.LinkSiteFile{Path: "/x"}, fault.Invalid, "not the target"},
-		"below a file":          {put("/etc/motd/x", "x"), fault.Conflict, "/etc/motd is no directory"},
-		"where others lie":      {put("/etc", "x"), fault.Conflict, "there is a site file /etc/motd"},
+		"below a file":          {putFile("/etc/motd/x", "x"), fault.Conflict, "/etc/motd is no directory"},
+		"where others lie":      {putFile("/etc", "x"), fault.Conflict, "there is a site file /etc/motd"},
 		"a link where they lie": {catalog.LinkSiteFile{Path: "/etc", Target: "/x"}, fault.Conflict, "it is a directory"},
 		"none to delete":        {catalog.DeleteSiteFile{Path: "/etc/mutd"}, fault.NotFound, "no site file /etc/mutd"},
 		"none to rename":        {catalog.RenameSiteFile{Path: "/etc/x", To: "/y"}, fault.NotFound, "no site file"},
@@ -79,7 +79,7 @@ func TestSiteFilesThatCannotBeAreRefused(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := started(t)
-			l.must(put("/etc/motd", "hi"), put("/srv/a", "a"))
+			l.must(putFile("/etc/motd", "hi"), putFile("/srv/a", "a"))
 			before := dump(t, l.c)
 			err := l.do(tc.change)
 			if !errors.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.text) || fault.Fix(err) == "" {
@@ -94,7 +94,7 @@ func TestSiteFilesThatCannotBeAreRefused(t *testing.T) {
 
 func TestAMistakenPathIsAnsweredWithTheOneThatIsMeant(t *testing.T) {
 	l := started(t)
-	l.must(put("/etc/warewulf/motd", "hi"))
+	l.must(putFile("/etc/warewulf/motd", "hi"))
 	for _, path := range []string{"/etc/warewulf/motp", "motd"} {
 		if err := l.do(catalog.DeleteSiteFile{Path: path}); !strings.Contains(fault.Fix(err), "/etc/warewulf/motd") {
 			t.Errorf("%s: %v (%s)", path, err, fault.Fix(err))
@@ -106,13 +106,13 @@ func TestSiteFilesHaveBounds(t *testing.T) {
 	l := started(t)
 	var b catalog.Batch
 	for i := range catalog.MaxSiteFiles {
-		b.Changes = append(b.Changes, catalog.Step{Change: put(fmt.Sprintf("/f/%d", i), "x")})
+		b.Changes = append(b.Changes, catalog.Step{Change: putFile(fmt.Sprintf("/f/%d", i), "x")})
 	}
 	l.must(b)
-	if err := l.do(put("/one-more", "x")); !errors.Is(err, fault.Full) {
+	if err := l.do(putFile("/one-more", "x")); !errors.Is(err, fault.Full) {
 		t.Errorf("one file too many: %v", err)
 	}
-	l.must(put("/f/1", "y"), catalog.DeleteSiteFile{Path: "/f/1"}, put("/one-more", "x"))
+	l.must(putFile("/f/1", "y"), catalog.DeleteSiteFile{Path: "/f/1"}, putFile("/one-more", "x"))
 
 	l = started(t)
 	full := catalog.SiteFile{Content: chunk.Ref{ID: chunk.RefOf(nil).ID, Size: catalog.MaxSiteFile}}
@@ -121,16 +121,16 @@ func TestSiteFilesHaveBounds(t *testing.T) {
 		l.must(catalog.PutSiteFile{File: full})
 	}
 	l.c = restored(t, l.c)
-	if err := l.do(put("/one-more", "x")); !errors.Is(err, fault.Full) {
+	if err := l.do(putFile("/one-more", "x")); !errors.Is(err, fault.Full) {
 		t.Errorf("a byte too many: %v", err)
 	}
-	l.must(put("/f/1", "x"), put("/one-more", "x"))
+	l.must(putFile("/f/1", "x"), putFile("/one-more", "x"))
 }
 
 func TestLinksAmongSiteFilesAreFollowed(t *testing.T) {
 	l := started(t)
 	l.must(
-		put("/srv/site/hosts", "h"),
+		putFile("/srv/site/hosts", "h"),
 		catalog.LinkSiteFile{Path: "/etc/hosts", Target: "../srv/site/hosts"},
 		catalog.LinkSiteFile{Path: "/etc/again", Target: "hosts"},
 		catalog.LinkSiteFile{Path: "/etc/warewulf", Target: "/srv/site"},
@@ -163,12 +163,12 @@ func TestSitePathsAreThoseThatTemplatesMean(t *testing.T) {
 
 func TestAChangeOfSiteFilesIsPreviewedRememberedAndTakenBack(t *testing.T) {
 	l := started(t)
-	l.must(put("/etc/motd", "hi"))
+	l.must(putFile("/etc/motd", "hi"))
 	before := l.c.Changed()
-	if p := preview(t, l, put("/etc/motd", "hi")); p.Changed {
+	if p := preview(t, l, putFile("/etc/motd", "hi")); p.Changed {
 		t.Errorf("the same once more changes %+v", p)
 	}
-	steps := []catalog.Step{{Change: put("/etc/motd", "hello")}, {Change: put("/etc/issue", "x")}, {Change: catalog.DeleteSiteFile{Path: "/etc/issue"}}, {Change: catalog.LinkSiteFile{Path: "/etc/a[1]", Target: "b"}}}
+	steps := []catalog.Step{{Change: putFile("/etc/motd", "hello")}, {Change: putFile("/etc/issue", "x")}, {Change: catalog.DeleteSiteFile{Path: "/etc/issue"}}, {Change: catalog.LinkSiteFile{Path: "/etc/a[1]", Target: "b"}}}
 	p := preview(t, l, catalog.Batch{Changes: steps})
 	if len(p.Groups) != 2 || p.Groups[0].What != "file" || p.Groups[0].Names != "/etc/a[1]" || p.Groups[1].Names != "/etc/motd" || p.Groups[1].Lines[0].Path != "content" {
 		t.Errorf("the preview is %+v", p.Groups)
@@ -202,7 +202,7 @@ func FuzzSitePaths(f *testing.F) {
 			t.Fatalf("%q means %q", path, p)
 		}
 		l := started(t)
-		if err := l.do(put(path, "x")); err == nil != (catalog.CheckSitePath(path) == nil) {
+		if err := l.do(putFile(path, "x")); err == nil != (catalog.CheckSitePath(path) == nil) {
 			t.Fatalf("%q: %v, but checked: %v", path, err, catalog.CheckSitePath(path))
 		} else if err == nil {
 			if got, ok := l.c.FollowSiteFile(path); !ok || got.Path != path {

@@ -15,8 +15,9 @@ import (
 // SnapshotFormat is the version of the encoding of a whole catalog that this program writes.
 //
 // History: 1 (2026-11) first: a header line, a line a thing, and a last line with their SHA-256. 2 (2026-11) lines of
-// history; the header says how far back it goes. What takes a change of many nodes back has lines of its own.
-const SnapshotFormat = 2
+// history; the header says how far back it goes. What takes a change of many nodes back has lines of its own. 3 (2026-11)
+// overlays in two parts. Formats 1 and 2 are still read.
+const SnapshotFormat = 3
 
 // MaxSnapshotLine bounds a line of a snapshot, that is, one thing of the catalog.
 const MaxSnapshotLine = 16 << 20
@@ -201,7 +202,7 @@ func (l *loader) put(v *snapshotLine) {
 	case v.Image != nil:
 		l.c.images.put(string(v.Image.Name), v.Image)
 	case v.Overlay != nil:
-		l.c.overlays.put(string(v.Overlay.Name), v.Overlay)
+		l.c.overlays.put(string(v.Overlay.Name), v.Overlay.formerly())
 	case v.File != nil:
 		l.c.files.put(v.File)
 	case v.Relay != nil:

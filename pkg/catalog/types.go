@@ -104,14 +104,6 @@ func (i *Image) Version(tagOrID string) (ImageVersion, bool) {
 	return ImageVersion{}, false
 }
 
-// Overlay is a name for files and templates; their content is a chunk (see pkg/overlay).
-type Overlay struct {
-	Name    OverlayName `json:"name"`
-	Content chunk.Ref   `json:"content"`
-	Files   int         `json:"files"`
-	Shipped bool        `json:"shipped,omitempty"` // came with wulfmesh and is replaced by upgrades
-}
-
 // Relay is a relay that was admitted, and where it serves.
 type Relay struct {
 	Name      RelayName     `json:"name"`

@@ -41,6 +41,21 @@ func (u *Undo) ofFiles(before, after *Catalog, paths []string) {
 	}
 }
 
+// ofOverlays notes how the site's part of overlays was before. What comes with wulfmesh is not taken back: the next
+// controller that leads would bring it again.
+func (u *Undo) ofOverlays(before, after *Catalog, names []OverlayName) {
+	for _, name := range names {
+		old, was := before.Overlay(name)
+		now, is := after.Overlay(name)
+		switch {
+		case was && (!is || !old.alike(now)):
+			u.Overlays = append(u.Overlays, *old)
+		case !was && is && !now.Shipped:
+			u.GoneOverlays = append(u.GoneOverlays, name)
+		}
+	}
+}
+
 // undoGroups gathers nodes by what leads each back to how it was: most nodes of one change were alike before.
 type undoGroups struct {
 	all   []SetNodes

@@ -66,7 +66,12 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 		}
 	}
 	for o := range cat.Overlays() {
-		add(o.Content, false, true, true)
+		base, own := o.Layers()
+		for _, ref := range []chunk.Ref{base, own} {
+			if !ref.ID.IsZero() {
+				add(ref, false, true, true)
+			}
+		}
 	}
 	for f := range cat.SiteFiles() { // overlays include them, so no rack boots without
 		if !f.IsLink() {

@@ -94,6 +94,23 @@ func (o *overlays) bundle(ctx context.Context, ref chunk.Ref) (*overlay.Bundle, 
 	return b, nil
 }
 
+// content returns what nodes get of an overlay: the site's files over those that come with wulfmesh.
+func (o *overlays) content(ctx context.Context, declared *catalog.Overlay) (*overlay.Bundle, error) {
+	base, own := declared.Layers()
+	if own.ID.IsZero() {
+		return o.bundle(ctx, base)
+	}
+	site, err := o.bundle(ctx, own)
+	if err != nil || base.ID.IsZero() {
+		return site, err
+	}
+	shipped, err := o.bundle(ctx, base)
+	if err != nil {
+		return nil, err
+	}
+	return overlay.Lay(shipped, site)
+}
+
 func (o *overlays) allHosts(c *catalog.Catalog) func() []overlay.Host {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -195,7 +212,7 @@ func (o *overlays) render(ctx context.Context, made *rendered, node catalog.Node
 		if !ok {
 			return nil, fault.New(fault.NotFound, "overlay %s of node %s does not exist", name, node)
 		}
-		b, err := o.bundle(ctx, declared.Content)
+		b, err := o.content(ctx, declared)
 		if err != nil {
 			return nil, fault.Wrap(fault.KindOf(err), err, "overlay %s", name)
 		}
