@@ -59,15 +59,16 @@ const (
 
 // Paths that relays serve.
 const (
-	PathScript      = "/boot/{hw}/script"      // plain: the machine's iPXE script
-	PathBootOverlay = "/boot/{hw}/overlay"     // plain, ?ticket=: the overlays as a cpio archive, for a one-stage boot
-	PathNodeChunk   = "/chunk/{id}"            // plain and HTTPS
-	PathFile        = "/file/{id}"             // plain and HTTPS: all segments of a manifest, one after the other
-	PathLoader      = "/loader/{name}"         // plain: boot programs, for UEFI HTTP boot
-	PathSessions    = "/v1/sessions"           // HTTPS: POST SessionRequest → Session
-	PathNodeOverlay = "/overlay/{node}/{kind}" // HTTPS, session: overlays as a tar; kind is system or runtime
-	PathNodeEvents  = "/v1/node/events"        // HTTPS, session: POST EventBatch
-	PathMeshChunk   = "/v1/mesh/chunks/{id}"   // HTTPS, relay certificate: fetch through this relay
+	PathScript      = "/boot/{hw}/script"               // plain: the machine's iPXE script
+	PathBootOverlay = "/boot/{hw}/overlay"              // plain, ?ticket=: the overlays as a cpio archive, for a one-stage boot
+	PathNodeChunk   = "/chunk/{id}"                     // plain and HTTPS
+	PathFile        = "/file/{id}"                      // plain and HTTPS: all segments of a manifest, one after the other
+	PathLoader      = "/loader/{name}"                  // plain: boot programs, for UEFI HTTP boot
+	PathSessions    = "/v1/sessions"                    // HTTPS: POST SessionRequest → Session
+	PathNodeOverlay = "/overlay/{node}/{kind}"          // HTTPS, session: overlay.Listing; kind is system or runtime
+	PathNodeContent = "/overlay/{node}/{kind}/{digest}" // HTTPS, session: a large file of that listing
+	PathNodeEvents  = "/v1/node/events"                 // HTTPS, session: POST EventBatch
+	PathMeshChunk   = "/v1/mesh/chunks/{id}"            // HTTPS, relay certificate: fetch through this relay
 )
 
 // Headers.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -58,6 +59,9 @@ type Bundle struct {
 	Format int    `json:"format"`
 	Files  []File `json:"files"` // in the order of their paths, each once
 	Hooks  []Hook `json:"hooks,omitempty"`
+
+	templates []*prepared // by place among Files; nil for what is none
+	contents  []chunk.ID  // digests of contents, likewise
 }
 
 // NewBundle checks files and hooks, and puts the files in order. A wrong or doubled path, or a template that cannot be
@@ -76,6 +80,7 @@ func NewBundle(files []File, hooks ...Hook) (*Bundle, error) {
 	}
 	b := &Bundle{Format: Format, Files: slices.Clone(files), Hooks: slices.Clone(hooks)}
 	slices.SortFunc(b.Files, func(a, c File) int { return strings.Compare(a.Path, c.Path) })
+	b.templates, b.contents = make([]*prepared, len(b.Files)), make([]chunk.ID, len(b.Files))
 	for i, f := range b.Files {
 		if err := CheckPath(f.Path); err != nil {
 			return nil, err
@@ -95,10 +100,13 @@ func NewBundle(files []File, hooks ...Hook) (*Bundle, error) {
 		if f.Mode&^0o7777 != 0 {
 			return nil, fault.New(fault.Invalid, "%s has the mode %o", f.Path, f.Mode)
 		}
-		if f.Template {
-			if _, err := parse(f); err != nil {
-				return nil, err
-			}
+		if !f.Template {
+			b.contents[i] = chunk.Of(f.Content)
+			continue
+		}
+		var err error
+		if b.templates[i], err = parseTemplate(&b.Files[i]); err != nil {
+			return nil, err
 		}
 	}
 	return b, nil

@@ -57,13 +57,31 @@ func change(t *testing.T, c *catalog.Catalog, x catalog.Change) *catalog.Catalog
 	return next
 }
 
-func data(t *testing.T, node catalog.NodeName, secrets overlay.Secrets) overlay.Data {
-	c := lab(t)
+func data(t *testing.T, node catalog.NodeName, secrets overlay.Secrets) overlay.View {
+	return view(t, lab(t), node, secrets)
+}
+
+// view is what templates of a node of a catalog see. There are no images and no site files.
+func view(t *testing.T, c *catalog.Catalog, node catalog.NodeName, secrets overlay.Secrets) overlay.View {
+	t.Helper()
 	r, err := c.Resolve(node)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return overlay.NewData(c, r, overlay.Hosts(c), secrets)
+	return overlay.View{World: overlay.NewWorld(c, nil), Node: overlay.NodeOf(c, r), Secrets: secrets}
+}
+
+// renderAll renders overlays for a node, in order.
+func renderAll(bundles []*overlay.Bundle, v overlay.View) (*overlay.Result, error) {
+	var layers []overlay.Layer
+	for _, b := range bundles {
+		layers = append(layers, overlay.Layer{Name: "x", Bundle: b, Changed: time.Unix(1_800_000_000, 0).UTC()})
+	}
+	r, err := overlay.Render(context.Background(), nil, v, layers...)
+	if err != nil {
+		return &overlay.Result{}, err
+	}
+	return r, nil
 }
 
 var keys = overlay.Secrets{SSHHostKeys: []overlay.HostKey{{Type: "ed25519", Private: "PRIVATE\n", Public: "ssh-ed25519 PUBLIC"}}}
@@ -93,12 +111,12 @@ func TestShippedOverlaysRenderForANode(t *testing.T) {
 		}
 	}
 	for _, node := range []catalog.NodeName{"n1", "n2.far.example"} {
-		files, err := overlay.Render(context.Background(), bundles, data(t, node, keys))
+		made, err := renderAll(bundles, data(t, node, keys))
 		if err != nil {
 			t.Fatal(err)
 		}
 		var b strings.Builder
-		for _, f := range files {
+		for _, f := range made.Files {
 			fmt.Fprintf(&b, "== %s %s %04o %d:%d %s\n%s", f.Type, f.Path, f.Mode, f.UID, f.GID, f.Target, f.Content)
 		}
 		golden(t, string(node)+".golden", b.String())
@@ -115,16 +133,16 @@ func TestLinksOfShippedOverlaysLeadSomewhere(t *testing.T) {
 	for _, s := range shipped {
 		bundles = append(bundles, s.Bundle)
 	}
-	files, err := overlay.Render(context.Background(), bundles, data(t, "n1", keys))
+	made, err := renderAll(bundles, data(t, "n1", keys))
 	if err != nil {
 		t.Fatal(err)
 	}
 	there := map[string]bool{}
-	for _, f := range files {
+	for _, f := range made.Files {
 		there["/"+f.Path] = true
 	}
 	links := 0
-	for _, f := range files {
+	for _, f := range made.Files {
 		if f.Type != overlay.TypeLink {
 			continue
 		}
@@ -182,7 +200,7 @@ func TestTemplatesThatNeverEndAreStopped(t *testing.T) {
 		"below the root":    `{{file "../../../x"}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, text)}, data(t, "n1", keys))
+			_, err := renderAll([]*overlay.Bundle{template(t, text)}, data(t, "n1", keys))
 			if !errors.Is(err, fault.Invalid) || !strings.Contains(err.Error(), "etc/x") || !strings.Contains(err.Error(), "n1") {
 				t.Errorf("got %v", err)
 			}
@@ -191,7 +209,7 @@ func TestTemplatesThatNeverEndAreStopped(t *testing.T) {
 }
 
 func TestTemplatesCannotLookOutside(t *testing.T) {
-	for _, f := range []string{"env", "expandenv", "getHostByName", "now", "date", "ago", "randAlpha", "uuidv4", "genPrivateKey", "derivePassword", "shuffle", "htpasswd", "osBase"} {
+	for _, f := range []string{"env", "expandenv", "getHostByName", "now", "date", "ago", "randAlpha", "uuidv4", "genPrivateKey", "derivePassword", "shuffle", "htpasswd"} {
 		_, err := overlay.NewBundle([]overlay.File{{Path: "x", Type: overlay.TypeFile, Template: true, Content: []byte("{{" + f + "}}")}})
 		if err == nil || !strings.Contains(err.Error(), "not defined") {
 			t.Errorf("%s: %v", f, err)
@@ -200,9 +218,9 @@ func TestTemplatesCannotLookOutside(t *testing.T) {
 }
 
 func TestLaterOverlayWinsAndAbortLeavesTheEarlier(t *testing.T) {
-	files, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, "one"), template(t, `two {{.Tags.role}} {{.Tags.none}}`), template(t, `{{abort}}three`)}, data(t, "n1", keys))
-	if err != nil || len(files) != 1 || string(files[0].Content) != "two compute " {
-		t.Errorf("got %+v, %v", files, err)
+	made, err := renderAll([]*overlay.Bundle{template(t, "one"), template(t, `two {{.Tags.role}} {{.Tags.none}}`), template(t, `{{abort}}three`)}, data(t, "n1", keys))
+	if err != nil || len(made.Files) != 1 || string(made.Files[0].Content) != "two compute <no value>" {
+		t.Errorf("got %+v, %v", made, err)
 	}
 	var open, closed []overlay.File
 	open = append(open, overlay.File{Path: "etc/x", Type: overlay.TypeFile, Mode: 0o644, Content: []byte("for all")})
@@ -215,17 +233,16 @@ func TestLaterOverlayWinsAndAbortLeavesTheEarlier(t *testing.T) {
 		}
 		both = append(both, b)
 	}
-	files, err = overlay.Render(context.Background(), both, data(t, "n1", keys))
-	if err != nil || len(files) != 1 || files[0].Mode != 0o600 || string(files[0].Content) != "for root" {
-		t.Errorf("the later file with its mode: got %+v, %v", files, err)
+	made, err = renderAll(both, data(t, "n1", keys))
+	if err != nil || len(made.Files) != 1 || made.Files[0].Mode != 0o600 || string(made.Files[0].Content) != "for root" {
+		t.Errorf("the later file with its mode: got %+v, %v", made, err)
 	}
 }
 
 func TestWithheldSecretsAreNoticed(t *testing.T) {
-	d := data(t, "n1", overlay.Secrets{})
-	files, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, `{{range .SshHostKeys}}{{.Private}}{{end}}`)}, d)
-	if err != nil || len(files) != 1 || len(files[0].Content) != 0 || !d.Withheld() {
-		t.Errorf("got %+v, withheld %v, %v", files, d.Withheld(), err)
+	made, err := renderAll([]*overlay.Bundle{template(t, `{{range .SshHostKeys}}{{.Private}}{{end}}`)}, data(t, "n1", overlay.Secrets{}))
+	if err != nil || len(made.Files) != 1 || len(made.Files[0].Content) != 0 || !made.Withheld {
+		t.Errorf("got %+v, withheld %v, %v", made.Files, made.Withheld, err)
 	}
 }
 
@@ -274,10 +291,8 @@ func FuzzRender(f *testing.F) {
 		if err != nil {
 			return
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		files, err := overlay.Render(ctx, []*overlay.Bundle{b}, armed(t, open))
-		for _, r := range files {
+		made, err := renderAll([]*overlay.Bundle{b}, armed(t, open))
+		for _, r := range made.Files {
 			if overlay.CheckPath(r.Path) != nil {
 				t.Errorf("rendered the path %q", r.Path)
 			}

@@ -2,6 +2,8 @@ package overlay
 
 import (
 	"fmt"
+	"maps"
+	"path"
 	"strings"
 	"text/template"
 
@@ -12,7 +14,7 @@ import (
 // data: the environment, the network, the clock, chance, the renderer's operating system.
 var impure = []string{
 	"env", "expandenv", "getHostByName", "gen", "buildCustomCert", "bcrypt", "htpasswd", "derivePassword", "encryptAES",
-	"now", "date", "mustDate", "must_date", "ago", "toDate", "mustToDate", "htmlDate", "rand", "uuidv4", "shuffle", "os",
+	"now", "date", "mustDate", "must_date", "ago", "toDate", "mustToDate", "htmlDate", "rand", "uuidv4", "shuffle",
 }
 
 // textFuncs are sprig's functions without the impure ones, and with bounds on those that make as much as they are
@@ -70,7 +72,11 @@ func textFuncs() template.FuncMap {
 		}
 		return list, nil
 	}
-	delete(all, "seq") // it is a loop in a call; {{range untilStep}} is bounded
+	bounded(all)
+	maps.Copy(all, template.FuncMap{
+		"basename": path.Base, "inc": func(i int) int { return i + 1 }, "dec": func(i int) int { return i - 1 },
+		"UniqueField": uniqueField, "SystemdEscape": systemdEscape, "SystemdEscapePath": systemdEscapePath,
+	})
 	return all
 }
 

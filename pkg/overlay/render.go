@@ -1,219 +1,182 @@
 package overlay
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
-	"text/template"
-	tparse "text/template/parse"
+	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// Bounds of rendering one file.
-const (
-	MaxOutput = 16 << 20
-	MaxSteps  = 2_000_000 // turns of loops and calls of templates
-)
+// View is what the templates of one node may see.
+type View struct {
+	World   *World
+	Node    *Node
+	Secrets Secrets
+	Server  *Server // what this node is told of the server, if not what the world says
+
+	digests map[Input]chunk.ID
+}
+
+// Layer is one of a node's overlays.
+type Layer struct {
+	Name    string
+	Bundle  *Bundle
+	Changed time.Time // when it changed last
+	Dir     string    // the directory that templates are told to come from, if not overlays/NAME
+	Host    string    // and the host, if not the cluster
+}
+
+func (l *Layer) host(w *World) string { return cmp.Or(l.Host, w.Mesh) }
+
+func (l *Layer) source(f *File) string {
+	return path.Join(cmp.Or(l.Dir, path.Join("overlays", l.Name)), f.Path+TemplateSuffix)
+}
 
 // Rendered is a file as a node gets it.
 type Rendered struct {
-	Path    string
-	Type    Type
-	Mode    uint32
-	UID     int
-	GID     int
-	Content []byte
-	Target  string
-	Xattrs  map[string][]byte
-	Overlay string // the name of the overlay that it is of
+	Path     string
+	Type     Type
+	Mode     uint32
+	UID      int
+	GID      int
+	Content  []byte
+	Target   string
+	Xattrs   map[string][]byte
+	Overlay  string  // the name of the overlay that it is of
+	Template string  // the path of the template that made it; "" if none did
+	Inputs   []Input // what the template read, in one order
+
+	id chunk.ID // of Content; zero if it is not known yet
 }
 
 // ContentID is the digest of a file's content.
-func (r *Rendered) ContentID() chunk.ID { return chunk.Of(r.Content) }
+func (r *Rendered) ContentID() chunk.ID {
+	if r.id.IsZero() {
+		return chunk.Of(r.Content)
+	}
+	return r.id
+}
 
-// Render makes a node's files from its overlays, in order: where two write the same path, the later one wins.
-// The result is in the order of paths. A template that fails is fault.Invalid with its file and line.
-func Render(ctx context.Context, bundles []*Bundle, data Data) ([]Rendered, error) {
-	byPath := map[string]Rendered{}
-	for _, b := range bundles {
-		for _, f := range b.Files {
-			files, err := renderFile(ctx, f, data)
+// Result is what a node gets of its overlays. What is in it may be shared by many nodes, and must not be changed.
+type Result struct {
+	Files    []Rendered // in the order of their paths, each once
+	Hidden   []Rendered // those in whose place later ones came, in the order of the overlays
+	Hooks    []Hook
+	Withheld bool // secrets were asked for that are not held here
+}
+
+// Render makes a node's files from its overlays, in order: where two write the same path, the later one wins, with its
+// mode. A template that fails is fault.Invalid with its file and line. Memo may be nil.
+func Render(ctx context.Context, memo *Memo, view View, layers ...Layer) (*Result, error) {
+	view.digests = map[Input]chunk.ID{}
+	out := &Result{}
+	at := map[string]int{}
+	for i := range layers {
+		l := &layers[i]
+		out.Hooks = append(out.Hooks, l.Bundle.Hooks...)
+		for j := range l.Bundle.Files {
+			files, withheld, err := renderFile(ctx, memo, &view, l, j)
 			if err != nil {
 				return nil, err
 			}
-			for _, r := range files {
-				byPath[r.Path] = r
+			out.Withheld = out.Withheld || withheld
+			for _, f := range files {
+				f.Overlay = l.Name
+				k, ok := at[f.Path]
+				if !ok {
+					at[f.Path] = len(out.Files)
+					out.Files = append(out.Files, f)
+					continue
+				}
+				if f.Type != TypeDir || out.Files[k].Type != TypeDir {
+					out.Hidden = append(out.Hidden, out.Files[k])
+				}
+				out.Files[k] = f
 			}
 		}
 	}
-	all := make([]Rendered, 0, len(byPath))
-	for _, r := range byPath {
-		all = append(all, r)
-	}
-	slices.SortFunc(all, func(a, b Rendered) int { return strings.Compare(a.Path, b.Path) })
-	return all, nil
+	slices.SortFunc(out.Files, func(a, b Rendered) int { return strings.Compare(a.Path, b.Path) })
+	return out, nil
 }
 
-func renderFile(ctx context.Context, f File, data Data) ([]Rendered, error) {
-	r := Rendered{Path: f.Path, Type: f.Type, Mode: f.Mode, UID: f.UID, GID: f.GID, Content: f.Content, Target: f.Target, Xattrs: f.Xattrs}
-	if !f.Template {
-		return []Rendered{r}, nil
+func renderFile(ctx context.Context, memo *Memo, v *View, l *Layer, i int) (files []Rendered, withheld bool, err error) {
+	f := &l.Bundle.Files[i]
+	switch {
+	case f.Type == TypeGone:
+		return nil, false, nil
+	case !f.Template:
+		return []Rendered{{
+			Path: f.Path, Type: f.Type, Mode: f.Mode, UID: f.UID, GID: f.GID, Content: f.Content, Target: f.Target, Xattrs: f.Xattrs, id: l.Bundle.contents[i],
+		}}, false, nil
 	}
-	t, err := parse(f)
+	t := l.Bundle.templates[i]
+	if memo == nil {
+		p, withheld, err := t.execute(ctx, v, l)
+		if err != nil {
+			return nil, false, err
+		}
+		return p.files, withheld, nil
+	}
+	if p := memo.find(v, l, t); p != nil {
+		return p.files, false, nil
+	}
+	turn := memo.turn(t)
+	turn.Lock()
+	defer turn.Unlock()
+	if p := memo.find(v, l, t); p != nil {
+		return p.files, false, nil
+	}
+	p, withheld, err := t.execute(ctx, v, l)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	x := &execution{ctx: ctx, current: &r, files: []*Rendered{&r}}
-	r.Content = nil
-	t.Funcs(x.funcs())
-	data.secrets.used = false
-	err = t.Execute(x, data)
+	if !p.secret() {
+		memo.keep(v, l, t, p)
+	}
+	return p.files, withheld, nil
+}
+
+func (p *product) secret() bool {
+	return slices.ContainsFunc(p.inputs, func(in Input) bool { return in.Scope == ScopeSecret })
+}
+
+// execute runs a template for a node.
+func (t *prepared) execute(ctx context.Context, v *View, l *Layer) (*product, bool, error) {
+	x := t.take(ctx, v, l)
+	defer t.give(x)
+	err := x.text.Execute(x, x.dot)
+	p := &product{inputs: x.inputs()}
 	switch {
 	case errors.Is(err, errWithheld):
-		return nil, nil
+		return p, true, nil
 	case err != nil:
-		failed := fault.New(fault.Invalid, "overlay template %s fails for node %s: %s", f.Path, data.Id, cause(err, data.secrets.used))
+		failed := fault.New(fault.Invalid, "overlay %s: template %s fails for node %s: %s", l.Name, t.file.Path+TemplateSuffix, v.Node.Name, cause(err, x.used))
 		if fix := fault.Fix(err); fix != "" {
 			failed = failed.WithFix("%s", fix)
 		}
-		return nil, failed
+		return nil, false, failed
 	case x.abort:
-		return nil, nil
+		return p, x.withheld, nil
 	}
-	var out []Rendered
 	for i, r := range x.files {
-		// A template that names its files writes none under its own name, unless it wrote something there.
-		if i == 0 && len(x.files) > 1 && len(bytes.TrimSpace(r.Content)) == 0 {
+		// What a template writes before it names its first file is dropped, unless it made a link of its own name.
+		if i == 0 && len(x.files) > 1 && r.Type != TypeLink {
 			continue
 		}
 		if r.Type == TypeLink {
 			r.Content = nil
 		}
-		out = append(out, *r)
+		r.Template, r.Inputs, r.id = t.file.Path+TemplateSuffix, p.inputs, chunk.Of(r.Content)
+		p.files = append(p.files, *r)
 	}
-	return out, nil
+	return p, x.withheld, nil
 }
-
-// An execution is one run of a template: its output, file by file, and how much it has used of its bounds.
-type execution struct {
-	ctx     context.Context
-	current *Rendered
-	files   []*Rendered
-	written int
-	steps   int
-	abort   bool
-}
-
-// Write takes output for the file that is written now.
-func (x *execution) Write(p []byte) (int, error) {
-	if x.written += len(p); x.written > MaxOutput {
-		return 0, bound(fmt.Sprintf("it writes more than %d bytes", MaxOutput))
-	}
-	x.current.Content = append(x.current.Content, p...)
-	return len(p), nil
-}
-
-// step is called at each turn of a loop and each call of a template: text/template cannot be interrupted from
-// outside, so it is made to look at its bounds from inside.
-func (x *execution) step() (string, error) {
-	if x.steps++; x.steps > MaxSteps {
-		return "", bound(fmt.Sprintf("it takes more than %d steps", MaxSteps))
-	}
-	if x.steps%1024 == 0 && x.ctx.Err() != nil {
-		return "", x.ctx.Err()
-	}
-	return "", nil
-}
-
-// file begins another file, beside the template unless the name is absolute.
-func (x *execution) file(name string) (string, error) {
-	p := path.Join(path.Dir(x.files[0].Path), name)
-	if path.IsAbs(name) {
-		p = path.Clean(name)[1:]
-	}
-	if err := CheckPath(p); err != nil {
-		return "", err
-	}
-	if len(x.files) > MaxFiles {
-		return "", fmt.Errorf("it makes more than %d files", MaxFiles)
-	}
-	r := *x.files[0]
-	r.Path, r.Content = p, nil
-	x.current = &r
-	x.files = append(x.files, &r)
-	return "", nil
-}
-
-// softlink makes the file that is written now a symbolic link.
-func (x *execution) softlink(target string) string {
-	x.current.Type, x.current.Target, x.current.Mode = TypeLink, target, 0o777
-	return ""
-}
-
-func (x *execution) funcs() template.FuncMap {
-	return template.FuncMap{
-		stepName: x.step, "file": x.file, "softlink": x.softlink,
-		"abort":    func() string { x.abort = true; return "" },
-		"nobackup": func() string { return "" }, // nothing is ever backed up on a node
-	}
-}
-
-const stepName = "wulf_step"
-
-// parse reads a template and puts a call of step into every loop and every named template.
-func parse(f File) (*template.Template, error) {
-	t := template.New(f.Path).Option("missingkey=zero").Funcs(textFuncs()).Funcs((&execution{}).funcs())
-	if _, err := t.Parse(string(f.Content)); err != nil {
-		return nil, fault.New(fault.Invalid, "overlay template %s: %s", f.Path, oneLine(err))
-	}
-	call, err := template.New("").Funcs(template.FuncMap{stepName: (&execution{}).step}).Parse("{{" + stepName + "}}")
-	if err != nil {
-		return nil, fault.Wrap(fault.Internal, err, "preparing overlay templates")
-	}
-	step := call.Root.Nodes[0]
-	for _, named := range t.Templates() {
-		if named.Tree != nil && named.Root != nil {
-			count(named.Root, step)
-			named.Root.Nodes = append([]tparse.Node{step}, named.Root.Nodes...)
-		}
-	}
-	return t, nil
-}
-
-// count puts step at the head of every loop below n.
-func count(n tparse.Node, step tparse.Node) {
-	switch n := n.(type) {
-	case *tparse.ListNode:
-		if n != nil {
-			for _, child := range n.Nodes {
-				count(child, step)
-			}
-		}
-	case *tparse.RangeNode:
-		count(n.List, step)
-		count(n.ElseList, step)
-		n.List.Nodes = append([]tparse.Node{step}, n.List.Nodes...)
-	case *tparse.IfNode:
-		count(n.List, step)
-		count(n.ElseList, step)
-	case *tparse.WithNode:
-		count(n.List, step)
-		count(n.ElseList, step)
-	}
-}
-
-// bound is the error of a template that has reached one of its bounds.
-type bound string
-
-// Error says which.
-func (b bound) Error() string { return string(b) }
 
 // cause says why a template failed. Once it has seen a secret, what a function says of its failure may hold the secret:
 // then it is only said where that was, in the words of the template.

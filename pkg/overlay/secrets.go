@@ -20,49 +20,9 @@ type HostKey struct {
 	Public  string // a line of known_hosts without the host
 }
 
-// keeper hands a node's secrets to its templates, and notes what came of it. Data holds it by a pointer, so that a
-// template which prints all of its data prints none of them.
-type keeper struct {
-	Secrets
-	named    map[string]catalog.Secret
-	withheld bool // something was asked for that is not held here
-	used     bool // the template that runs now has seen a secret
-}
-
 // errWithheld ends a template that needs a secret which is not held here: its file is not made. One without the secret
 // would take the place of a good one.
 var errWithheld = errors.New("the secret is not held here")
 
-func (k *keeper) open(s catalog.Secret) (string, error) {
-	if k.Open != nil {
-		if v, ok := k.Open(s); ok {
-			k.used = true
-			return v, nil
-		}
-	}
-	k.withheld = true
-	return "", errWithheld
-}
-
-// Secret gives the value of one of the node's secrets. Where it may not be held, the template's file is not made; a
-// name that the node has no secret of is an error.
-func (d Data) Secret(name string) (string, error) {
-	s, ok := d.secrets.named[name]
-	if !ok {
-		return "", fault.New(fault.NotFound, "node %s has no secret %.80q", d.Id, name).WithFix("give it one: wulf node set %s --secret NAME=VALUE", d.Id)
-	}
-	return d.secrets.open(s)
-}
-
-// SshHostKeys gives the node's SSH host keys; none, where they may not be held here.
-func (d Data) SshHostKeys() []HostKey {
-	if len(d.secrets.SSHHostKeys) == 0 {
-		d.secrets.withheld = true
-	} else {
-		d.secrets.used = true
-	}
-	return d.secrets.SSHHostKeys
-}
-
-// Withheld tells whether a rendering with this data asked for secrets that are not held here.
-func (d Data) Withheld() bool { return d.secrets.withheld }
+// errOthers ends a template that asks for secrets of another node than its own.
+var errOthers = fault.New(fault.Denied, "a template may have the secrets of its own node alone")

@@ -1,7 +1,6 @@
 package overlay_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -23,27 +22,23 @@ var open = overlay.Secrets{SSHHostKeys: keys.SSHHostKeys, Open: func(s catalog.S
 }}
 
 // armed is the data of n1, which has a secret and a BMC with a password.
-func armed(t *testing.T, secrets overlay.Secrets) overlay.Data {
+func armed(t *testing.T, secrets overlay.Secrets) overlay.View {
 	c := change(t, lab(t), catalog.SetNodes{Nodes: []catalog.NodeName{"n1"}, Set: catalog.Settings{
 		Secrets: map[string]catalog.Secret{"munge": sealedMunge}, BMC: catalog.BMC{Username: new("root"), Password: new(sealedBMC)},
 	}})
-	r, err := c.Resolve("n1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return overlay.NewData(c, r, overlay.Hosts(c), secrets)
+	return view(t, c, "n1", secrets)
 }
 
-func render(t *testing.T, text string, d overlay.Data) ([]overlay.Rendered, error) {
+func render(t *testing.T, text string, d overlay.View) ([]overlay.Rendered, error) {
 	t.Helper()
-	return overlay.Render(context.Background(), []*overlay.Bundle{template(t, text)}, d)
+	r, err := renderAll([]*overlay.Bundle{template(t, text)}, d)
+	return r.Files, err
 }
 
 func TestTemplatesGetTheSecretsOfTheirNode(t *testing.T) {
-	d := armed(t, open)
-	files, err := render(t, `{{.Secret "munge"}} {{.Ipmi.UserName}}:{{.Ipmi.Password}}{{with .Secret "munge" | b64enc}} {{.}}{{end}}`, d)
-	if want := "open sesame root:calvin b3BlbiBzZXNhbWU="; err != nil || len(files) != 1 || string(files[0].Content) != want || files[0].Mode != 0o644 || d.Withheld() {
-		t.Errorf("got %+v, %v, withheld %v, want %q", files, err, d.Withheld(), want)
+	files, err := render(t, `{{.Secret "munge"}} {{.Ipmi.UserName}}:{{.Ipmi.Password}}{{with .Secret "munge" | b64enc}} {{.}}{{end}}`, armed(t, open))
+	if want := "open sesame root:calvin b3BlbiBzZXNhbWU="; err != nil || len(files) != 1 || string(files[0].Content) != want || files[0].Mode != 0o644 {
+		t.Errorf("got %+v, %v, want %q", files, err, want)
 	}
 	files, err = render(t, `{{.Ipmi.Password}}none`, data(t, "n1", overlay.Secrets{}))
 	if err != nil || len(files) != 1 || string(files[0].Content) != "none" {
@@ -62,9 +57,9 @@ func TestAFileWhoseSecretIsWithheldIsNotMade(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			files, err := overlay.Render(context.Background(), []*overlay.Bundle{template(t, "earlier"), template(t, text), other}, d)
-			if err != nil || len(files) != 2 || string(files[0].Content) != "earlier" || string(files[1].Content) != "n1" || !d.Withheld() {
-				t.Errorf("%s, %s: %+v, %v, withheld %v", name, text, files, err, d.Withheld())
+			made, err := renderAll([]*overlay.Bundle{template(t, "earlier"), template(t, text), other}, d)
+			if err != nil || len(made.Files) != 2 || string(made.Files[0].Content) != "earlier" || string(made.Files[1].Content) != "n1" || !made.Withheld {
+				t.Errorf("%s, %s: %+v, %v", name, text, made, err)
 			}
 		}
 	}
@@ -87,7 +82,7 @@ func TestSecretsComeByNoOtherWay(t *testing.T) {
 			}
 		}
 	}
-	for _, text := range []string{`{{printf "%v %+v %#v" . . .}}`, `{{.}}`, `{{toJson .}}`, `{{toPrettyJson .Ipmi}}{{.Ipmi}}`, `{{range .AllNodes}}{{.}}{{printf "%#v" .}}{{toJson .}}{{end}}`} {
+	for _, text := range []string{`{{printf "%v %+v %#v" . . .}}`, `{{.}}`, `{{toJson .}}`, `{{toPrettyJson .Ipmi}}{{.Ipmi}}{{printf "%+v %#v %x" .Ipmi .Ipmi .Ipmi}}`, `{{range .AllNodes}}{{.}}{{printf "%#v" .}}{{toJson .}}{{end}}`} {
 		files, err := render(t, text, armed(t, open))
 		if err != nil {
 			t.Fatal(err)

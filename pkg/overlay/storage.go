@@ -1,27 +1,27 @@
 package overlay
 
 import (
-	"cmp"
-	"encoding/json"
 	"maps"
 	"slices"
-
-	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"strconv"
 )
 
 // Disk is what becomes of a disk, in templates.
 type Disk struct {
-	Id         string // its device
+	Device     string // what templates call Id
 	WipeTable  bool
-	Partitions map[string]Partition // by label
+	Partitions map[string]*Partition // by label
 }
 
-// Partition is a partition of a Disk in templates.
+// Id is the disk's device.
+func (d *Disk) Id() string { return d.Device }
+
+// Partition is a partition of a Disk in templates. Numbers are texts, "" if nobody decides them.
 type Partition struct {
-	Id                 string // its label
-	Number             int    // 0: the next free one
-	SizeMiB            int64  // 0: all that is left
-	StartMiB           int64  // 0: the first place where it fits
+	Label              string // what templates call Id
+	Number             string // "": the next free one
+	SizeMiB            string // "": all that is left
+	StartMiB           string // "": the first place where it fits
 	TypeGuid           string
 	Guid               string
 	WipePartitionEntry bool
@@ -29,9 +29,12 @@ type Partition struct {
 	Resize             bool
 }
 
+// Id is the partition's label.
+func (p *Partition) Id() string { return p.Label }
+
 // FileSystem is a file system in templates.
 type FileSystem struct {
-	Id             string // its device
+	Device         string // what templates call Id
 	Format         string
 	Path           string // where it is mounted
 	WipeFileSystem bool
@@ -41,22 +44,31 @@ type FileSystem struct {
 	MountOptions   string
 }
 
-// DiskList lists the disks in the order of their devices.
-func (d Data) DiskList() []Disk { return sorted(d.Disks) }
-
-// FileSystemList lists the file systems in the order of their devices.
-func (d Data) FileSystemList() []FileSystem { return sorted(d.FileSystems) }
+// Id is the device of the file system.
+func (f *FileSystem) Id() string { return f.Device }
 
 // PartitionList lists the partitions by their numbers; those without one come last, in the order of their labels.
-func (d Disk) PartitionList() []Partition {
+func (d *Disk) PartitionList() []*Partition {
 	all := sorted(d.Partitions)
-	slices.SortStableFunc(all, func(a, b Partition) int {
-		if (a.Number == 0) != (b.Number == 0) {
-			return cmp.Compare(b.Number, a.Number)
+	slices.SortStableFunc(all, func(a, b *Partition) int {
+		x, y := number(a.Number), number(b.Number)
+		switch {
+		case (x == 0) != (y == 0):
+			return y - x
+		default:
+			return x - y
 		}
-		return cmp.Compare(a.Number, b.Number)
 	})
 	return all
+}
+
+// number is a partition's; what is none counts as not decided.
+func number(text string) int {
+	n, err := strconv.ParseUint(text, 10, 16) // GPT has room for 128
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }
 
 func sorted[V any](m map[string]V) []V {
@@ -65,62 +77,4 @@ func sorted[V any](m map[string]V) []V {
 		all = append(all, m[k])
 	}
 	return all
-}
-
-func disks(all map[string]catalog.Disk) map[string]Disk {
-	out := make(map[string]Disk, len(all))
-	for id, s := range all {
-		d := Disk{Id: id, WipeTable: value(s.Wipe), Partitions: make(map[string]Partition, len(s.Partitions))}
-		for label, p := range s.Partitions {
-			d.Partitions[label] = Partition{
-				Id: label, Number: value(p.Number), SizeMiB: value(p.Size), StartMiB: value(p.Start), TypeGuid: value(p.Type), Guid: value(p.GUID),
-				WipePartitionEntry: value(p.Wipe), ShouldExist: p.Exists == nil || *p.Exists, Resize: value(p.Resize),
-			}
-		}
-		out[id] = d
-	}
-	return out
-}
-
-func fileSystems(all map[string]catalog.Filesystem) map[string]FileSystem {
-	out := make(map[string]FileSystem, len(all))
-	for id, f := range all {
-		out[id] = FileSystem{
-			Id: id, Format: value(f.Format), Path: value(f.Path), WipeFileSystem: value(f.Wipe), Label: value(f.Label), Uuid: value(f.UUID),
-			Options: f.Options, MountOptions: value(f.Mount),
-		}
-	}
-	return out
-}
-
-func resources(all map[string]catalog.Resource) map[string]any {
-	out := make(map[string]any, len(all))
-	for k, r := range all {
-		out[k] = plain(r.Value())
-	}
-	return out
-}
-
-// plain makes the numbers of a resource such as templates compare and count with. One that neither kind can hold stays
-// the text that it is.
-func plain(v any) any {
-	switch v := v.(type) {
-	case map[string]any:
-		for k := range v {
-			v[k] = plain(v[k])
-		}
-	case []any:
-		for i := range v {
-			v[i] = plain(v[i])
-		}
-	case json.Number:
-		if n, err := v.Int64(); err == nil {
-			return int(n)
-		}
-		if f, err := v.Float64(); err == nil {
-			return f
-		}
-		return v.String()
-	}
-	return v
 }

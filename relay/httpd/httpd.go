@@ -141,6 +141,7 @@ func (s *Server) mesh() http.Handler {
 	s.route(m, "GET", api.PathFile, s.file)
 	s.route(m, "POST", api.PathSessions, s.session)
 	s.route(m, "GET", api.PathNodeOverlay, s.withSession(s.nodeOverlay))
+	s.route(m, "GET", api.PathNodeContent, s.withSession(s.nodeContent))
 	s.route(m, "POST", api.PathNodeEvents, s.withSession(s.events))
 	s.route(m, "GET", api.PathMeshChunk, s.relaysOnly(s.meshChunk))
 	return m

@@ -133,7 +133,7 @@ func TestNodesGetTheirSecretsWhereTheCatalogLetsTheRelayHoldThem(t *testing.T) {
 		s, a, _ := armed(t)
 		a.give("open sesame") // and still is, although the policy of closed may have been another, and far was served
 		for node, want := range map[string]bool{"n-open": true, "n-closed": false, "n-far": false} {
-			for _, kind := range []string{kindSystem, kindRuntime} {
+			for _, kind := range []string{overlay.KindSystem, overlay.KindRuntime} {
 				w := fetch(s, node, kind, "")
 				if got := strings.Contains(w.Body.String(), "open sesame"); w.Code != http.StatusOK || got != want || strings.Contains(w.Body.String(), "munge.key") != want {
 					t.Errorf("%s %s: status %d, secret %v, want %v", node, kind, w.Code, got, want)
@@ -144,12 +144,14 @@ func TestNodesGetTheirSecretsWhereTheCatalogLetsTheRelayHoldThem(t *testing.T) {
 			}
 		}
 		a.give("")
-		if _, err := s.overlays.tar(context.Background(), "n-closed", kindSystem); err != nil {
+		if _, err := s.overlays.now(context.Background(), "n-closed", overlay.KindSystem); err != nil {
 			t.Fatal(err)
 		}
-		for key, made := range s.overlays.tars {
-			if bytes.Contains(made.body, []byte("open sesame")) {
-				t.Errorf("the relay has forgotten the secret, but not the overlays of %s", key.node)
+		for key, made := range s.overlays.listings {
+			for _, f := range made.result.Files {
+				if bytes.Contains(f.Content, []byte("open sesame")) {
+					t.Errorf("the relay has forgotten the secret, but not the overlays of %s", key.node)
+				}
 			}
 		}
 	})
@@ -164,23 +166,23 @@ func TestANodeWaitsForASecretThatIsOnItsWayAndARunningOneKeepsItsFiles(t *testin
 			a.give("open sesame")
 		}()
 		start := time.Now()
-		w := fetch(s, "n-open", kindRuntime, "")
+		w := fetch(s, "n-open", overlay.KindRuntime, "")
 		if took := time.Since(start); took != 2*time.Second || !strings.Contains(w.Body.String(), "open sesame") || len(*events) > 0 {
 			t.Errorf("after %s: %q, events %v", took, w.Body, *events)
 		}
 		tag := w.Header().Get("ETag")
 		a.give("")
 		start = time.Now()
-		if w := fetch(s, "n-open", kindRuntime, tag); w.Code != http.StatusNotModified || w.Header().Get("ETag") != tag || time.Since(start) > 0 {
+		if w := fetch(s, "n-open", overlay.KindRuntime, tag); w.Code != http.StatusNotModified || w.Header().Get("ETag") != tag || time.Since(start) > 0 {
 			t.Errorf("a running node gets status %d after %s", w.Code, time.Since(start))
 		}
 		a.give("another")
-		if w := fetch(s, "n-open", kindRuntime, tag); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "another") {
+		if w := fetch(s, "n-open", overlay.KindRuntime, tag); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "another") {
 			t.Errorf("with another value it gets status %d: %q", w.Code, w.Body)
 		}
 		a.give("")
 		start = time.Now()
-		w = fetch(s, "n-open", kindSystem, "")
+		w = fetch(s, "n-open", overlay.KindSystem, "")
 		if took := time.Since(start); took != secretsWait || w.Code != http.StatusOK || strings.Contains(w.Body.String(), "munge.key") {
 			t.Errorf("after %s: status %d, %q", took, w.Code, w.Body)
 		}
@@ -188,7 +190,7 @@ func TestANodeWaitsForASecretThatIsOnItsWayAndARunningOneKeepsItsFiles(t *testin
 			t.Errorf("events %+v", *events)
 		}
 		start = time.Now()
-		if w := fetch(s, "n-closed", kindRuntime, tag); w.Code != http.StatusOK || strings.Contains(w.Body.String(), "munge.key") || time.Since(start) > 0 {
+		if w := fetch(s, "n-closed", overlay.KindRuntime, tag); w.Code != http.StatusOK || strings.Contains(w.Body.String(), "munge.key") || time.Since(start) > 0 {
 			t.Errorf("where the policy is refuse: status %d, %q", w.Code, w.Body)
 		}
 	})

@@ -37,6 +37,7 @@ var floors = map[string]int{
 	"controller/journal": 5,
 	"controller/publish": 5,
 	"controller/state":   5,
+	"pkg/render":         5, // what nodes get of their overlays
 	"relay/cache":        5,
 	"relay/feed":         5,
 	"relay/gossip":       5,

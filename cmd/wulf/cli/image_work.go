@@ -268,20 +268,20 @@ func (w *work) asNode(name string) error {
 	if err != nil {
 		return err
 	}
-	var bundles []*overlay.Bundle
+	var layers []overlay.Layer
 	for _, o := range slices.Concat(r.Settings.Overlays.System, r.Settings.Overlays.Runtime) {
 		b, err := w.cl.bundle(o)
 		if err != nil {
 			return fault.Wrap(fault.KindOf(err), err, "overlay %s of node %s", o, name)
 		}
-		bundles = append(bundles, b)
+		layers = append(layers, overlay.Layer{Name: o, Bundle: b})
 	}
-	files, err := w.cl.renderAll(c, name, bundles...)
+	made, err := w.cl.renderAll(c, name, layers...)
 	if err != nil {
 		return err
 	}
 	var archive bytes.Buffer
-	if err := overlay.WriteTar(&archive, files); err != nil {
+	if err := overlay.WriteTar(&archive, made.Files); err != nil {
 		return err
 	}
 	tar, err := segment.OpenTar(&archive, os.TempDir(), segment.Limits{})

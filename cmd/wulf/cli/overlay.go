@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,8 +15,10 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
+	"github.com/wulfmesh/wulfmesh/pkg/render"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
@@ -130,7 +133,7 @@ func (p *program) overlayShow(c *cli.Context) error {
 		return err
 	}
 	if node := c.String("render"); node != "" {
-		if b, err = cl.render(b, node); err != nil {
+		if b, err = cl.render(c.Args().First(), b, node); err != nil {
 			return err
 		}
 	}
@@ -162,31 +165,45 @@ func (p *program) overlayShow(c *cli.Context) error {
 
 // render makes of a bundle what a node would get. Rendering is pure, so it happens here, on the catalog. Secrets are
 // sealed in it; where a template asks for one, it shows that there is one.
-func (cl *client) render(b *overlay.Bundle, node string) (*overlay.Bundle, error) {
+func (cl *client) render(name string, b *overlay.Bundle, node string) (*overlay.Bundle, error) {
 	c, err := cl.catalog()
 	if err != nil {
 		return nil, err
 	}
-	files, err := cl.renderAll(c, node, b)
+	layer := overlay.Layer{Name: name, Bundle: b}
+	if o, ok := c.Overlay(catalog.OverlayName(name)); ok {
+		layer.Changed = o.Changed.UTC()
+	}
+	made, err := cl.renderAll(c, node, layer)
 	if err != nil {
 		return nil, err
 	}
 	out := &overlay.Bundle{Format: overlay.Format}
-	for _, f := range files {
+	for _, f := range made.Files {
 		out.Files = append(out.Files, overlay.File{Path: f.Path, Type: f.Type, Mode: f.Mode, UID: f.UID, GID: f.GID, Content: f.Content, Target: f.Target})
 	}
 	return out, nil
 }
 
-// renderAll makes of bundles what a node would get of all together.
-func (cl *client) renderAll(c *catalog.Catalog, node string, bundles ...*overlay.Bundle) ([]overlay.Rendered, error) {
+// renderAll makes of overlays what a node would get of all together.
+func (cl *client) renderAll(c *catalog.Catalog, node string, layers ...overlay.Layer) (*overlay.Result, error) {
 	r, err := c.Resolve(catalog.NodeName(node))
 	if err != nil {
 		return nil, err
 	}
-	return overlay.Render(cl.ctx, bundles, overlay.NewData(c, r, overlay.Hosts(c), overlay.Secrets{
-		Open: func(catalog.Secret) (string, bool) { return catalog.Hidden, true },
-	}))
+	secrets := overlay.Secrets{Open: func(catalog.Secret) (string, bool) { return catalog.Hidden, true }}
+	return render.New(clientChunks{cl}, 0).Layers(cl.ctx, c, render.Subject{Node: r, Secrets: secrets}, layers...)
+}
+
+// clientChunks are the controllers' chunks as pkg/render asks for them.
+type clientChunks struct{ cl *client }
+
+// ReadAll reads a chunk whole.
+func (c clientChunks) ReadAll(ctx context.Context, ref chunk.Ref, limit int64) ([]byte, error) {
+	if ref.Size > limit {
+		return nil, fault.New(fault.Invalid, "chunk %s has %d bytes, more than %d", ref.ID.Short(), ref.Size, limit)
+	}
+	return fetchChunk(ctx, c.cl, ref)
 }
 
 // catalog fetches the whole declared state. The snapshot that a controller has at hand may be some changes old, so it

@@ -11,7 +11,7 @@ import (
 )
 
 // whole is a node of which everything is decided, by a profile and by itself.
-func whole(t *testing.T) overlay.Data {
+func whole(t *testing.T) overlay.View {
 	addr := func(s string) *netip.Addr { return new(netip.MustParseAddr(s)) }
 	var fstab, limits catalog.Resource
 	for text, r := range map[string]*catalog.Resource{
@@ -50,11 +50,7 @@ func whole(t *testing.T) overlay.Data {
 	} {
 		c = change(t, c, x)
 	}
-	r, err := c.Resolve("g1")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return overlay.NewData(c, r, overlay.Hosts(c), overlay.Secrets{})
+	return view(t, c, "g1", overlay.Secrets{})
 }
 
 func TestTemplatesSeeTheWholeModel(t *testing.T) {
