@@ -23,6 +23,10 @@ var shippedModes = map[string]uint32{
 	"ssh.authorized_keys/root/.ssh":                 0o700,
 	"ssh.authorized_keys/root/.ssh/authorized_keys": 0o600,
 	"machine-id/etc/machine-id":                     0o444,
+	// NetworkManager takes no connections that others may read.
+	"NetworkManager/etc/NetworkManager/system-connections/ww4-managed": 0o600,
+	"NetworkManager/warewulf/init.d/20-NetworkManager":                 0o755,
+	"netplan/etc/netplan/warewulf.yaml":                                0o600, // netplan complains of others
 }
 
 // DefaultSystem are the shipped overlays that a new cluster's default profile names, in order.

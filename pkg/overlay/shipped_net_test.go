@@ -14,7 +14,7 @@ import (
 
 // netOverlays are the shipped overlays about networks.
 var netOverlays = []string{
-	"hostname", "resolv", "systemd.networkd",
+	"NetworkManager", "hostname", "ifcfg", "ifupdown", "netplan", "resolv", "systemd.netname", "systemd.networkd", "udev.netname", "wicked",
 }
 
 // netNodes are the nodes that they are rendered for, and what each is there for.
@@ -25,10 +25,18 @@ func netNodes() []catalog.Node {
 	node := func(name string, nets devices) catalog.Node {
 		return catalog.Node{Name: catalog.NodeName(name), Settings: catalog.Settings{Nets: nets}}
 	}
-	bond := catalog.NetDev{Type: new("bond"), Device: new("bond0"), Address: addr("10.1.0.3"),
+	bond := catalog.NetDev{Type: new("bond"), Device: new("bond0"), Hardware: hw("52:54:00:00:03:01"), Address: addr("10.1.0.3"),
 		Tags: map[string]string{"mode": "802.3ad", "miimon": "50", "updelay": "200", "downdelay": "100", "xmit_hash_policy": "layer3+4"}}
 	lone := node("lone", devices{"mgmt": {Device: new("eth0"), Address: addr("10.1.0.8")}, "untold": {Device: new("eth1")}, "asked": {Device: new("eth2"), Tags: map[string]string{"ipv4_method": "auto"}}})
 	lone.Settings.Primary = new("mgmt")
+	bonded := node("bonded", devices{
+		"bond0": bond,
+		"en1":   {Type: new("bond-slave"), Device: new("en1"), Tags: map[string]string{"master": "bond0"}},
+		"en2":   {Device: new("en2"), Hardware: hw("52:54:00:00:03:02"), Tags: map[string]string{"master": "bond0"}},
+		"tagged": {Type: new("vlan"), Device: new("bond0.42"), Address: addr("10.2.0.3"),
+			Tags: map[string]string{"parent_device": "bond0", "vlan_id": "42"}},
+	})
+	bonded.Settings.Primary = new("bond0")
 	return []catalog.Node{
 		node("plain", devices{
 			"default": {Device: new("eth0"), Hardware: hw("52:54:00:00:01:01"), Address: addr("10.1.0.1")},
@@ -36,13 +44,7 @@ func netNodes() []catalog.Node {
 			"spare":   {Device: new("eth2"), Hardware: hw("52:54:00:00:01:03"), OnBoot: new(false), Address: addr("10.3.0.1")},
 		}),
 		node("unnamed", devices{"default": {Hardware: hw("52:54:00:00:02:01"), Address: addr("10.1.0.2")}}),
-		node("bonded", devices{
-			"bond0": bond,
-			"en1":   {Type: new("bond-slave"), Device: new("en1"), Hardware: hw("52:54:00:00:03:01"), Tags: map[string]string{"master": "bond0"}},
-			"en2":   {Device: new("en2"), Hardware: hw("52:54:00:00:03:02"), Tags: map[string]string{"master": "bond0"}},
-			"tagged": {Type: new("vlan"), Device: new("bond0.42"), Address: addr("10.2.0.3"),
-				Tags: map[string]string{"parent_device": "bond0", "vlan_id": "42"}},
-		}),
+		bonded,
 		node("bridged", devices{
 			"br0": {Type: new("bridge"), Device: new("br0"), Address: addr("10.1.0.4"), Tags: map[string]string{"cloned-mac-address": "52:54:00:00:04:ff"}},
 			"en1": {Device: new("en1"), Hardware: hw("52:54:00:00:04:01"), Tags: map[string]string{"master": "br0"}},
@@ -114,10 +116,15 @@ func TestNetworkOverlaysSayWhatTheNodeIs(t *testing.T) {
 	for _, name := range netOverlays {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
+			told := map[string]bool{} // what many nodes have alike stands there once
 			for _, n := range netNodes() {
 				fmt.Fprintf(&b, "######## %s\n", n.Name)
 				for _, f := range rendered(t, c, name, n.Name) {
-					fmt.Fprintf(&b, "== %s %s %04o %s\n%s", f.Type, f.Path, f.Mode, f.Target, f.Content)
+					s := fmt.Sprintf("== %s %s %04o %s\n%s", f.Type, f.Path, f.Mode, f.Target, f.Content)
+					if !told[s] {
+						b.WriteString(s)
+					}
+					told[s] = true
 				}
 			}
 			golden(t, "net/"+name+".golden", b.String())
