@@ -20,7 +20,7 @@
 //     logs and encodes as "[redacted]" and must be asked to Reveal.
 //   - A thief of a disk image: keys are files of mode 0600; wider ones are refused when read.
 //   - A relay that is overrun: it holds the keys of its own networks only (HKDF is one-way), so it can neither
-//     forge tickets of other networks nor learn other nodes' SSH host keys nor the mesh secret.
+//     forge tickets of other networks nor learn or certify other nodes' SSH host keys nor learn the mesh secret.
 //   - A forged, altered or late boot ticket or session: both are MACed under separate keys and expire. Whoever
 //     takes tickets must remember their nonces until they expire; the text alone cannot know that it was used.
 //   - Resumed sessions that outlive a check: session tickets are off, every connection is verified afresh.

@@ -34,8 +34,8 @@ func (m MeshSecret) NetworkKey(network string) NetworkKey {
 	return NetworkKey{derive(m.Secret, "wulfmesh network v1/"+network)}
 }
 
-// NetworkKey is the root of one network's keys: boot tickets, node sessions and SSH host keys (see Ticket, Session
-// and SSHHostKey).
+// NetworkKey is the root of one network's keys: boot tickets, node sessions, SSH host keys and the authority that
+// certifies them (see Ticket, Session, SSHHostKey and SSHCertificate).
 type NetworkKey struct{ Secret }
 
 // NewNetworkKey restores a key from the bytes that Reveal gave, as a relay receives them.

@@ -24,6 +24,8 @@ type SSHKey struct {
 	Type    string
 	Private Secret // the file ssh_host_*_key: PEM in OpenSSH's format, not encrypted
 	Public  string // the file ssh_host_*_key.pub and what known_hosts needs: type, base64, the node's name; no line end
+
+	blob []byte // Public in SSH's wire format
 }
 
 // SSHHostKey derives the host key that a node has in every boot, byte for byte the same on every relay: it depends
@@ -57,6 +59,7 @@ func (k NetworkKey) SSHHostKey(node, keyType string) (SSHKey, error) {
 		Type:    keyType,
 		Private: NewSecret(opensshPEM(public, private, node)),
 		Public:  keyType + " " + base64.StdEncoding.EncodeToString(public) + " " + node,
+		blob:    public,
 	}, nil
 }
 
