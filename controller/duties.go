@@ -70,7 +70,39 @@ func (c *Controller) settle(ctx context.Context) error {
 		}
 		c.cfg.Log.Info("the cluster has begun", "cluster", c.settings.Cluster, "controller", c.settings.Name)
 	}
+	if err := c.certify(ctx); err != nil {
+		return err
+	}
 	return c.ship(ctx)
+}
+
+// certify tells of each network by which key its nodes' SSH host keys are certified. Networks are told so when they are
+// declared; those that an older version declared were not.
+func (c *Controller) certify(ctx context.Context) error {
+	for {
+		now := c.state.Current()
+		next, found := c.uncertified(now)
+		if !found {
+			return nil
+		}
+		// The log replaces the whole network, so nobody may have changed it since.
+		p := state.Proposal{Change: catalog.SetNetwork{Network: next}, By: system, Request: rand.Text(), If: now.Revision, At: time.Now()}
+		if _, err := c.state.Propose(ctx, p); err != nil {
+			return err
+		}
+	}
+}
+
+// uncertified is the first network that does not tell its authority, as it should be.
+func (c *Controller) uncertified(now *catalog.Catalog) (catalog.Network, bool) {
+	for n := range now.Networks() {
+		if is := c.secrets.mesh.SSHAuthority(*n); is != n.SSHAuthority {
+			next := *n
+			next.SSHAuthority = is
+			return next, true
+		}
+	}
+	return catalog.Network{}, false
 }
 
 // founding is the first entry of the log.

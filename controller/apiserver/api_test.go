@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -213,6 +214,35 @@ func TestNodesShowTheirHostKeysWhereSecretsAreHeld(t *testing.T) {
 	}
 	if err := problemOf(t, b.local(0, "GET", api.PathNodes+"?consistency=perfect", nil)); !errors.Is(err, fault.Invalid) {
 		t.Errorf("an unknown consistency: %v", err)
+	}
+}
+
+func TestNetworksTellByWhichKeyTheirNodesAreCertified(t *testing.T) {
+	b := newBench(t)
+	far := catalog.Network{Name: "far", Prefix: netip.MustParsePrefix("10.3.0.0/16"), Domain: "far.example", SSHAuthority: "ssh-ed25519 FORGED"}
+	lost := catalog.Network{Name: "lost", Prefix: netip.MustParsePrefix("10.4.0.0/16"), Secrets: catalog.SecretsRefuse, SSHAuthority: "ssh-ed25519 FORGED"}
+	b.as(catalog.Batch{Changes: []catalog.Step{{Change: catalog.AddNetwork{Network: far}}, {Change: catalog.AddNetwork{Network: lost}}}})
+	b.as(catalog.AddNodes{Nodes: []catalog.Node{nodeAt("n1", "10.3.0.9", catalog.Settings{}), nodeAt("n2", "10.4.0.9", catalog.Settings{})}})
+	authorities := func() (all []catalog.SSHAuthority) {
+		var list api.List[catalog.SSHAuthority]
+		if err := unmarshal(b.local(0, "GET", api.PathAuthorities, nil).Body.Bytes(), &list); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range list.Items {
+			if a.Network == "far" || a.Network == "lost" {
+				all = append(all, a)
+			}
+		}
+		return all
+	}
+	key := b.cfg.Mesh.NetworkKey("far").SSHAuthority()
+	if got := authorities(); len(got) != 1 || got[0].Key != key || strings.Join(got[0].Hosts, " ") != "n1.far.example n1 10.3.0.9" {
+		t.Errorf("got %+v", got)
+	}
+	lost.Secrets = catalog.SecretsRelay
+	b.as(catalog.SetNetwork{Network: lost})
+	if got := authorities(); len(got) != 2 || got[0].Key != key || got[1].Key != b.cfg.Mesh.NetworkKey("lost").SSHAuthority() {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -86,6 +86,7 @@ func (s *Server) proposal(q api.ChangeRequest, by caller) (state.Proposal, error
 	if change, err = catalog.SealSecrets(change, s.cfg.Mesh.Vault().Seal); err != nil {
 		return state.Proposal{}, err
 	}
+	change = s.withAuthorities(change)
 	return state.Proposal{
 		Change: change, By: by.by, Request: cmp.Or(q.Request, rand.Text()), If: q.If, At: time.Now(), Message: q.Message,
 	}, nil

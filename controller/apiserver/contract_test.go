@@ -138,6 +138,7 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		{"GET " + api.PathWhy, []call{{path: "/v1/nodes/n1/why", status: 200}, {path: "/v1/nodes/n9/why", status: 404}}},
 		{"GET " + api.PathProfiles, []call{{status: 200}, {path: "/v1/profiles?consistency=perfect", status: 400}}},
 		{"GET " + api.PathNetworks, []call{{status: 200}, {path: "/v1/networks?consistency=perfect", status: 400}}},
+		{"GET " + api.PathAuthorities, []call{{status: 200}, {path: "/v1/ssh/authorities?consistency=perfect", status: 400}}},
 		{"GET " + api.PathGroups, []call{{path: "/v1/groups/rack?prefix=k&limit=1", status: 200}, {path: "/v1/groups/colour", status: 404}}},
 		{"GET " + api.PathHistory, []call{{path: "/v1/history?limit=100", status: 200}, {path: "/v1/history?limit=none", status: 400}}},
 		{"GET " + api.PathBoots, []call{{status: 200}, {path: "/v1/boots?node=n1", status: 200}, {path: "/v1/boots?watch=perhaps", status: 400}}},

@@ -56,6 +56,8 @@ var descriptions = map[string]about{
 		answer: jsonOf[api.List[catalog.Profile]](), fresh: true, tagged: true},
 	"GET " + api.PathNetworks: {id: "listNetworks", tag: tagNodes, summary: "List networks",
 		answer: jsonOf[api.List[catalog.Network]](), fresh: true, tagged: true},
+	"GET " + api.PathAuthorities: {id: "listSSHAuthorities", tag: tagNodes, summary: "List the keys by which nodes' SSH host keys are certified, with the hosts of each",
+		answer: jsonOf[api.List[catalog.SSHAuthority]](), fresh: true, tagged: true},
 	"GET " + api.PathGroups: {id: "listGroups", tag: tagNodes, summary: "List the groups of a source, such as rack, with their nodes",
 		params: []openapi.Parameter{
 			query("prefix", "only groups whose names begin so", text()),

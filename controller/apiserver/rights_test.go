@@ -39,6 +39,7 @@ var rights = map[string]string{
 	"GET /v1/nodes/{name}/why":        "o",
 	"GET /v1/profiles":                "o",
 	"GET /v1/networks":                "o",
+	"GET /v1/ssh/authorities":         "o",
 	"GET /v1/groups/{name}":           "o",
 	"GET /v1/history":                 "o",
 	"GET /v1/boots":                   "o",

@@ -60,6 +60,7 @@ var table = []route{
 	{"GET", api.PathWhy, admins, 0, quick, (*Server).getWhy},
 	{"GET", api.PathProfiles, admins, 0, slow, (*Server).getProfiles},
 	{"GET", api.PathNetworks, admins, 0, slow, (*Server).getNetworks},
+	{"GET", api.PathAuthorities, admins, 0, slow, (*Server).getAuthorities},
 	{"GET", api.PathGroups, admins, 0, slow, (*Server).getGroups},
 	{"GET", api.PathHistory, admins, 0, quick, (*Server).getHistory},
 	{"GET", api.PathBoots, admins, 0, 0, (*Server).getBoots},

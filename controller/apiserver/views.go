@@ -79,6 +79,10 @@ func (s *Server) getNetworks(w http.ResponseWriter, r *http.Request, _ caller) e
 	return getList(s, w, r, (*catalog.Catalog).Networks)
 }
 
+func (s *Server) getAuthorities(w http.ResponseWriter, r *http.Request, _ caller) error {
+	return getList(s, w, r, (*catalog.Catalog).SSHAuthorities)
+}
+
 func (s *Server) getImages(w http.ResponseWriter, r *http.Request, _ caller) error {
 	return getList(s, w, r, (*catalog.Catalog).Images)
 }

@@ -44,6 +44,7 @@ const (
 	PathWhy         = "/v1/nodes/{name}/why"       // GET → Why
 	PathProfiles    = "/v1/profiles"               // GET → List[catalog.Profile]
 	PathNetworks    = "/v1/networks"               // GET → List[catalog.Network]
+	PathAuthorities = "/v1/ssh/authorities"        // GET → List[catalog.SSHAuthority]
 	PathImages      = "/v1/images"                 // GET → List[catalog.Image]
 	PathImage       = "/v1/images/{name}"          // POST a tar → NDJSON of ImportProgress
 	PathVersions    = "/v1/images/{name}/versions" // POST ImageDraft → NDJSON of ImportProgress

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -26,6 +27,10 @@ type Network struct {
 	DHCP     string       `json:"dhcp,omitempty"`    // DHCPAuthoritative (default), DHCPProxy or DHCPOff
 	Secrets  string       `json:"secrets,omitempty"` // SecretsRelay (default) or SecretsRefuse
 	Comment  string       `json:"comment,omitempty"`
+
+	// SSHAuthority is the public key, as type and base64, with which the host keys of the network's nodes are certified
+	// (see pki.NetworkKey). Controllers put it, whatever it was in the change; "" where nobody holds the nodes' secrets.
+	SSHAuthority string `json:"ssh_authority,omitempty"`
 }
 
 // What relays do about DHCP in a network.
@@ -184,11 +189,16 @@ func checkNetwork(n *Network) error {
 		return checkLine("domain", &n.Domain)
 	case checkLine("comment", &n.Comment) != nil:
 		return checkLine("comment", &n.Comment)
+	case n.SSHAuthority != "" && !sshKeyForm.MatchString(n.SSHAuthority):
+		return fault.New(fault.Invalid, "SSH authority %q is not a type and a key", clip(n.SSHAuthority)).WithFix("leave it out: a controller puts it")
 	case len(n.DNS) > maxServers || len(n.NTP) > maxServers:
 		return fault.New(fault.Invalid, "more than %d servers of a kind", maxServers)
 	}
 	return nil
 }
+
+// sshKeyForm is that of a public key without a comment; it gets into files of nodes.
+var sshKeyForm = regexp.MustCompile(`^[a-z0-9@.-]{1,64} [A-Za-z0-9+/]{1,1000}={0,2}$`)
 
 // maxServers bounds the name and time servers of a network: DHCP's options must fit into one packet.
 const maxServers = 8
@@ -270,6 +280,7 @@ func flatNetwork(n *Network) map[string]string {
 		{"pool", n.Pool.String(), n.Pool.First.IsValid()},
 		{"allocate", n.Allocate.String(), n.Allocate.First.IsValid()},
 		{"comment", n.Comment, n.Comment != ""},
+		{"ssh_authority", n.SSHAuthority, n.SSHAuthority != ""},
 	} {
 		if f.is {
 			out[f.path] = f.value

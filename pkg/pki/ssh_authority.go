@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"math"
 
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -19,6 +20,14 @@ const sshHostCertificate = 2 // SSH_CERT_TYPE_HOST
 // secret: who knows it can tell the network's nodes from others and can name none.
 func (k NetworkKey) SSHAuthority() string {
 	return SSHEd25519 + " " + base64.StdEncoding.EncodeToString(wire([]byte(SSHEd25519), k.sshAuthority().Public().(ed25519.PublicKey)))
+}
+
+// SSHAuthority is that of a network's key, "" if nobody may hold the secrets of the network's nodes.
+func (m MeshSecret) SSHAuthority(n catalog.Network) string {
+	if n.Secrets != "" && n.Secrets != catalog.SecretsRelay {
+		return ""
+	}
+	return m.NetworkKey(string(n.Name)).SSHAuthority()
 }
 
 func (k NetworkKey) sshAuthority() ed25519.PrivateKey {

@@ -265,6 +265,7 @@ func (p *program) runExport(c *cli.Context) error {
 	d := profilesDeclared(now)
 	d.Networks = map[string]networkDoc{}
 	for name, n := range now.networks {
+		n.SSHAuthority = "" // it is this cluster's own
 		d.Networks[name] = networkDoc{n}
 	}
 	all := make([]catalog.Node, 0, len(now.nodes))

@@ -40,6 +40,7 @@ func (p *program) network() *cli.Command {
 			name: "delete", aliases: []string{"rm"}, usage: "delete networks that nothing uses", args: "NETWORK…", least: 1, most: unlimited,
 			examples: []string{"wulf network delete rack"}, flags: changeFlags(), run: p.networkDelete,
 		},
+		p.knownHosts(),
 	)
 }
 

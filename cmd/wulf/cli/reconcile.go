@@ -68,6 +68,7 @@ func withDefaults(n catalog.Network) catalog.Network {
 	if n.Secrets == "" {
 		n.Secrets = catalog.SecretsRelay
 	}
+	n.SSHAuthority = "" // a controller puts it
 	return n
 }
 
