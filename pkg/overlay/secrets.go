@@ -15,9 +15,10 @@ type Secrets struct {
 
 // HostKey is an SSH host key.
 type HostKey struct {
-	Type    string // ed25519
-	Private string // OpenSSH format, PEM
-	Public  string // a line of known_hosts without the host
+	Type        string // as OpenSSH writes it: ssh-ed25519, ecdsa-sha2-nistp256
+	Private     string // OpenSSH format, PEM
+	Public      string // a line of known_hosts without the host
+	Certificate string // the line of its -cert.pub, by which whoever knows its network's authority knows the node
 }
 
 // errWithheld ends a template that needs a secret which is not held here: its file is not made. One without the secret

@@ -6,11 +6,20 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 )
 
-// hostKeys are the SSH host keys of a node.
+// hostKeys are the SSH host keys of a node with their certificates, the key for everybody first.
 func hostKeys(network pki.NetworkKey, r *catalog.Resolved) ([]overlay.HostKey, error) {
-	k, err := network.SSHHostKey(string(r.Node.Name), pki.SSHEd25519)
-	if err != nil {
-		return nil, err
+	node, names := string(r.Node.Name), r.HostNames()
+	var all []overlay.HostKey
+	for _, keyType := range []string{pki.SSHEd25519, pki.SSHECDSA} {
+		k, err := network.SSHHostKey(node, keyType)
+		if err != nil {
+			return nil, err
+		}
+		certificate, err := network.SSHCertificate(k, node, names)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, overlay.HostKey{Type: keyType, Private: string(k.Private.Reveal()), Public: k.Public, Certificate: certificate})
 	}
-	return []overlay.HostKey{{Type: pki.SSHEd25519, Private: string(k.Private.Reveal()), Public: k.Public}}, nil
+	return all, nil
 }
