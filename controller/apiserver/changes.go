@@ -24,6 +24,7 @@ var notDirect = map[string]string{
 	"image.put":         "an image is made by importing it: wulf image import",
 	"overlay.put":       "an overlay is made by importing it: wulf overlay import",
 	"overlay.ship":      "what comes with wulfmesh is brought by the controllers",
+	"file.put":          "a site file is put with its content: wulf file put",
 	"relay.admit":       "a relay joins with a token: wulf relay join",
 	"controller.admit":  "a controller joins with a token: wulf controller join",
 	"controller.delete": "a controller leaves the replicated log, too: wulf controller remove",
@@ -66,12 +67,17 @@ func (s *Server) postChange(w http.ResponseWriter, r *http.Request, by caller) e
 	}
 	c := s.cfg.State.Current()
 	setRevision(w, c)
-	out := api.ChangeResult{Revision: rev, By: p.By}
+	api.WriteJSON(w, resultOf(c, rev, p.By))
+	return nil
+}
+
+// resultOf is the answer to a change that happened.
+func resultOf(c *catalog.Catalog, rev catalog.Revision, by string) api.ChangeResult {
+	out := api.ChangeResult{Revision: rev, By: by}
 	if rec, ok := c.RecordOf(rev); ok && rec.Undo != nil {
 		out.Undo = rev - 1
 	}
-	api.WriteJSON(w, out)
-	return nil
+	return out
 }
 
 // proposal makes a proposal of a request, which is not trusted. Secrets that came in clear are sealed in it.

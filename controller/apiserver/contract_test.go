@@ -125,6 +125,15 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		{"GET " + api.PathOverlay, []call{{path: "/v1/overlays/motd", status: 200}, {path: "/v1/overlays/nope", status: 404}}},
 		{"GET " + api.PathOverlays, []call{{status: 200}, {path: "/v1/overlays?consistency=perfect", status: 400}}},
 
+		{"PUT " + api.PathSiteFile, []call{
+			{path: "/v1/files/%2Fetc%2Fmotd?mode=600&message=new", body: []byte("hi"), status: 200}, {path: "/v1/files/%2Fetc%2Fempty", body: []byte{}, status: 200},
+			{path: "/v1/files/motd", body: []byte("hi"), status: 400}, {path: "/v1/files/%2Fetc%2Fmotd?mode=rw", body: []byte("hi"), status: 400},
+			{path: "/v1/files/%2Fetc%2Flarge", body: make([]byte, catalog.MaxSiteFile+1), status: 400},
+		}},
+		{"GET " + api.PathSiteFile, []call{{path: "/v1/files/%2Fetc%2Fmotd", status: 200}, {path: "/v1/files/%2Fetc%2Fempty", status: 200}, {path: "/v1/files/%2Fetc%2Fnope", status: 404}}},
+		{"GET " + api.PathSiteFiles, []call{{status: 200}, {path: "/v1/files?consistency=perfect", status: 400}}},
+		{"DELETE " + api.PathSiteFile, []call{{path: "/v1/files/%2Fetc%2Fmotd?message=old", status: 200}, {path: "/v1/files/%2Fetc%2Fmotd", status: 404}}},
+
 		{"GET " + api.PathNodes, []call{
 			{status: 200}, {path: "/v1/nodes?full=true&limit=1&consistency=stale", status: 200},
 			{path: "/v1/nodes?columns=name,state,image&where=rack=k1&sort=-name", status: 200},

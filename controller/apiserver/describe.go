@@ -22,6 +22,7 @@ type about struct {
 	answer  carried // none: 204
 	fresh   bool    // it reads the catalog, and answers ?consistency=
 	tagged  bool    // its answer has an ETag that If-None-Match may name
+	guarded bool    // it is answered with 412 where If-Match does not hold
 }
 
 // carried is what a body holds.
@@ -124,7 +125,7 @@ func operation(rt route, schemas *openapi.Schemas) *openapi.Operation {
 		answer.Headers["ETag"] = openapi.Header{Ref: "#/components/headers/ETag"}
 		op.Responses["304"] = openapi.Response{Description: "nothing has changed since the ETag named", Headers: answer.Headers}
 	}
-	if rt.path == api.PathChanges {
+	if is.guarded {
 		op.Responses["412"] = openapi.Response{Ref: "#/components/responses/Problem"}
 	}
 	status := "200"

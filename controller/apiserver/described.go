@@ -21,7 +21,7 @@ A request with a property that is not described is refused. Answers may get more
 const (
 	tagNodes   = "nodes"
 	tagChanges = "changes"
-	tagContent = "images and overlays"
+	tagContent = "images, overlays and site files"
 	tagMesh    = "mesh"
 	tagInside  = "inside"
 )
@@ -37,7 +37,7 @@ var tags = []openapi.Tag{
 // descriptions say what each route is for.
 var descriptions = map[string]about{
 	"POST " + api.PathChanges: {id: "change", tag: tagChanges, summary: "Make a change, or say what it would do",
-		params: []openapi.Parameter{shared("If-Match")}, body: jsonOf[api.ChangeRequest](), answer: jsonOf[api.ChangeResult]()},
+		params: []openapi.Parameter{shared("If-Match")}, body: jsonOf[api.ChangeRequest](), answer: jsonOf[api.ChangeResult](), guarded: true},
 	"GET " + api.PathHistory: {id: "listHistory", tag: tagChanges, summary: "Tell what happened, the newest first",
 		params: []openapi.Parameter{
 			query("limit", "records in the answer; 50 where nothing is said", number()),
@@ -92,6 +92,18 @@ var descriptions = map[string]about{
 		answer: bytesOf("application/octet-stream"), fresh: true, tagged: true},
 	"PUT " + api.PathOverlay: {id: "putOverlay", tag: tagContent, summary: "Make an overlay, or give one new content",
 		body: bytesOf("application/octet-stream"), answer: jsonOf[api.ChangeResult]()},
+	"GET " + api.PathSiteFiles: {id: "listSiteFiles", tag: tagContent, summary: "List site files, which templates of overlays include",
+		answer: jsonOf[api.List[catalog.SiteFile]](), fresh: true, tagged: true},
+	"GET " + api.PathSiteFile: {id: "getSiteFile", tag: tagContent, summary: "Fetch the content of a site file, or of the one that a link leads to",
+		answer: bytesOf("application/octet-stream"), fresh: true, tagged: true},
+	"PUT " + api.PathSiteFile: {id: "putSiteFile", tag: tagContent, summary: "Make a site file, or give one new content",
+		params: []openapi.Parameter{
+			query("mode", "permission bits in octal; 644 where nothing is said", text()),
+			query("message", "why, for the history", text()),
+			{Name: "If-Match", In: openapi.InHeader, Schema: text(), Description: "the ETag of the content that the new one was made from: if another is there by now, nothing happens"},
+		}, body: bytesOf("application/octet-stream"), answer: jsonOf[api.ChangeResult](), guarded: true},
+	"DELETE " + api.PathSiteFile: {id: "deleteSiteFile", tag: tagContent, summary: "Delete a site file",
+		params: []openapi.Parameter{query("message", "why, for the history", text())}, answer: jsonOf[api.ChangeResult]()},
 
 	"GET " + api.PathStatus:      {id: "getStatus", tag: tagMesh, summary: "Tell how the controller that answers is", answer: jsonOf[api.ControllerStatus]()},
 	"GET " + api.PathOpenAPI:     {id: "getOpenAPI", tag: tagMesh, summary: "Fetch this description", answer: jsonOf[map[string]any]()},

@@ -24,7 +24,7 @@ func (b *bench) askWith(method, path, header, value string, body []byte) *httpte
 func TestAClientIsToldThatNothingHasChanged(t *testing.T) {
 	b := newBench(t)
 	b.must(addNode("n1"))
-	for _, path := range []string{api.PathProfiles, api.PathNetworks, api.PathImages, api.PathOverlays, api.PathHistory, "/v1/nodes/n1"} {
+	for _, path := range []string{api.PathProfiles, api.PathNetworks, api.PathImages, api.PathOverlays, api.PathSiteFiles, api.PathHistory, "/v1/nodes/n1"} {
 		tag := b.local(0, "GET", path, nil).Header().Get("ETag")
 		for _, has := range []string{tag, "W/" + tag, `"1", ` + tag, "*"} {
 			if w := b.askWith("GET", path, "If-None-Match", has, nil); w.Code != 304 || w.Body.Len() != 0 || w.Header().Get("ETag") != tag {

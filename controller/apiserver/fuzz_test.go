@@ -38,7 +38,7 @@ func FuzzRequests(f *testing.F) {
 		if wait, _ := time.ParseDuration(q.Get("wait")); q.Get("watch") != "" || wait > 0 {
 			return // it would do nothing but wait
 		}
-		path := strings.NewReplacer("{name}", "r1", "{id}", strings.Repeat("0", 64)).Replace(rt.path)
+		path := strings.NewReplacer("{name}", "r1", "{path}", "%2Fr1", "{id}", strings.Repeat("0", 64)).Replace(rt.path)
 		cs := &tls.ConnectionState{}
 		switch {
 		case rt.allow&relay != 0:

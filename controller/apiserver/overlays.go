@@ -93,17 +93,23 @@ func (s *Server) bundle(ctx context.Context, ref chunk.Ref) (*overlay.Bundle, er
 	if ref.ID.IsZero() {
 		return overlay.NewBundle(nil)
 	}
-	store := s.cfg.Chunks.Store()
-	raw, err := chunkstore.ReadAll(ctx, store, ref.ID, overlay.MaxBundle)
-	if errors.Is(err, fault.NotFound) {
-		if err = s.cfg.Chunks.Obtain(ctx, ref); err == nil {
-			raw, err = chunkstore.ReadAll(ctx, store, ref.ID, overlay.MaxBundle)
-		}
-	}
+	raw, err := s.content(ctx, ref, overlay.MaxBundle)
 	if err != nil {
 		return nil, err
 	}
 	return overlay.Decode(raw)
+}
+
+// content reads a chunk that the catalog names, which this controller may not have yet.
+func (s *Server) content(ctx context.Context, ref chunk.Ref, most int64) ([]byte, error) {
+	store := s.cfg.Chunks.Store()
+	raw, err := chunkstore.ReadAll(ctx, store, ref.ID, most)
+	if errors.Is(err, fault.NotFound) {
+		if err = s.cfg.Chunks.Obtain(ctx, ref); err == nil {
+			raw, err = chunkstore.ReadAll(ctx, store, ref.ID, most)
+		}
+	}
+	return raw, err
 }
 
 // putOverlay makes an overlay, or gives one new content. The content is checked, so that no relay ever meets one

@@ -52,6 +52,10 @@ var rights = map[string]string{
 	"GET /v1/overlays":                "o",
 	"GET /v1/overlays/{name}":         "o",
 	"PUT /v1/overlays/{name}":         "o",
+	"GET /v1/files":                   "o",
+	"GET /v1/files/{path}":            "o",
+	"PUT /v1/files/{path}":            "o",
+	"DELETE /v1/files/{path}":         "o",
 	"GET /v1/relays":                  "o",
 	"GET /v1/controllers":             "co",
 	"DELETE /v1/controllers/{name}":   "co",
@@ -87,7 +91,7 @@ func TestEveryRouteAllowsWhomItShouldAndNobodyElse(t *testing.T) {
 			t.Errorf("%s is in the table and its rights are not written down in this test", route)
 			continue
 		}
-		path := strings.NewReplacer("{name}", "r1", "{id}", strings.Repeat("0", 64)).Replace(rt.path)
+		path := strings.NewReplacer("{name}", "r1", "{path}", "%2Fr1", "{id}", strings.Repeat("0", 64)).Replace(rt.path)
 		for _, c := range callers {
 			var err error
 			if c.cert == nil && c.uid >= 0 {
@@ -156,7 +160,7 @@ func TestARemovedRelayIsOutAtOnce(t *testing.T) {
 		if rt.allow&relay == 0 {
 			continue
 		}
-		path := strings.NewReplacer("{name}", "r1", "{id}", strings.Repeat("0", 64)).Replace(rt.path)
+		path := strings.NewReplacer("{name}", "r1", "{path}", "%2Fr1", "{id}", strings.Repeat("0", 64)).Replace(rt.path)
 		if err := problemOf(t, b.ask(r1, rt.method, path, struct{}{})); !errors.Is(err, fault.Denied) {
 			t.Errorf("%s %s by a removed relay: %v", rt.method, rt.path, err)
 		}

@@ -71,6 +71,10 @@ var table = []route{
 	{"GET", api.PathOverlays, admins, 0, slow, (*Server).getOverlays},
 	{"GET", api.PathOverlay, admins, 0, slow, (*Server).getOverlay},
 	{"PUT", api.PathOverlay, admins, unbounded, slow, (*Server).putOverlay},
+	{"GET", api.PathSiteFiles, admins, 0, slow, (*Server).getSiteFiles},
+	{"GET", api.PathSiteFile, admins, 0, quick, (*Server).getSiteFile},
+	{"PUT", api.PathSiteFile, admins, unbounded, slow, (*Server).putSiteFile},
+	{"DELETE", api.PathSiteFile, admins, 0, quick, (*Server).deleteSiteFile},
 
 	{"GET", api.PathRelays, admins, 0, quick, (*Server).getRelays},
 	{"GET", api.PathControllers, admins | controller, 0, quick, (*Server).getControllers},

@@ -50,6 +50,8 @@ const (
 	PathVersions    = "/v1/images/{name}/versions" // POST ImageDraft → NDJSON of ImportProgress
 	PathOverlays    = "/v1/overlays"               // GET → List[catalog.Overlay]
 	PathOverlay     = "/v1/overlays/{name}"        // GET ?layer= → the overlay's content; PUT it
+	PathSiteFiles   = "/v1/files"                  // GET → List[catalog.SiteFile]
+	PathSiteFile    = "/v1/files/{path}"           // GET → the file's content; PUT it, DELETE it → ChangeResult; slashes are written %2F
 	PathRelays      = "/v1/relays"                 // GET → List[RelayView]
 	PathControllers = "/v1/controllers"            // GET → List[ControllerView]
 	PathController  = "/v1/controllers/{name}"     // DELETE: out of the replicated log and the catalog

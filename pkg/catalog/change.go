@@ -204,9 +204,11 @@ type (
 	}
 
 	// PutSiteFile makes a site file, or gives one new content, which must be durable on a majority of the controllers
-	// before. Changed and By are those of the entry.
+	// before. Changed and By are those of the entry. If Base is said, the file must have that content: the new one was made
+	// from it.
 	PutSiteFile struct {
 		File SiteFile `json:"file"`
+		Base chunk.ID `json:"base,omitzero"`
 	}
 	// LinkSiteFile makes a site file that is a symbolic link, or makes one of a file.
 	LinkSiteFile struct {

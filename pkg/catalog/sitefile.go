@@ -138,6 +138,9 @@ func (x PutSiteFile) apply(c *Catalog, e *Entry) error {
 	case f.Mode&^0o777 != 0:
 		return fault.New(fault.Invalid, "site file %s: %o is not a mode", clip(f.Path), f.Mode).WithFix("use permission bits, such as 644")
 	}
+	if old, ok := c.SiteFile(f.Path); !x.Base.IsZero() && (!ok || old.Content.ID != x.Base && !old.same(&f)) {
+		return fault.New(fault.Conflict, "site file %s: somebody changed it in the meantime", clip(f.Path)).WithFix("look at it as it is now: wulf file show %s", f.Path)
+	}
 	return c.putSiteFile(f, e)
 }
 

@@ -72,6 +72,8 @@ func TestSiteFilesThatCannotBeAreRefused(t *testing.T) {
 		"below a file":          {putFile("/etc/motd/x", "x"), fault.Conflict, "/etc/motd is no directory"},
 		"where others lie":      {putFile("/etc", "x"), fault.Conflict, "there is a site file /etc/motd"},
 		"a link where they lie": {catalog.LinkSiteFile{Path: "/etc", Target: "/x"}, fault.Conflict, "it is a directory"},
+		"made of another one":   {catalog.PutSiteFile{File: putFile("/etc/motd", "y").File, Base: chunk.RefOf([]byte("x")).ID}, fault.Conflict, "in the meantime"},
+		"made of none":          {catalog.PutSiteFile{File: putFile("/etc/new", "y").File, Base: chunk.RefOf([]byte("x")).ID}, fault.Conflict, "in the meantime"},
 		"none to delete":        {catalog.DeleteSiteFile{Path: "/etc/mutd"}, fault.NotFound, "no site file /etc/mutd"},
 		"none to rename":        {catalog.RenameSiteFile{Path: "/etc/x", To: "/y"}, fault.NotFound, "no site file"},
 		"a name that is taken":  {catalog.RenameSiteFile{Path: "/etc/motd", To: "/srv/a"}, fault.Conflict, "already"},
