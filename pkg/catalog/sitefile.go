@@ -37,7 +37,7 @@ const (
 	MaxSiteFiles  = 10_000    // files and links
 	MaxSiteBytes  = 256 << 20 // bytes of all
 	maxSitePath   = 1000
-	maxSiteLinks  = 16 // that follow one another
+	maxSiteLinks  = 40 // that follow one another
 	SiteDirectory = "/etc/warewulf"
 )
 
@@ -76,36 +76,20 @@ func (c *Catalog) SiteFiles() iter.Seq[*SiteFile] { return c.files.values() }
 // SiteFileCount is the number of site files.
 func (c *Catalog) SiteFileCount() int { return c.files.len() }
 
-// FollowSiteFile returns the file that a path stands for when links are followed, its own and those among its
-// directories. It finds none where one of them leads to nothing, or in a circle.
+// FollowSiteFile returns the file that a path stands for when its links are followed. It finds none where they lead to
+// nothing, or in a circle. Links among the directories of a path are not looked for.
 func (c *Catalog) FollowSiteFile(p string) (*SiteFile, bool) {
 	for range maxSiteLinks {
-		f, rest, ok := c.firstOn(p)
-		switch {
-		case !ok || !f.IsLink() && rest != "":
-			return nil, false
-		case !f.IsLink():
-			return f, true
+		f, ok := c.SiteFile(p)
+		if !ok || !f.IsLink() {
+			return f, ok
 		}
-		to := f.Target
-		if !path.IsAbs(to) {
-			to = path.Dir(f.Path) + "/" + to
+		if p = f.Target; !path.IsAbs(p) {
+			p = path.Dir(f.Path) + "/" + p
 		}
-		p = path.Clean(to + "/" + rest)
+		p = path.Clean(p)
 	}
 	return nil, false
-}
-
-// firstOn is the site file that a path leads to or through, and what follows it on the path.
-func (c *Catalog) firstOn(p string) (f *SiteFile, rest string, ok bool) {
-	for i := 1; i <= len(p); i++ {
-		if i == len(p) || p[i] == '/' {
-			if f, ok := c.files.get(p[:i]); ok {
-				return f, strings.TrimPrefix(p[i:], "/"), true
-			}
-		}
-	}
-	return nil, "", false
 }
 
 // siteFiles are the site files by their paths.
@@ -204,8 +188,13 @@ func (c *Catalog) putSiteFile(f SiteFile, e *Entry) error {
 
 // checkSitePlace refuses a path that is a directory to other site files, or that has a site file for a directory.
 func (c *Catalog) checkSitePlace(p string) error {
-	if f, rest, ok := c.firstOn(p); ok && rest != "" {
-		return fault.New(fault.Conflict, "site file %s: %s is no directory, but a site file itself", p, f.Path).WithFix("delete that first, or choose another path")
+	for i := 1; i < len(p); i++ {
+		if p[i] != '/' {
+			continue
+		}
+		if _, ok := c.SiteFile(p[:i]); ok {
+			return fault.New(fault.Conflict, "site file %s: %s is no directory, but a site file itself", p, p[:i]).WithFix("delete that first, or choose another path")
+		}
 	}
 	for f := range c.files.below(p + "/") {
 		return fault.New(fault.Conflict, "site file %s: it is a directory, there is a site file %s", p, f.Path).WithFix("choose another path")

@@ -135,7 +135,6 @@ func TestLinksAmongSiteFilesAreFollowed(t *testing.T) {
 		putFile("/srv/site/hosts", "h"),
 		catalog.LinkSiteFile{Path: "/etc/hosts", Target: "../srv/site/hosts"},
 		catalog.LinkSiteFile{Path: "/etc/again", Target: "hosts"},
-		catalog.LinkSiteFile{Path: "/etc/warewulf", Target: "/srv/site"},
 		catalog.LinkSiteFile{Path: "/a", Target: "/b"},
 		catalog.LinkSiteFile{Path: "/b", Target: "/a"},
 		catalog.LinkSiteFile{Path: "/up", Target: "../../../../srv/site/hosts"},
@@ -143,8 +142,7 @@ func TestLinksAmongSiteFilesAreFollowed(t *testing.T) {
 	)
 	for path, want := range map[string]string{
 		"/srv/site/hosts": "/srv/site/hosts", "/etc/hosts": "/srv/site/hosts", "/etc/again": "/srv/site/hosts",
-		"/etc/warewulf/hosts": "/srv/site/hosts", "/up": "/srv/site/hosts",
-		"/a": "", "/none": "", "/etc": "", "/": "", "": "", "etc/hosts": "", "/srv/site/hosts/x": "", "/etc/warewulf": "",
+		"/up": "/srv/site/hosts", "/a": "", "/none": "", "/etc": "", "/": "", "": "", "etc/hosts": "", "/srv/site/hosts/x": "",
 	} {
 		f, ok := l.c.FollowSiteFile(path)
 		if ok != (want != "") || ok && f.Path != want {
@@ -212,8 +210,7 @@ func FuzzSitePaths(f *testing.F) {
 			}
 		}
 		if err := l.do(catalog.LinkSiteFile{Path: "/link", Target: target}); err == nil {
-			l.c.FollowSiteFile("/link")
-			l.c.FollowSiteFile("/link/" + path)
+			l.c.FollowSiteFile("/link") // must end
 		}
 		if !slices.Equal(sitePaths(restored(t, l.c)), sitePaths(l.c)) {
 			t.Fatal("a snapshot brings back something else")

@@ -28,6 +28,8 @@ func namesOf(cl *client, kind, word string) []string {
 		return listNames(cl, api.PathImages, imageName)
 	case "OVERLAY":
 		return listNames(cl, api.PathOverlays, func(v catalog.Overlay) string { return string(v.Name) })
+	case "SITEFILE":
+		return listNames(cl, api.PathSiteFiles, func(v catalog.SiteFile) string { return v.Path })
 	case "RELAY":
 		return listNames(cl, api.PathRelays, relayName)
 	case "GROUP":
@@ -193,6 +195,8 @@ func listColumns(noun string) []string {
 		return []string{"name", "latest", "kernel", "arch", "size", "unpacked", "versions", "created", "tags", "source"}
 	case "overlay":
 		return []string{"name", "files", "from", "size", "content"}
+	case "file":
+		return []string{"path", "target", "size", "mode", "changed", "by", "content"}
 	case "boot":
 		return []string{"node", "state", "started", "took", "relay", "image", "version", "revision", "address", "firmware", "hardware", "error"}
 	case "relay":

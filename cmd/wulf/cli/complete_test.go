@@ -31,7 +31,7 @@ func TestCompletionOffersTheColumnsOfEachList(t *testing.T) {
 	getenv := func(name string) string {
 		return map[string]string{"WULF_SOCKET": c.socket, "HOME": dir}[name]
 	}
-	for _, noun := range []string{"profile", "network", "image", "overlay", "boot", "relay", "controller", "context"} {
+	for _, noun := range []string{"profile", "network", "image", "overlay", "file", "boot", "relay", "controller", "context"} {
 		offered, _ := said(t, getenv, "__complete", "--", noun, "list", "--columns", "")
 		_, refused := said(t, getenv, noun, "list", "--columns", "?")
 		m := regexp.MustCompile(`\(there are (.*)\)`).FindStringSubmatch(refused)

@@ -263,6 +263,11 @@ func (p *program) live(c *cli.Context, app *cli.App, before []string, kind, word
 			return groupSources()
 		}
 		return nil
+	case "PATH": // of an overlay it is another one
+		if noun != "file" {
+			return nil
+		}
+		kind = "SITEFILE"
 	case "":
 		return nil
 	}
