@@ -31,7 +31,7 @@ var floors = map[string]int{
 	"cmd/wulf-agent/mesh":    6, // how the agent's parts talk to relays
 	"cmd/wulf-agent/params":  6, // what the agent is told when it starts
 	"cmd/wulf-agent/session": 6, // what stage one hands to the service
-	"cmd/wulf-agent/files":   6, // putting overlays in place
+	"cmd/wulf-agent/files":   5, // putting overlays in place, and taking them back
 
 	"controller/chunks":  5,
 	"controller/journal": 5,

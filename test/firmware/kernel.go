@@ -122,7 +122,7 @@ func (n *node) oneStage(ctx context.Context, state *session.State) error {
 		if !ok {
 			return fmt.Errorf("the %s overlays are missing", kind)
 		}
-		if state.Runtime, err = files.Apply(root, bytes.NewReader(archive)); err != nil { // the last kind's
+		if state.Runtime, err = files.ApplyTar(root, bytes.NewReader(archive)); err != nil { // the last kind's
 			return err
 		}
 	}
@@ -281,7 +281,7 @@ func (n *node) overlays(ctx context.Context, state *session.State) error {
 		if err != nil {
 			return err
 		}
-		paths, err := files.Apply(root, bytes.NewReader(archive))
+		paths, err := files.ApplyTar(root, bytes.NewReader(archive))
 		if err != nil {
 			return err
 		}

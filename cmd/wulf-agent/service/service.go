@@ -158,7 +158,7 @@ func (s *service) refresh(ctx context.Context) error {
 	if err != nil || archive == nil {
 		return err
 	}
-	paths, err := files.Apply(s.root, bytes.NewReader(archive))
+	paths, err := files.ApplyTar(s.root, bytes.NewReader(archive))
 	if err != nil {
 		return err
 	}

@@ -125,7 +125,7 @@ func (b *booter) oneStage() error {
 		if err != nil {
 			return fault.Wrap(fault.NotFound, err, "the %s overlays are missing", kind).WithFix("boot through a wulfmesh relay's script")
 		}
-		paths, err := files.Apply(root, bytes.NewReader(archive))
+		paths, err := files.ApplyTar(root, bytes.NewReader(archive))
 		if err != nil {
 			return err
 		}
@@ -297,7 +297,7 @@ func (b *booter) overlays(ctx context.Context, state *session.State) error {
 		if err != nil {
 			return err
 		}
-		paths, err := files.Apply(root, bytes.NewReader(archive))
+		paths, err := files.ApplyTar(root, bytes.NewReader(archive))
 		if err != nil {
 			return err
 		}
