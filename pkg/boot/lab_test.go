@@ -39,6 +39,8 @@ func lab(t testing.TB, more ...catalog.Change) *catalog.Catalog {
 		catalog.AddNetwork{Network: catalog.Network{Name: "far", Prefix: netip.MustParsePrefix("10.2.0.0/24"), Secrets: catalog.SecretsRefuse}},
 		catalog.AddNetwork{Network: catalog.Network{Name: "deaf", Prefix: netip.MustParsePrefix("10.3.0.0/24")}},
 		catalog.PutImage{Name: "debian", Version: version("debian", "6.12.0-2", "6.1.0-1")},
+		catalog.PutImage{Name: "centos", Version: version("centos", "4.18.0-553.el8_10.x86_64")},
+		catalog.AddNetwork{Network: catalog.Network{Name: "old", Prefix: netip.MustParsePrefix("10.4.0.0/24"), Warewulf: true}},
 		catalog.PutImage{Name: "bare", Version: version("bare")},
 		catalog.AddNodes{Nodes: []catalog.Node{
 			node("n1.lab", "52:54:00:00:00:01", "10.1.0.1", catalog.Settings{Image: new("debian"), Kernel: catalog.KernelSettings{Args: []string{"console=ttyS0,115200", "quiet"}}}),
@@ -51,11 +53,17 @@ func lab(t testing.TB, more ...catalog.Change) *catalog.Catalog {
 			node("far1", "52:54:00:00:00:08", "10.2.0.1", catalog.Settings{Image: new("debian")}),
 			node("deaf1", "52:54:00:00:00:09", "10.3.0.1", catalog.Settings{Image: new("debian")}),
 			node("hidden", "52:54:00:00:00:0a", "10.1.0.10", catalog.Settings{Image: new("debian"), Kernel: catalog.KernelSettings{Args: []string{"a=${base}"}}}),
+			node("old1", "52:54:00:00:00:0c", "10.4.0.1", catalog.Settings{Image: new("debian"), Method: new(catalog.MethodWarewulf), Kernel: catalog.KernelSettings{Args: []string{"quiet"}}}),
+			node("old2", "52:54:00:00:00:0d", "10.4.0.2", catalog.Settings{Image: new("centos"), Method: new(catalog.MethodWarewulf), Asset: new("rack 7")}),
+			node("old3", "52:54:00:00:00:0e", "10.4.0.3", catalog.Settings{Image: new("debian"), Method: new(catalog.MethodWarewulf), Tags: map[string]string{"IPXEMenuEntry": "dracut"}}),
+			node("refused", "52:54:00:00:00:0f", "10.1.0.12", catalog.Settings{Image: new("debian"), Method: new(catalog.MethodWarewulf)}),
 			node("split", "52:54:00:00:00:0b", "10.1.0.11", catalog.Settings{Image: new("debian"), Init: new("/sbin/init ; shell")}),
 		}},
 	}, relays(t,
 		place{"r1", "10.1.0.101", "a", "north", []catalog.NetworkName{"rack"}},
 		place{"r2", "10.1.0.102", "b", "north", []catalog.NetworkName{"rack"}},
+		place{"o1", "10.4.0.101", "", "", []catalog.NetworkName{"old"}},
+		place{"o2", "10.4.0.102", "", "", []catalog.NetworkName{"old"}},
 		place{"f1", "10.2.0.101", "", "", []catalog.NetworkName{"far", "rack"}},
 	)...)
 	c := &catalog.Catalog{}

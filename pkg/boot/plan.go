@@ -32,7 +32,7 @@ type Plan struct {
 	Image        string       // as declared, such as debian:latest
 	Manifest     chunk.Ref    // the version
 	Kernel       chunk.Kernel // kernel and stage one
-	Method       string       // catalog.MethodTwoStage or MethodOneStage
+	Method       string       // catalog.MethodTwoStage, MethodOneStage or MethodWarewulf
 	Init         string
 	Root         string
 	Args         []string // kernel arguments declared
@@ -40,6 +40,7 @@ type Plan struct {
 	ImageSize    int64    // bytes of the image, as served
 	Secrets      bool     // whether relays of its network may hold the node's secrets
 	BootHardware catalog.HardwareAddr
+	Warewulf     Warewulf // for catalog.MethodWarewulf
 
 	// Problem is why the machine cannot boot, in words for its screen and for `wulf node why`; nil if it can.
 	Problem error
@@ -143,6 +144,11 @@ func (p *Plan) content(r *catalog.Resolved) {
 	}
 	p.Image, p.Manifest, p.Kernel = *s.Image, r.Version.Manifest, r.Version.Kernels[at]
 	p.Unpacked, p.ImageSize = r.Version.Unpacked, r.Version.Size
+	if p.Method == catalog.MethodWarewulf {
+		if p.Problem = p.warewulf(r); p.Problem != nil {
+			return
+		}
+	}
 	if len(p.Relays) == 0 {
 		p.Problem = fault.New(fault.Unavailable, "no relay serves node %s where it is declared", p.Node).WithFix("see wulf relay list, and wulf node show %s --blame", p.Node)
 		return

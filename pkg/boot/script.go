@@ -42,9 +42,21 @@ const (
 const maxCommandLine = 2046
 
 // CommandLine is the kernel command line of the plan: the parameters of the agent, then the declared arguments.
-func (p *Plan) CommandLine(s Session) string { return strings.Join(p.words(s), " ") }
+func (p *Plan) CommandLine(s Session) string { return strings.Join(p.words(s, p.first()), " ") }
 
-func (p *Plan) words(s Session) []string {
+// first is the relay that is tried first.
+func (p *Plan) first() Relay {
+	if len(p.Relays) == 0 {
+		return Relay{}
+	}
+	return p.Relays[0]
+}
+
+// words are the command line of a kernel that comes from a relay.
+func (p *Plan) words(s Session, from Relay) []string {
+	if p.Method == catalog.MethodWarewulf {
+		return p.warewulfWords(s, from)
+	}
 	sources := p.Sources()
 	mesh := make([]string, len(sources))
 	for i, r := range sources {
@@ -73,18 +85,21 @@ func (p *Plan) words(s Session) []string {
 
 // arguments is what the kernel is started with: the names of its initial file systems, then the command line. They
 // are named because a kernel started through its EFI stub finds them by these names and by nothing else.
-func (p *Plan) arguments(s Session) []string {
+func (p *Plan) arguments(s Session, from Relay) []string {
 	var words []string
 	for _, f := range p.files(s) {
 		words = append(words, "initrd="+f.name)
 	}
-	return append(words, p.words(s)...)
+	return append(words, p.words(s, from)...)
 }
 
 // file is an initial file system: its name for the kernel, and its path at a relay.
 type file struct{ name, path string }
 
 func (p *Plan) files(s Session) []file {
+	if p.Method == catalog.MethodWarewulf {
+		return p.warewulfFiles(s)
+	}
 	stageOne := file{"stage-one", "/chunk/" + p.Kernel.StageOne.ID.String()}
 	if p.Method != catalog.MethodOneStage {
 		return []file{stageOne}
@@ -100,7 +115,7 @@ func (p *Plan) files(s Session) []file {
 // check refuses what the machine would not get as it is meant: a word that iPXE's shell takes for its own, and a
 // command line that is too long for the kernel.
 func (p *Plan) check(s Session) error {
-	words := p.arguments(s)
+	words := p.arguments(s, p.first())
 	for _, w := range words {
 		if !plain(w) {
 			return fault.New(fault.Invalid, "node %s cannot be given the kernel argument %q: the boot loader would not pass it on as it is", p.Node, w).
@@ -147,7 +162,7 @@ func (p *Plan) WriteScript(w io.Writer, s Session) error {
 const silence = 30_000
 
 func (p *Plan) writeBoot(b *strings.Builder, s Session) {
-	sources, files, arguments := p.Sources(), p.files(s), strings.Join(p.arguments(s), " ")
+	sources, files := p.Sources(), p.files(s)
 	fmt.Fprintf(b, "echo wulfmesh: node %s boots image %s (%s)\n", printable(string(p.Node)), printable(p.Image), p.Manifest.ID.Short())
 	fmt.Fprintf(b, "set tries:int32 0\n")
 	for i, r := range sources {
@@ -156,7 +171,7 @@ func (p *Plan) writeBoot(b *strings.Builder, s Session) {
 			next = "again"
 		}
 		fmt.Fprintf(b, ":relay%d\nimgfree\nset base http://%s\n", i, r.Boot())
-		fmt.Fprintf(b, "kernel --timeout %d --name kernel ${base}/chunk/%s %s || goto %s\n", silence, p.Kernel.Kernel.ID, arguments, next)
+		fmt.Fprintf(b, "kernel --timeout %d --name kernel ${base}/chunk/%s %s || goto %s\n", silence, p.Kernel.Kernel.ID, strings.Join(p.arguments(s, r), " "), next)
 		for _, f := range files {
 			fmt.Fprintf(b, "initrd --timeout %d --name %s ${base}%s || goto %s\n", silence, f.name, f.path, next)
 		}

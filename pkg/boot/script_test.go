@@ -52,6 +52,10 @@ func TestScriptsAreTheReviewedOnes(t *testing.T) {
 		"two-stage.ipxe":  {Hardware: "52:54:00:00:00:01", Network: "rack"},
 		"one-stage.ipxe":  {Hardware: "52:54:00:00:00:02", Network: "rack", Live: []catalog.RelayName{"r1"}},
 		"one-relay.ipxe":  {Hardware: "52:54:00:00:00:08", Network: "far", Relay: "f1"},
+		"warewulf.ipxe":   {Hardware: "52:54:00:00:00:0c", Network: "old", Relay: "o1"},
+		"asset.ipxe":      {Hardware: "52:54:00:00:00:0d", Network: "old", Relay: "o1"},
+		"dracut.ipxe":     {Hardware: "52:54:00:00:00:0e", Network: "old", Relay: "o1"},
+		"refused.ipxe":    {Hardware: "52:54:00:00:00:0f", Network: "rack"},
 		"unknown.ipxe":    {Hardware: "52:54:00:00:00:ff", Network: "rack"},
 		"no-image.ipxe":   {Hardware: "52:54:00:00:00:04", Network: "rack"},
 		"no-relay.ipxe":   {Hardware: "52:54:00:00:00:09"},
@@ -135,6 +139,7 @@ func TestTextOnTheScreenIsNoCommand(t *testing.T) {
 func FuzzScript(f *testing.F) {
 	f.Add("n1", "debian:latest", "two-stage", "/sbin/init", "tmpfs", "quiet", "console=ttyS0,115200", "", "5xv2m1", "wt1.x", "52:54:00:00:00:01", uint8(2))
 	f.Add("a;b", "i || shell", "one-stage", "/init ; shell", "${x}", "#", "\\", "why\nshell", "b&&", "t u", "no address", uint8(0))
+	f.Add("n1", "centos", "warewulf", "/sbin/init", "tmpfs", "quiet", "wwid=x", "", "5xv2m1", "wt1.x", "52:54:00:00:00:01", uint8(3))
 	f.Add(";", "||", "one-stage", "&&", "\n", "|| shell", "\x0bshell", "\\\nshell", "#", "${", "a b", uint8(9))
 	f.Fuzz(func(t *testing.T, node, image, method, init, root, arg1, arg2, problem, bootID, ticket, hw string, relays uint8) {
 		p := boot.Plan{Node: catalog.NodeName(node), Image: image, Method: method, Init: init, Root: root, Args: []string{arg1, arg2},
@@ -188,12 +193,18 @@ func harmless(t *testing.T, p *boot.Plan, s boot.Session, text string) {
 			case "chain":
 				expect(t, command, len(command) == 3 && command[1] == "--replace" && (command[2] == "script" || strings.HasPrefix(command[2], "http://10.")))
 			case "initrd":
-				expect(t, command, len(command) == 4 && command[1] == "--name" && slices.Contains([]string{"stage-one", "image", "overlay"}, command[2]))
-				expect(t, command, strings.HasPrefix(command[3], "${base}/") && strings.Count(command[3], "${") == 1)
+				expect(t, command, len(command) == 4 && command[1] == "--name" && slices.Contains([]string{"stage-one", "image", "overlay", "system", "runtime", "initramfs"}, command[2]))
+				expect(t, command, strings.HasPrefix(command[3], "${base}/") && strings.Count(strings.TrimSuffix(command[3], "&assetkey=${asset:uristring}"), "${") == 1)
 			case "kernel":
 				kernels++
 				expect(t, command, len(command) > 3 && strings.Join(command[1:3], " ") == "--name kernel" && command[3] == "${base}/chunk/"+p.Kernel.Kernel.ID.String())
 				arguments := slices.DeleteFunc(slices.Clone(command[4:]), func(w string) bool { return strings.HasPrefix(w, "initrd=") && !slices.Contains(p.Args, w) })
+				if p.Warewulf.Dracut { // it is told of the relay that it comes from
+					last := fmt.Sprintf("http://%s/", p.Sources()[kernels-1].Boot())
+					for i, w := range arguments {
+						arguments[i] = strings.Replace(w, last, fmt.Sprintf("http://%s/", p.Relays[0].Boot()), 1)
+					}
+				}
 				if got, want := strings.Join(arguments, " "), p.CommandLine(s); got != want {
 					t.Errorf("the kernel gets %q, want %q", got, want)
 				}

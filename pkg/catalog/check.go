@@ -41,7 +41,7 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 				WithFix("it has the tags %s", strings.Join(sortedKeys(i.Tags), ", "))
 		}
 	}
-	if err := oneOf("method", s.Method, MethodTwoStage, MethodOneStage); err != nil {
+	if err := oneOf("method", s.Method, MethodTwoStage, MethodOneStage, MethodWarewulf); err != nil {
 		return within(what, err)
 	}
 	if err := oneOf("root", s.Root, RootTmpfs, RootRamfs); err != nil {

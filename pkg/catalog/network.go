@@ -20,12 +20,13 @@ type Network struct {
 	DNS      []netip.Addr `json:"dns,omitempty"`
 	NTP      []netip.Addr `json:"ntp,omitempty"`
 	Domain   string       `json:"domain,omitempty"`
-	MTU      int          `json:"mtu,omitempty"`     // 0: the device's own
-	VLAN     int          `json:"vlan,omitempty"`    // 0: none; for switches and templates, DHCP does not see it
-	Pool     Range        `json:"pool,omitzero"`     // for machines that are not known; none: they get no address
-	Allocate Range        `json:"allocate,omitzero"` // where nodes get an address that nobody chose; none: all of Prefix
-	DHCP     string       `json:"dhcp,omitempty"`    // DHCPAuthoritative (default), DHCPProxy or DHCPOff
-	Secrets  string       `json:"secrets,omitempty"` // SecretsRelay (default) or SecretsRefuse
+	MTU      int          `json:"mtu,omitempty"`      // 0: the device's own
+	VLAN     int          `json:"vlan,omitempty"`     // 0: none; for switches and templates, DHCP does not see it
+	Pool     Range        `json:"pool,omitzero"`      // for machines that are not known; none: they get no address
+	Allocate Range        `json:"allocate,omitzero"`  // where nodes get an address that nobody chose; none: all of Prefix
+	DHCP     string       `json:"dhcp,omitempty"`     // DHCPAuthoritative (default), DHCPProxy or DHCPOff
+	Secrets  string       `json:"secrets,omitempty"`  // SecretsRelay (default) or SecretsRefuse
+	Warewulf bool         `json:"warewulf,omitempty"` // relays answer as Warewulf's server does, to nodes of MethodWarewulf
 	Comment  string       `json:"comment,omitempty"`
 
 	// SSHAuthority is the public key, as type and base64, with which the host keys of the network's nodes are certified
@@ -279,6 +280,7 @@ func flatNetwork(n *Network) map[string]string {
 		{"vlan", fmt.Sprint(n.VLAN), n.VLAN != 0},
 		{"pool", n.Pool.String(), n.Pool.First.IsValid()},
 		{"allocate", n.Allocate.String(), n.Allocate.First.IsValid()},
+		{"warewulf", "true", n.Warewulf},
 		{"comment", n.Comment, n.Comment != ""},
 		{"ssh_authority", n.SSHAuthority, n.SSHAuthority != ""},
 	} {

@@ -8,7 +8,7 @@ import "net/netip"
 // The JSON names are the words of the command line, of the log, of the feed and of blame: one form for all.
 type Settings struct {
 	Image       *string               `json:"image,omitempty"`       // name or name:tag; no tag means latest
-	Method      *string               `json:"method,omitempty"`      // MethodTwoStage (default) or MethodOneStage
+	Method      *string               `json:"method,omitempty"`      // MethodTwoStage (default), MethodOneStage or MethodWarewulf
 	IPXE        *string               `json:"ipxe,omitempty"`        // name of a boot script of the site's own; kept for it, nothing reads it yet
 	Kernel      KernelSettings        `json:"kernel,omitzero"`       // which kernel, and its command line
 	Init        *string               `json:"init,omitempty"`        // program that becomes PID 1 (default /sbin/init)
@@ -43,6 +43,7 @@ type Settings struct {
 const (
 	MethodTwoStage = "two-stage" // stage one fetches the image, then switches root to it
 	MethodOneStage = "one-stage" // the firmware's loader fetches the image and the kernel unpacks it
+	MethodWarewulf = "warewulf"  // likewise, with the wwinit and wwclient of Warewulf 4 in place of the agent; where Network.Warewulf allows it
 )
 
 // What the root of a node is made of.

@@ -219,7 +219,7 @@ func fixedValues(noun, kind string) []string {
 	case "NODECOLUMNS":
 		return listColumns("node")
 	case "METHOD":
-		return []string{catalog.MethodTwoStage, catalog.MethodOneStage}
+		return []string{catalog.MethodTwoStage, catalog.MethodOneStage, catalog.MethodWarewulf}
 	case "ROOT":
 		return []string{catalog.RootTmpfs, catalog.RootRamfs}
 	case "TYPE":

@@ -35,7 +35,7 @@ func settings() []setting {
 		{flag: "image", path: "image", usage: "boot image `NAME`[:TAG]", aliases: []string{"container", "C"}},
 		{flag: "kernel", path: "kernel.version", usage: "use the image's kernel of `VERSION`, or the newest that begins so", aliases: []string{"kernelversion"}},
 		{flag: "kernelargs", path: "kernel.args", usage: "add `WORD` to the kernel's command line; ~WORD takes one away that a profile gave", aliases: []string{"A"}, kind: phrases},
-		{flag: "method", path: "method", usage: "boot by `METHOD`: two-stage or one-stage"},
+		{flag: "method", path: "method", usage: "boot by `METHOD`: two-stage, one-stage or warewulf"},
 		{flag: "ipxe", path: "ipxe", usage: "the `NAME` of the site's own boot script"},
 		{flag: "init", path: "init", usage: "the `PATH` of the program that becomes process 1", aliases: []string{"i"}},
 		{flag: "root", path: "root", usage: "make the root of `KIND`: tmpfs or ramfs"},

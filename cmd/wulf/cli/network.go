@@ -59,6 +59,7 @@ func networkFlags() []cli.Flag {
 		number("mtu", "its greatest packet, in `BYTES`"),
 		text("pool", "addresses for machines that are not known: `FIRST-LAST`"),
 		text("dhcp", "what relays do there, by `MODE`: authoritative, proxy or off"),
+		toggle("warewulf", "answer there as Warewulf's server does, to nodes with --method warewulf; --warewulf=no ends it"),
 		text("secrets", "who may hold its nodes' secrets, by `POLICY`: relay or refuse"),
 	}
 }
@@ -122,6 +123,9 @@ func readNetwork(c *cli.Context, n *catalog.Network) error {
 		if into.Last, err = address(flag, strings.TrimSpace(cmp.Or(last, first))); err != nil {
 			return err
 		}
+	}
+	if c.IsSet("warewulf") {
+		n.Warewulf = c.Bool("warewulf")
 	}
 	n.DHCP = cmp.Or(c.String("dhcp"), n.DHCP)
 	n.Secrets = cmp.Or(c.String("secrets"), n.Secrets)
@@ -198,6 +202,7 @@ func (p *program) networkList(c *cli.Context) error {
 			{name: "DHCP", cell: func(n catalog.Network) string { return n.DHCP }},
 			{name: "RELAYS", wide: true, cell: func(n catalog.Network) string { return or(strings.Join(serving[n.Name], ",")) }},
 			{name: "SECRETS", wide: true, cell: func(n catalog.Network) string { return n.Secrets }},
+			{name: "WAREWULF", wide: true, cell: func(n catalog.Network) string { return yesOrNo(n.Warewulf) }},
 			{name: "COMMENT", wide: true, cell: func(n catalog.Network) string { return n.Comment }},
 		},
 	})
@@ -253,7 +258,7 @@ func findNetwork(cl *client, name string) (catalog.Network, catalog.Revision, er
 func networkRows(n catalog.Network) [][]string {
 	return [][]string{
 		{"cidr", n.Prefix.String()}, {"cidr6", or(prefixText(n.Prefix6))}, {"gateway", or(ipText(n.Gateway))}, {"gateway6", or(ipText(n.Gateway6))}, {"dns", or(ipTexts(n.DNS))}, {"ntp", or(ipTexts(n.NTP))},
-		{"domain", or(n.Domain)}, {"mtu", or(mtuText(n.MTU))}, {"vlan", or(mtuText(n.VLAN))}, {"pool", or(poolText(n.Pool))}, {"allocate", or(poolText(n.Allocate))}, {"dhcp", n.DHCP}, {"secrets", n.Secrets}, {"comment", or(n.Comment)},
+		{"domain", or(n.Domain)}, {"mtu", or(mtuText(n.MTU))}, {"vlan", or(mtuText(n.VLAN))}, {"pool", or(poolText(n.Pool))}, {"allocate", or(poolText(n.Allocate))}, {"dhcp", n.DHCP}, {"secrets", n.Secrets}, {"warewulf", yesOrNo(n.Warewulf)}, {"comment", or(n.Comment)},
 	}
 }
 
@@ -316,6 +321,13 @@ func ipTexts(addrs []netip.Addr) string {
 		all = append(all, a.String())
 	}
 	return strings.Join(all, ",")
+}
+
+func yesOrNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func mtuText(n int) string {
