@@ -23,6 +23,9 @@ const (
 	paramWarewulfURI = "wwinit.uri"
 )
 
+// assetParam is where a boot loader puts the asset key that it finds in the machine.
+const assetParam = "&assetkey=${asset:uristring}"
+
 // menuEntry is the tag by which sites of Warewulf choose between its ways to boot; of its values one is another way here.
 const (
 	menuEntry  = "IPXEMenuEntry"
@@ -73,7 +76,7 @@ func (p *Plan) warewulfFiles(s Session) []file {
 	hw := string(p.BootHardware)
 	query := "?ticket=" + s.Ticket
 	if p.Warewulf.Asset {
-		query += "&assetkey=${asset:uristring}"
+		query += assetParam
 	}
 	if p.Warewulf.Dracut {
 		return []file{{"initramfs", "/initramfs/" + hw + query}}

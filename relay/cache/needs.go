@@ -78,7 +78,7 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 			add(f.Content, false, true, true)
 		}
 	}
-	used := usedVersions(cat)
+	used, looked := usedVersions(cat), hasWarewulf(cat)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n.read = c.read.Load()
@@ -104,8 +104,8 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 					if !m.Extras.ID.IsZero() {
 						add(m.Extras, true, pass.pin, pass.want)
 					}
-					if !m.Index.ID.IsZero() { // no node asks for it at boot
-						add(m.Index, true, false, false)
+					if !m.Index.ID.IsZero() { // no node asks for it, but Warewulf's boots are made with it
+						add(m.Index, true, looked && pass.pin, looked && pass.want)
 					}
 				case pass.want:
 					n.unread = append(n.unread, v.Manifest)
@@ -114,6 +114,16 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 		}
 	}
 	return n
+}
+
+// hasWarewulf tells whether relays look into images for somebody.
+func hasWarewulf(cat *catalog.Catalog) bool {
+	for n := range cat.Networks() {
+		if n.Warewulf {
+			return true
+		}
+	}
+	return false
 }
 
 func hasTag(img *catalog.Image, id chunk.ID) bool {

@@ -35,8 +35,14 @@ func newBooting() *booting { return &booting{byAddr: map[netip.Addr]*begun{}} }
 // begin notes a script.
 func (b *booting) begin(addr netip.Addr, p *boot.Plan, id string) {
 	n := &begun{at: time.Now(), waiting: map[chunk.ID]bool{p.Kernel.Kernel.ID: true, p.Kernel.StageOne.ID: true}}
-	if p.Method == catalog.MethodOneStage {
+	switch {
+	case p.Method == catalog.MethodOneStage:
 		n.waiting[p.Manifest.ID] = true
+	case p.Method == catalog.MethodWarewulf:
+		n.waiting = map[chunk.ID]bool{p.Kernel.Kernel.ID: true}
+		if !p.Warewulf.Dracut {
+			n.waiting[p.Manifest.ID] = true
+		}
 	}
 	n.event = boot.Event{Stage: boot.StageKernel, Node: p.Node, Hardware: p.BootHardware, Boot: id, Revision: p.Revision, Image: p.Image, Manifest: p.Manifest.ID}
 	b.mu.Lock()

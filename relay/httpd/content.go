@@ -32,21 +32,25 @@ func later(w http.ResponseWriter) {
 
 // turn takes a slot for a transfer and returns what gives it back.
 func (s *Server) turn(ctx context.Context, wait time.Duration) (func(), error) {
-	release := func() { <-s.slots }
+	return s.turnOf(ctx, s.slots, wait)
+}
+
+func (s *Server) turnOf(ctx context.Context, slots chan struct{}, wait time.Duration) (func(), error) {
+	release := func() { <-slots }
 	select {
-	case s.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return release, nil
 	default:
 	}
 	t := time.NewTimer(wait)
 	defer t.Stop()
 	select {
-	case s.slots <- struct{}{}:
+	case slots <- struct{}{}:
 		return release, nil
 	case <-t.C:
 	case <-ctx.Done():
 	}
-	return nil, fault.New(fault.Unavailable, "relay %s sends to %d readers already", s.cfg.Name, maxTransfers)
+	return nil, fault.New(fault.Unavailable, "relay %s sends to %d readers already", s.cfg.Name, cap(slots))
 }
 
 // plainChunk serves a chunk to firmware, which verifies nothing: it is verified here, now. An agent comes here too, for

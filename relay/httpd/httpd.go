@@ -76,6 +76,11 @@ type Server struct {
 	booting  *booting
 	claims   *claims
 	overlays *overlays
+
+	// For nodes with images of Warewulf.
+	ww        *seen
+	images    *images
+	unpacking chan struct{} // of images, one each
 }
 
 // New makes a server; Run starts it.
@@ -83,6 +88,7 @@ func New(cfg Config) *Server {
 	return &Server{
 		cfg: cfg, slots: make(chan struct{}, maxTransfers), conns: newConns(), meters: newMeters(), counts: newCounts(),
 		booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg),
+		ww: newSeen(), images: &images{cfg: cfg}, unpacking: make(chan struct{}, maxUnpacking),
 	}
 }
 
@@ -131,8 +137,9 @@ func (s *Server) plain() http.Handler {
 		_, err := w.Write([]byte("ok\n"))
 		return err
 	})
+	s.warewulfRoutes(m)
 	m.HandleFunc("GET /metrics", s.metrics)
-	return m
+	return single(m)
 }
 
 func (s *Server) mesh() http.Handler {

@@ -58,6 +58,7 @@ type rendered struct {
 	body     []byte   // its listing, compressed
 	withheld bool     // it asks for secrets that this relay does not hold
 	pending  bool     // and that it may hold: it has not been given them yet
+	bare     bool     // whoever asks is to have no secret
 }
 
 // tag is the ETag of the listing.
@@ -223,7 +224,7 @@ func (o *overlays) render(ctx context.Context, made *rendered, node catalog.Node
 	if kind == overlay.KindRuntime {
 		names = r.Settings.Overlays.Runtime
 	}
-	allowed := o.mayHold(c, r)
+	allowed := !made.bare && o.mayHold(c, r)
 	subject := render.Subject{Node: r}
 	if allowed {
 		if subject.Secrets, err = secretsOf(made.secrets, r); err != nil {

@@ -3,6 +3,7 @@ package httpd
 import (
 	"bytes"
 	"crypto/rand"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -20,15 +21,11 @@ var errNoCertificate = fault.New(fault.Denied, "only relays of this cluster may 
 
 func revision(r catalog.Revision) string { return strconv.FormatUint(uint64(r), 10) }
 
-// plan answers for the machine with the hardware address in the path, at the network that its address lies in.
-func (s *Server) plan(r *http.Request) (boot.Plan, error) {
-	hw, err := catalog.ParseHardwareAddr(r.PathValue("hw"))
-	if err != nil {
-		return boot.Plan{}, err
-	}
+// planAt answers for the machine with a hardware address, at the network that its address lies in.
+func (s *Server) planAt(hw catalog.HardwareAddr, at netip.Addr) (boot.Plan, error) {
 	req := boot.Request{Hardware: hw, Firmware: boot.FirmwareIPXE, Relay: s.cfg.Name, Live: s.cfg.Live()}
 	c := s.cfg.Feed.Catalog()
-	if n, ok := c.NetworkOf(remote(r)); ok {
+	if n, ok := c.NetworkOf(at); ok {
 		if self, known := c.Relay(s.cfg.Name); known && serves(self, n.Name) {
 			req.Network = n.Name
 		}
@@ -45,28 +42,39 @@ func serves(r *catalog.Relay, n catalog.NetworkName) bool {
 	return false
 }
 
-// script hands out a machine's script. For a node that can boot this begins a boot: it gets a name and a ticket.
+// script hands out a machine's script.
 func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
-	p, err := s.plan(r)
+	hw, err := catalog.ParseHardwareAddr(r.PathValue("hw"))
 	if err != nil {
 		return err
 	}
+	p, err := s.planAt(hw, remote(r))
+	if err != nil {
+		return err
+	}
+	return s.begin(w, r, &p, p.WriteScript)
+}
+
+// begin answers with a plan as text for a boot loader. For a node that can boot this begins a boot: it gets a name and a
+// ticket.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *boot.Plan, write func(io.Writer, boot.Session) error) error {
 	e := boot.Event{Stage: boot.StageScript, Node: p.Node, Hardware: p.BootHardware, Revision: p.Revision, Firmware: boot.FirmwareIPXE, Address: remote(r).String()}
 	var begun boot.Session
-	own := p.Problem != nil || atHome(&p, remote(r))
+	own := p.Problem != nil || atHome(p, remote(r))
 	if p.Problem == nil && own {
 		begun.Boot = strings.ToLower(rand.Text())[:16]
-		begun.Ticket, p.Problem = s.ticket(&p, begun.Boot) // without one there is no boot: its screen says so
+		begun.Ticket, p.Problem = s.ticket(p, begun.Boot) // without one there is no boot: its screen says so
 	}
 	switch {
 	case p.Problem != nil:
 		e.Error = p.Problem.Error()
 	case own:
 		e.Boot, e.Image, e.Manifest = begun.Boot, p.Image, p.Manifest.ID
-		s.booting.begin(remote(r), &p, begun.Boot)
+		s.booting.begin(remote(r), p, begun.Boot)
+		s.ww.begin(p, begun.Boot)
 	}
 	var b bytes.Buffer
-	if err := p.WriteScript(&b, begun); err != nil {
+	if err := write(&b, begun); err != nil {
 		return err
 	}
 	w.Header().Set("Content-Type", "text/plain")
