@@ -45,6 +45,15 @@ func script(t testing.TB, p *boot.Plan, s boot.Session) string {
 	return b.String()
 }
 
+func grub(t testing.TB, p *boot.Plan, s boot.Session) string {
+	t.Helper()
+	var b strings.Builder
+	if err := p.WriteGrub(&b, p.Relays[0], s); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 func TestScriptsAreTheReviewedOnes(t *testing.T) {
 	session := boot.Session{Boot: "5xv2m1", Ticket: "wt1.abcDEF-_0"}
 	c := lab(t)
@@ -68,6 +77,14 @@ func TestScriptsAreTheReviewedOnes(t *testing.T) {
 		if p.Problem == nil {
 			harmless(t, &p, session, got)
 		}
+	}
+	for file, req := range map[string]boot.Request{
+		"warewulf.grub": {Hardware: "52:54:00:00:00:0c", Network: "old", Relay: "o1"},
+		"asset.grub":    {Hardware: "52:54:00:00:00:0d", Network: "old", Relay: "o1"},
+		"refused.grub":  {Hardware: "52:54:00:00:00:0f", Network: "rack"},
+	} {
+		p := plan(t, c, req)
+		golden(t, file, grub(t, &p, session))
 	}
 	p := plan(t, many(t, 1), boot.Request{Hardware: "52:54:01:00:00:00", Network: "big", Relay: "m0"})
 	golden(t, "many-relays.ipxe", script(t, &p, session))
@@ -152,6 +169,7 @@ func FuzzScript(f *testing.F) {
 		}
 		s := boot.Session{Boot: bootID, Ticket: ticket}
 		harmless(t, &p, s, script(t, &p, s))
+		literal(t, grub(t, &p, s))
 	})
 }
 
@@ -224,6 +242,27 @@ func harmless(t *testing.T, p *boot.Plan, s boot.Session, text string) {
 	}
 	if t.Failed() {
 		t.Logf("the script is\n%s", text)
+	}
+}
+
+// literal reads what is for GRUB: outside of single quotes is nothing of the catalog's.
+func literal(t *testing.T, text string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		parts := strings.Split(strings.TrimRight(line, "\n"), "'")
+		if len(parts)%2 == 0 {
+			t.Errorf("a quote is open in %q", line)
+		}
+		for i := 0; i < len(parts); i += 2 {
+			switch strings.TrimSpace(parts[i]) {
+			case "", "echo", "menuentry", "linux", "initrd", "{", "}", "reboot", "set timeout=2", "sleep 15", `"${assetkey}"`, "smbios --type 3 --get-string 8 --set assetkey":
+			default:
+				t.Errorf("GRUB is told %q", line)
+			}
+		}
 	}
 }
 
