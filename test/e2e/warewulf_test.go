@@ -1,0 +1,125 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/test/rig"
+)
+
+// wwinit is what an overlay of that name does on a node of Warewulf, in a page: it becomes the node's first process, makes
+// a root of its own, and starts the image's init there, and a client that asks for the runtime overlays again and again.
+// The server's address and port it learns from a template, as the programs of Warewulf do.
+var wwinit = map[string]string{
+	"init": `#!/bin/sh
+export PATH=/sbin:/bin:/usr/sbin:/usr/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+exec </dev/console >/dev/console 2>&1
+. /warewulf/config
+echo "wwinit: node $WWHOSTNAME, root $WWROOT, server $WWIPADDR:$WWPORT, command line $(cat /proc/cmdline)"
+[ "$WWROOT" = initramfs ] && exec /warewulf/run-init
+mkdir /newroot
+mount -t "$WWROOT" "$WWROOT" /newroot
+for path in /*; do
+	case $path in /newroot | /proc | /sys | /dev) ;; *) cp -a "$path" /newroot/ ;; esac
+done
+mkdir -p /newroot/proc /newroot/sys /newroot/dev
+for path in proc sys dev; do mount --move /$path /newroot/$path; done
+exec switch_root -c /dev/console /newroot /warewulf/run-init
+`,
+	"warewulf/config.ww": `WWHOSTNAME={{.Id}}
+WWROOT={{.Root}}
+WWIPADDR={{.Ipaddr}}
+WWPORT={{.Warewulf.Port}}
+`,
+	"warewulf/run-init": `#!/bin/sh
+for script in /warewulf/init.d/*; do "$script"; done
+exec /sbin/init
+`,
+	"warewulf/init.d/80-client": `#!/bin/sh
+/warewulf/client &
+`,
+	// Of a file that differs in size or time it says so, and puts it in place at once.
+	"warewulf/client": `#!/bin/sh
+. /warewulf/config
+wwid=$(sed 's/.*wwid=\([^ ]*\).*/\1/' /proc/cmdline)
+echo 512 1023 >/proc/sys/net/ipv4/ip_local_port_range
+sleep 3
+while :; do
+	rm -rf /warewulf/new && mkdir /warewulf/new && cd /warewulf/new
+	wget -q -O - "http://$WWIPADDR:$WWPORT/runtime/$wwid?assetkey=&uuid=&compress=gz" | gzip -dc | cpio -imu
+	find . -type f | while read -r file; do
+		[ "$(stat -c '%s %Y' "$file")" = "$(stat -c '%s %Y' "/$file")" ] && continue
+		mv "$file" "/$file"
+		echo "client: $file is now: $(cat "/$file")"
+	done
+	cd / && sleep 1
+done
+`,
+}
+
+// An image and an overlay as Warewulf has them boot unchanged, and the node is refreshed by its own client.
+func TestImagesOfWarewulfBootAndAreRefreshed(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	c := newCluster(t, ctx)
+	wulf := func(args ...string) {
+		t.Helper()
+		if out, err := c.Wulf(ctx, args...); err != nil {
+			t.Fatalf("wulf %q: %v %s", args, err, out)
+		}
+	}
+	wulf("overlay", "import", "wwinit", overlayOf(t, wwinit))
+	wulf("overlay", "import", "motd", overlayOf(t, map[string]string{"etc/motd.ww": "{{.Tags.motd}} for {{.Id}}\n"}))
+	n := addNode(t, ctx, c, 21, rig.BIOS, "--method", "warewulf", "-O", "wwinit", "-R", "motd", "--tagadd", "motd=first")
+	if err := c.WaitWhy(ctx, n.Name(), "network rack does not allow"); err != nil {
+		t.Error(err)
+	}
+	wulf("network", "set", "rack", "--warewulf")
+	if err := c.WaitRelays(ctx); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := n.PowerOn(); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"wwinit: node " + n.Name() + ", root tmpfs, server 10.77.", "up: host " + n.Name()} {
+		if _, err := n.Console().Wait(ctx, line); err != nil {
+			t.Fatalf("%v\n%s", err, n.Console().Tail(30))
+		}
+	}
+	if _, err := c.WaitBoot(ctx, n.Name(), began); err != nil {
+		t.Errorf("%v\n%s", err, n.Console().Tail(30))
+	}
+	t.Logf("up %.1f s after power-on", time.Since(began).Seconds())
+	changed := time.Now()
+	wulf("node", "set", n.Name(), "--tagadd", "motd=other")
+	if _, err := n.Console().Wait(ctx, "client: ./etc/motd is now: other for "+n.Name()); err != nil {
+		t.Fatalf("%v\n%s", err, n.Console().Tail(30))
+	}
+	t.Logf("refreshed %.1f s after the change", time.Since(changed).Seconds())
+	n.PowerOff()
+}
+
+// overlayOf writes an overlay's files, all of them programs.
+func overlayOf(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
