@@ -95,6 +95,13 @@ func (m *Memo) turn(t *prepared) *sync.Mutex {
 	return turn
 }
 
+// count counts an execution.
+func (m *Memo) count() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stats.Rendered++
+}
+
 // keep remembers what a template made, at the cost of others if need be.
 func (m *Memo) keep(v *View, layer *Layer, t *prepared, p *product) {
 	key := v.key(m, layer, t, p.inputs)
@@ -104,7 +111,6 @@ func (m *Memo) keep(v *View, layer *Layer, t *prepared, p *product) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stats.Rendered++
 	if p.bytes > m.limit || m.made[key] != nil {
 		return
 	}

@@ -132,6 +132,7 @@ func renderFile(ctx context.Context, memo *Memo, v *View, l *Layer, i int) (file
 	if p := memo.find(v, l, t); p != nil {
 		return p.files, false, nil
 	}
+	memo.count()
 	p, withheld, err := t.execute(ctx, v, l)
 	if err != nil {
 		return nil, false, err

@@ -1,7 +1,6 @@
 package overlay_test
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -100,15 +99,11 @@ func rendered(t *testing.T, c *catalog.Catalog, name string, node catalog.NodeNa
 	if i < 0 {
 		t.Fatalf("overlay %s does not ship", name)
 	}
-	r, err := c.Resolve(node)
+	r, err := renderAll([]*overlay.Bundle{shipped[i].Bundle}, view(t, c, node, keys))
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := overlay.Render(context.Background(), []*overlay.Bundle{shipped[i].Bundle}, overlay.NewData(c, r, overlay.Hosts(c), keys))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
+	return r.Files
 }
 
 func TestNetworkOverlaysSayWhatTheNodeIs(t *testing.T) {
