@@ -42,7 +42,7 @@ type Node struct {
 	Position string
 	Zone     string
 	UUID     string
-	Domain   string   // of the primary device's network, as are the next two
+	Domain   string   // of the network of its primary device, or of what that is a port of; the next two likewise
 	Dns      []string // addresses
 	Ntp      []string
 	SshKeys  []string // lines of root's authorized_keys
@@ -74,7 +74,7 @@ type NetDev struct {
 	Hwaddr     string
 	Ipaddr     net.IP
 	Netmask    net.IP // 255.255.255.0
-	Gateway    net.IP // its own, or its network's if it is the primary device, so that a node has one default route
+	Gateway    net.IP // its own, or its network's if it is the primary device or that is a port of it, so that a node has one default route
 	Ipaddr6    net.IP
 	PrefixLen6 string
 	Gateway6   net.IP // likewise

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -25,12 +26,13 @@ func NodeOf(c *catalog.Catalog, r *catalog.Resolved) *Node {
 	for _, p := range r.Node.Profiles {
 		n.Profiles = append(n.Profiles, string(p))
 	}
+	p := foremost(r)
 	for i := range r.Nets {
 		d := &r.Nets[i]
-		n.NetDevs[d.Name] = netDev(d, s.Nets[d.Name], d == r.Primary)
+		n.NetDevs[d.Name] = netDev(d, s.Nets[d.Name], d == r.Primary, d == p)
 	}
-	if p := r.Primary; p != nil {
-		n.PrimaryNetDev = p.Name
+	if p != nil {
+		n.PrimaryNetDev = r.Primary.Name
 		if p.Network != nil {
 			n.Domain, n.Dns, n.Ntp = p.Network.Domain, texts(p.Network.DNS), texts(p.Network.NTP)
 			if n.Domain != "" && !strings.Contains(n.Name, ".") {
@@ -39,6 +41,24 @@ func NodeOf(c *catalog.Catalog, r *catalog.Resolved) *Node {
 		}
 	}
 	return n
+}
+
+// foremost is the device that a node is known by once it runs: the primary one, or if that is a port of a bond or a
+// bridge, the one that it is a port of.
+func foremost(r *catalog.Resolved) *catalog.ResolvedNet {
+	p := r.Primary
+	for range 2 { // a port of a bond that is a port of a bridge
+		if p == nil {
+			break
+		}
+		master := r.Settings.Nets[p.Name].Tags["master"]
+		i := slices.IndexFunc(r.Nets, func(n catalog.ResolvedNet) bool { return master != "" && cmp.Or(n.Device, n.Name) == master })
+		if i < 0 {
+			break
+		}
+		p = &r.Nets[i]
+	}
+	return p
 }
 
 func kernel(r *catalog.Resolved) Kernel {
@@ -51,10 +71,10 @@ func kernel(r *catalog.Resolved) Kernel {
 	return k
 }
 
-func netDev(n *catalog.ResolvedNet, s catalog.NetDev, primary bool) *NetDev {
+func netDev(n *catalog.ResolvedNet, s catalog.NetDev, primary, foremost bool) *NetDev {
 	d := &NetDev{
 		Name: n.Name, Type: "ethernet", OnBoot: decided(s.OnBoot), Device: n.Device, Hwaddr: string(n.Hardware), Tags: s.Tags, IsPrimary: primary,
-		Gateway6: ip(n.Gateway6, primary || s.Gateway6 != nil), Gateway: ip(n.Gateway, primary || s.Gateway != nil),
+		Gateway6: ip(n.Gateway6, foremost || s.Gateway6 != nil), Gateway: ip(n.Gateway, foremost || s.Gateway != nil),
 	}
 	if s.Type != nil {
 		d.Type = *s.Type

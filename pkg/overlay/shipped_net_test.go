@@ -39,7 +39,7 @@ func netNodes() []catalog.Node {
 	return []catalog.Node{
 		node("plain", devices{
 			"default": {Device: new("eth0"), Hardware: hw("52:54:00:00:01:01"), Address: addr("10.1.0.1")},
-			"second":  {Device: new("eth1"), Hardware: hw("52:54:00:00:01:02"), Address: addr("10.2.0.1")},
+			"second":  {Device: new("eth1"), Hardware: hw("52:54:00:00:01:02"), Address: addr("10.2.0.1"), Gateway: addr("10.2.255.254")},
 			"spare":   {Device: new("eth2"), Hardware: hw("52:54:00:00:01:03"), OnBoot: new(false), Address: addr("10.3.0.1")},
 		}),
 		node("unnamed", devices{"default": {Hardware: hw("52:54:00:00:02:01"), Address: addr("10.1.0.2")}}),
@@ -47,7 +47,10 @@ func netNodes() []catalog.Node {
 		node("bridged", devices{
 			"br0": {Type: new("bridge"), Device: new("br0"), Address: addr("10.1.0.4"), Tags: map[string]string{"cloned-mac-address": "52:54:00:00:04:ff"}},
 			"en1": {Device: new("en1"), Hardware: hw("52:54:00:00:04:01"), Tags: map[string]string{"master": "br0"}},
-			"out": {Type: new("vlan"), Device: new("en9.7"), Address: addr("10.3.0.4")},
+		}),
+		node("carried", devices{
+			"default": {Device: new("eth0"), Hardware: hw("52:54:00:00:10:01"), Address: addr("10.1.0.10")},
+			"out":     {Type: new("vlan"), Device: new("en9.7"), Address: addr("10.1.0.110")},
 		}),
 		node("fabric", devices{
 			"default": {Device: new("eth0"), Hardware: hw("52:54:00:00:05:01"), Address: addr("10.1.0.5")},
