@@ -29,7 +29,7 @@ type HazardID string
 type Hazard struct {
 	ID       HazardID `json:"id"`
 	Severity Severity `json:"severity"`
-	File     string   `json:"file"`    // NodesFile or ConfigFile
+	File     string   `json:"file"`    // NodesFile, ConfigFile, or a template among the overlays
 	Subject  string   `json:"subject"` // what it is about: the path of a key, such as nodes.n1.ipmi.write
 	Position
 	What string `json:"what"` // one line
@@ -82,6 +82,11 @@ const (
 	PoolOverlap       HazardID = "overlapping-pool"
 	InvalidPool       HazardID = "invalid-pool"
 	NoCounterpart     HazardID = "setting-without-counterpart"
+
+	PrivateSiteFile HazardID = "private-site-file" // these are of files that templates include
+	SiteFileLeftOut HazardID = "site-file-left-out"
+	DynamicInclude  HazardID = "dynamic-include"
+	BrokenTemplate  HazardID = "broken-template"
 )
 
 // HazardIDs are all hazards that there are, those of a conversion last.
@@ -92,7 +97,7 @@ func HazardIDs() []HazardID {
 		PrimaryMissing, DuplicateMAC, DuplicateAddress, DuplicateIPMI, RangeInName, InvalidName, NoHwaddr, InvalidNetmask,
 		IPMINoAddress, IPMIWriteNothing, CleartextPassword, CustomTemplate, UnknownImage, UnknownOverlay, OverlayShadows,
 		MonolithicOverlay, ResourceConflict, PoolOverlap, InvalidPool, NoCounterpart, RootDevice, RootInitramfs,
-		OverlayGone, ValueLeftOut, NodeLeftOut, PoolLeftOut, AddressNoNet,
+		OverlayGone, ValueLeftOut, NodeLeftOut, PoolLeftOut, AddressNoNet, PrivateSiteFile, SiteFileLeftOut, DynamicInclude, BrokenTemplate,
 	}
 }
 

@@ -36,6 +36,7 @@ func (p *program) migrate() *cli.Command {
 	places := []cli.Flag{
 		text("overlays", "the `DIRECTORY` of the site's overlays (default: what warewulf.conf says, or "+usualSiteOverlays+")"),
 		text("distribution-overlays", "the `DIRECTORY` of the overlays that came with Warewulf, to find those that the site's own hide (default "+usualDistribution+")"),
+		text("server-root", "take the files that templates include from below `DIRECTORY` (default /, if nodes.conf is read from its usual place)"),
 		text("chroots", "the `DIRECTORY` of the images' root file systems (default: what warewulf.conf says, or "+usualChroots+")"),
 	}
 	return noun("migrate", "bring a cluster over from Warewulf 4",
@@ -65,6 +66,8 @@ type legacy struct {
 	nodes   *warewulf.Nodes
 	config  *warewulf.Config // nil: there is none
 	hazards []warewulf.Hazard
+
+	configText []byte // of warewulf.conf
 }
 
 func (p *program) readLegacy(c *cli.Context) (*legacy, error) {
@@ -84,7 +87,7 @@ func (p *program) readLegacy(c *cli.Context) (*legacy, error) {
 		if l.config, err = warewulf.ParseConfig(b); err != nil {
 			return nil, fault.Wrap(fault.KindOf(err), err, "%s", file)
 		}
-		l.hazards = append(l.config.Hazards, l.nodes.AddMounts(l.config)...)
+		l.hazards, l.configText = append(l.config.Hazards, l.nodes.AddMounts(l.config)...), b
 	case c.IsSet("warewulf-conf"):
 		return nil, err
 	}
@@ -184,7 +187,12 @@ func (p *program) migrateScan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	all := append(l.check(inv), warewulf.Convert(l.nodes, l.config, known(inv, overlay.DefaultSystem()), overlay.DefaultSystem()).Hazards...)
+	converted := warewulf.Convert(l.nodes, l.config, known(inv, overlay.DefaultSystem()), overlay.DefaultSystem())
+	files, err := l.serverFiles(c, inv, converted.Overlays)
+	if err != nil {
+		return err
+	}
+	all := slices.Concat(l.check(inv), converted.Hazards, files.hazards)
 	all, err = chosenHazards(c, all)
 	if err != nil {
 		return err

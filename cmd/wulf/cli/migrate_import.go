@@ -50,9 +50,12 @@ func (p *program) migrateImport(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		return m.tell(p, m.declared(now), given(c, "nodes-conf", "warewulf-conf", "overlays", "distribution-overlays", "chroots"))
+		return m.tell(p, m.declared(now), given(c, "nodes-conf", "warewulf-conf", "overlays", "distribution-overlays", "chroots", "server-root"))
 	}
 	if err := m.refused(accepted); err != nil {
+		return err
+	}
+	if err := m.files.put(p, c, cl); err != nil { // before anything includes them
 		return err
 	}
 	for _, name := range m.overlays {
@@ -90,6 +93,8 @@ type migration struct {
 	overlays  []string // of the site, to import
 	images    []string // to import
 	missing   []string // images that are neither here nor there
+	files     *serverFiles
+	kept      []string // site files that are here, and are others than the server's
 }
 
 func (p *program) migration(c *cli.Context, cl *client, l *legacy, inv inventory) (*migration, error) {
@@ -106,7 +111,15 @@ func (p *program) migration(c *cli.Context, cl *client, l *legacy, inv inventory
 		here = append(here, string(o.Name))
 	}
 	m := &migration{converted: warewulf.Convert(l.nodes, l.config, known(inv, here), overlay.DefaultSystem())}
-	m.hazards = append(l.check(inv), m.converted.Hazards...)
+	if m.files, err = l.serverFiles(c, inv, m.converted.Overlays); err != nil {
+		return nil, err
+	}
+	m.hazards = slices.Concat(l.check(inv), m.converted.Hazards, m.files.hazards)
+	files, err := fetch[catalog.SiteFile](cl, api.PathSiteFiles)
+	if err != nil {
+		return nil, err
+	}
+	m.kept = m.files.without(files.Items)
 	for _, name := range m.converted.Overlays {
 		if !slices.Contains(here, name) {
 			m.overlays = append(m.overlays, name)
@@ -153,7 +166,7 @@ func (m *migration) tell(p *program, want *declared, flags string) error {
 	for _, line := range []struct {
 		what  string
 		names []string
-	}{{"import overlay", m.overlays}, {"import image", m.images}, {"missing image", m.missing}} {
+	}{{"put site file", m.files.paths()}, {"keep the other site file", m.kept}, {"import overlay", m.overlays}, {"import image", m.images}, {"missing image", m.missing}} {
 		for _, name := range line.names {
 			fmt.Fprintf(p.out, "%s %s\n", line.what, name)
 		}
