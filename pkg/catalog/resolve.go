@@ -140,12 +140,16 @@ func (c *Catalog) Explain(name NodeName) (Settings, Blame, error) {
 
 // fill decides by default what a boot cannot do without and nobody decided.
 func (s *Settings) fill(source string, blame Blame) {
+	root := RootTmpfs
+	if s.Method != nil && *s.Method == MethodWarewulf {
+		root = rootInitramfs
+	}
 	for _, d := range []struct {
 		path  string
 		field **string
 		value string
 	}{
-		{"method", &s.Method, MethodTwoStage}, {"init", &s.Init, DefaultInit}, {"root", &s.Root, RootTmpfs},
+		{"method", &s.Method, MethodTwoStage}, {"init", &s.Init, DefaultInit}, {"root", &s.Root, root},
 	} {
 		if *d.field != nil {
 			continue

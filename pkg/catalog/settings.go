@@ -12,7 +12,7 @@ type Settings struct {
 	IPXE        *string               `json:"ipxe,omitempty"`        // name of a boot script of the site's own; kept for it, nothing reads it yet
 	Kernel      KernelSettings        `json:"kernel,omitzero"`       // which kernel, and its command line
 	Init        *string               `json:"init,omitempty"`        // program that becomes PID 1 (default /sbin/init)
-	Root        *string               `json:"root,omitempty"`        // RootTmpfs (default) or RootRamfs
+	Root        *string               `json:"root,omitempty"`        // RootTmpfs (default, but with MethodWarewulf) or RootRamfs
 	Overlays    OverlaySettings       `json:"overlays,omitzero"`     // rendered files laid over the image
 	Primary     *string               `json:"primary,omitempty"`     // the network device the node boots from
 	Nets        map[string]NetDev     `json:"nets,omitempty"`        // network devices by their name in wulfmesh
@@ -50,6 +50,10 @@ const (
 const (
 	RootTmpfs = "tmpfs"
 	RootRamfs = "ramfs"
+
+	// With MethodWarewulf the kernel has made the root before anything else runs. It stays so if nobody decides otherwise,
+	// and only wwinit is told of it: to copy it into another takes the image's memory twice.
+	rootInitramfs = "initramfs"
 )
 
 // KernelSettings choose a kernel of the image and what is said to it.

@@ -160,6 +160,18 @@ func (r *Renderer) world(ctx context.Context, c *catalog.Catalog) (*overlay.Worl
 	return w.World, nil
 }
 
+// Server is what templates are told of Warewulf's server: what the site says, or what its packages have.
+func (r *Renderer) Server(ctx context.Context, c *catalog.Catalog) (overlay.Server, error) {
+	w, err := r.world(ctx, c)
+	if err != nil {
+		return overlay.Server{}, err
+	}
+	if w.Server == nil {
+		return overlay.DefaultServer(), nil
+	}
+	return *w.Server, nil
+}
+
 func (r *Renderer) siteText(ctx context.Context, c *catalog.Catalog, path string) ([]byte, bool, error) {
 	f, ok := c.SiteFile(path)
 	if !ok || f.IsLink() {

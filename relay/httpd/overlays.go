@@ -231,6 +231,9 @@ func (o *overlays) render(ctx context.Context, made *rendered, node catalog.Node
 			return err
 		}
 	}
+	if subject.Server, err = o.serverOf(ctx, c, r); err != nil {
+		return err
+	}
 	if made.result, err = o.renderer.Node(ctx, c, subject, names); err != nil {
 		return err
 	}

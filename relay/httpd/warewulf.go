@@ -45,6 +45,7 @@ func (s *Server) warewulfRoutes(m *http.ServeMux) {
 	}
 	s.route(m, "GET", "/provision/{wwid...}", s.bare(func(w http.ResponseWriter, r *http.Request) error { return s.warewulf(w, r, "") }))
 	s.route(m, "GET", "/efiboot/{file...}", s.bare(s.efiboot))
+	s.route(m, "GET", "/files/{path...}", s.bare(s.wwFile))
 	s.route(m, "GET", "/status", s.bare(s.wwStatus))
 }
 
@@ -256,6 +257,10 @@ func (s *Server) admit(r *http.Request, c *caller, stage string) error {
 		return fault.New(fault.Denied, "%s is no address of node %s", c.addr, c.plan.Node)
 	}
 	if port, _ := netip.ParseAddrPort(r.RemoteAddr); stage == wwRuntime && port.Port() >= unprivileged {
+		server, err := s.overlays.renderer.Server(r.Context(), s.cfg.Feed.Catalog())
+		if err != nil || !server.Warewulf.Secure {
+			return err
+		}
 		return fault.New(fault.Denied, "node %s asks from port %d, which any user may", c.plan.Node, port.Port())
 	}
 	return nil

@@ -33,6 +33,22 @@ type planned struct {
 func (p *planned) Plan(q boot.Request) (boot.Plan, error) { return boot.Resolve(p.c, q) }
 func (p *planned) Secrets() *feed.Secrets                 { return &p.secrets }
 
+// change makes a change.
+func (p *planned) change(t testing.TB, x catalog.Change) {
+	t.Helper()
+	b, err := catalog.Entry{At: imageMade, Change: x}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, out, err := p.c.Apply(p.c.Revision+1, b)
+	if err != nil || out.Err != nil {
+		t.Fatal(catalog.KindOf(x), err, out.Err)
+	}
+	p.c = next
+}
+
+var imageMade = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+
 // library is a shelf with one image that can be looked into.
 type library struct {
 	*shelf
@@ -130,7 +146,9 @@ func newMuseum(t testing.TB) *museum {
 	file := func(path string, mode uint32, text string) overlay.File {
 		return overlay.File{Path: path, Type: overlay.TypeFile, Mode: mode, Template: strings.Contains(text, "{{"), Content: []byte(text)}
 	}
-	created := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	siteFile := func(path, text string) catalog.Change {
+		return catalog.PutSiteFile{File: catalog.SiteFile{Path: path, Content: l.keep(t, []byte(text)), Mode: 0o644}}
+	}
 	key := []byte("token")
 	node := func(name, hw, ip string, s catalog.Settings) catalog.Node {
 		s.Image, s.Nets = new("rocky"), map[string]catalog.NetDev{catalog.DefaultNet: {Hardware: new(catalog.HardwareAddr(hw)), Address: new(netip.MustParseAddr(ip))}}
@@ -146,13 +164,18 @@ func newMuseum(t testing.TB) *museum {
 		catalog.InitCluster{Cluster: catalog.Cluster{Name: "lab"}, Controller: catalog.Controller{Name: "c1"}},
 		catalog.AddNetwork{Network: catalog.Network{Name: "old", Prefix: netip.MustParsePrefix("10.4.0.0/24"), Warewulf: true}},
 		catalog.AddNetwork{Network: catalog.Network{Name: "new", Prefix: netip.MustParsePrefix("10.5.0.0/24")}},
-		catalog.PutImage{Name: "rocky", Version: catalog.ImageVersion{Manifest: chunk.RefOf([]byte("m")), Arch: "amd64", Created: created,
+		catalog.PutImage{Name: "rocky", Version: catalog.ImageVersion{Manifest: chunk.RefOf([]byte("m")), Arch: "amd64", Created: imageMade,
 			Kernels: []chunk.Kernel{{Version: "6.1.0-1", Kernel: l.keep(t, []byte(kernelText)), StageOne: chunk.RefOf([]byte("s"))}}}},
 		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "wwinit", Content: bundle(
 			file("init", 0o755, "#!/bin/sh\n"), file("warewulf/config", 0o600, "WWHOSTNAME={{.Id}}\n"), file("lib/systemd/x.service", 0o644, "[Unit]\n"),
 			file("etc/munge.key", 0o400, `{{.Secret "munge"}}`), overlay.File{Path: "etc/localtime", Type: overlay.TypeLink, Target: "/usr/share/zoneinfo/UTC"})}},
 		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "hosts", Content: bundle(
 			file("root/.ssh/authorized_keys", 0o600, "ssh-ed25519 AAAA\n"), file("etc/hosts", 0o644, "127.0.0.1 {{.Id}}\n"), file("etc/slurm.key", 0o400, `{{.Secret "munge"}}`))}},
+		siteFile("/var/lib/warewulf/files/etc/motd", "welcome {{.Id}}\n"),
+		siteFile("/var/lib/warewulf/files/etc/motd.ww", "welcome {{.Id}} to {{.Ipaddr}}:{{.Warewulf.Port}}\n"),
+		siteFile("/var/lib/warewulf/files/key.ww", `{{.Secret "munge"}}`),
+		siteFile("/etc/warewulf/private", "private"),
+		catalog.LinkSiteFile{Path: "/var/lib/warewulf/files/out", Target: "/etc/warewulf/private"},
 		catalog.AddNodes{Nodes: []catalog.Node{
 			node("n1", "52:54:00:00:00:01", "10.4.0.1", old(catalog.Settings{})),
 			node("n2", "52:54:00:00:00:02", "10.4.0.2", old(catalog.Settings{Asset: new("rack 7")})),
@@ -162,15 +185,7 @@ func newMuseum(t testing.TB) *museum {
 		catalog.AddToken{Token: catalog.Token{ID: "t", Hash: key, Role: catalog.TokenRelay, Networks: []catalog.NetworkName{"old", "new"}, Uses: 1, Expires: time.Unix(1e10, 0)}},
 		catalog.AdmitRelay{Token: "t", Hash: key, Relay: catalog.Relay{Name: "r1", Addresses: []netip.Addr{netip.MustParseAddr("10.4.0.101")}, BootPort: 4480, MeshPort: 4481, Mesh: "10.4.0.101:4481", Gossip: "10.4.0.101:4482", Key: key}},
 	} {
-		b, err := catalog.Entry{At: created, Change: x}.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		next, out, err := a.c.Apply(a.c.Revision+1, b)
-		if err != nil || out.Err != nil {
-			t.Fatal(catalog.KindOf(x), err, out.Err)
-		}
-		a.c = next
+		a.change(t, x)
 	}
 	networks := map[catalog.NetworkName]pki.NetworkKey{"old": pki.NewNetworkKey(bytes.Repeat([]byte{1}, 32)), "new": pki.NewNetworkKey(bytes.Repeat([]byte{2}, 32))}
 	a.secrets = feed.Secrets{Networks: networks, Tickets: networks, Values: map[string]pki.Secret{munge.ID(): pki.NewSecret([]byte("the key"))}}

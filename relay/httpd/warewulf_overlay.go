@@ -10,10 +10,12 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"path"
 	"time"
 
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -84,6 +86,29 @@ func (o *overlays) files(ctx context.Context, node catalog.NodeName, kind string
 			return made.result.Files, nil
 		}
 	}
+}
+
+// serverOf is what the templates of a node that boots by Warewulf's method are told of the server: what the site says of
+// it, but the address and port of the node's first relay, which its wwclient asks from then on. nil for all other nodes.
+func (o *overlays) serverOf(ctx context.Context, c *catalog.Catalog, r *catalog.Resolved) (*overlay.Server, error) {
+	if *r.Settings.Method != catalog.MethodWarewulf || r.Primary == nil || r.Primary.Network == nil {
+		return nil, nil
+	}
+	p, err := o.cfg.Feed.Plan(boot.Request{Hardware: r.Primary.Hardware, Network: r.Primary.Network.Name, Relay: o.cfg.Name, Live: o.cfg.Live()})
+	if err != nil || len(p.Relays) == 0 {
+		return nil, err
+	}
+	s, err := o.renderer.Server(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	first, network := p.Relays[0], r.Primary.Network.Prefix
+	s.Ipaddr, s.Netmask, s.Network, s.Ipaddr6, s.PrefixLen6 = first.Addr.String(), "", "", "", ""
+	if network.Contains(first.Addr) {
+		s.Netmask, s.Network = net.IP(net.CIDRMask(network.Bits(), 32)).String(), network.Addr().String()
+	}
+	s.Warewulf.Port, s.Warewulf.TLSEnabled = int(first.BootPort), false // relays speak plainly to what trusts no certificate of theirs
+	return &s, nil
 }
 
 // archive writes files as a cpio archive that a kernel, or cpio, unpacks over an image. Neither makes directories that

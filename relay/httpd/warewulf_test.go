@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
@@ -91,6 +92,21 @@ func TestStagesAndCodesAreThoseOfWarewulf(t *testing.T) {
 		{"/provision/" + n1 + "?stage=kmods", user, 400, ""},
 		{"/provision/" + n1 + "?a=%zz", user, 400, ""},
 		{"/status", "10.5.0.4:1", 404, ""},
+		{"/files/etc/motd", "", 200, "welcome {{.Id}}\n"},
+		{"/files/etc/motd", user, 403, ""},
+		{"/files/etc/motd", "10.4.0.77:987", 401, ""},
+		{"/files/etc/motd?wwid=" + n1, "10.4.0.77:987", 401, ""},
+		{"/files/etc/motd?wwid=" + n2, "10.4.0.2:987", 401, ""},
+		{"/files/etc/motd?wwid=" + n2 + "&assetkey=rack_7", "10.4.0.2:987", 200, "welcome"},
+		{"/files/etc/motd?render", "", 400, ""},
+		{"/files/etc/motd.ww?render", "", 200, "welcome n1 to 10.4.0.101:4480\n"},
+		{"/files/etc/motd.ww?render=n1", "", 200, "welcome n1"},
+		{"/files/etc/motd.ww?render=n2", "", 401, ""},
+		{"/files/key.ww?render", "", 404, ""}, // its secret is not for these paths
+		{"/files/etc", "", 404, ""},
+		{"/files/", "", 404, ""},
+		{"/files/out", "", 404, ""},
+		{"/files/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/warewulf/private", "", 404, ""},
 	} {
 		w := m.ask(x.path, x.from)
 		switch {
@@ -120,6 +136,21 @@ func unpack(t *testing.T, archive []byte) (files map[string]string, entries map[
 			t.Fatal(err)
 		}
 		files[e.Path], entries[e.Path] = string(body), e
+	}
+}
+
+// The port from which any user may ask is refused unless the site's warewulf.conf says so.
+func TestTheSiteMayOpenRuntimeOverlaysToAllPorts(t *testing.T) {
+	m := newMuseum(t)
+	text := []byte("warewulf:\n  secure: false\n  port: 9873\nipaddr: 10.4.0.250\n")
+	m.feed.change(t, catalog.PutSiteFile{File: catalog.SiteFile{Path: "/etc/warewulf/warewulf.conf", Content: m.lib.keep(t, text), Mode: 0o644}})
+	for _, path := range []string{"/runtime/" + n1, "/files/etc/motd"} {
+		if w := m.ask(path, "10.4.0.1:40000"); w.Code != 200 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+	}
+	if got := m.ask("/files/etc/motd.ww?render", "").Body.String(); got != "welcome n1 to 10.4.0.101:4480\n" {
+		t.Errorf("what a node is told of its server is %q", got)
 	}
 }
 
@@ -176,6 +207,11 @@ func TestSecretsGoToWhoShowsTheTicketOfTheBoot(t *testing.T) {
 		}
 		if w := m.ask(path+found[1], "10.4.0.66:40000"); w.Code != 401 || w.Body.Len() > 0 {
 			t.Errorf("%s with a ticket that another used: %d", path, w.Code)
+		}
+	}
+	for _, path := range []string{"/system/" + n1, "/runtime/" + n1} { // and nothing of it is left for who comes later
+		if body := m.ask(path, "").Body.String(); strings.Contains(body, key) {
+			t.Errorf("%s without a ticket, after one with: %.300q", path, body)
 		}
 	}
 	if w := m.ask("/system/"+n2+"?assetkey=rack_7&"+found[1], "10.4.0.2:987"); w.Code != 401 {
