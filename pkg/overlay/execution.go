@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	texttemplate "text/template"
@@ -32,13 +33,17 @@ type execution struct {
 
 	current  *Rendered
 	files    []*Rendered
+	names    []string // that the template gave to them; "" is its own
 	written  int
 	steps    int
 	depth    int
-	abort    bool
+	nobackup bool
 	used     bool // it has seen something that only the node may know
 	withheld bool // or asked for something that is not held here
 }
+
+// errAbort ends a template that says so. Nothing is written then.
+var errAbort = errors.New("the template aborts")
 
 // bound is the error of a template that has reached one of its bounds.
 type bound string
@@ -96,7 +101,7 @@ func (x *execution) file(name string) (string, error) {
 	r := *x.files[0]
 	r.Path, r.Type, r.Mode, r.Target, r.Content = p, TypeFile, x.of.file.Mode, "", nil
 	x.current = &r
-	x.files = append(x.files, &r)
+	x.files, x.names = append(x.files, &r), append(x.names, name)
 	return "", nil
 }
 
@@ -127,8 +132,8 @@ func (x *execution) funcs() texttemplate.FuncMap {
 	for name, f := range map[string]any{
 		stepName: x.step, enterName: x.enter, leaveName: x.leave,
 		"file": x.file, "softlink": x.softlink,
-		"abort":    func() string { x.abort = true; return "" },
-		"nobackup": func() string { return "" }, // nothing is ever backed up on a node
+		"abort":    func() (string, error) { return "", errAbort },
+		"nobackup": func() string { x.nobackup = true; return "" }, // nothing is ever backed up on a node
 		"Include":  x.include, "IncludeFrom": x.includeFrom, "IncludeBlock": x.includeBlock,
 		"ImportLink": x.importLink, "readlink": x.readLink,
 		"IgnitionJson": x.ignition,

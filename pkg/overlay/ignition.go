@@ -1,7 +1,9 @@
 package overlay
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -9,46 +11,33 @@ import (
 )
 
 // The parts of an Ignition configuration, version 3.1.0, that say what becomes of disks. Source: the specification of
-// Ignition's configuration, v3.1.0. Objects that are empty here are written, for the program that Warewulf's
-// administrators know writes them.
+// Ignition's configuration, v3.1.0. What says nothing is left out, as Warewulf leaves it out.
 type ignition struct {
 	Ignition struct {
-		Config struct {
-			Replace struct {
-				Verification struct{} `json:"verification"`
-			} `json:"replace"`
-		} `json:"config"`
-		Proxy    struct{} `json:"proxy"`
-		Security struct {
-			TLS struct{} `json:"tls"`
-		} `json:"security"`
-		Timeouts struct{} `json:"timeouts"`
-		Version  string   `json:"version"`
+		Version string `json:"version"`
 	} `json:"ignition"`
-	Passwd  struct{} `json:"passwd"`
 	Storage struct {
 		Disks       []ignitionDisk       `json:"disks,omitempty"`
 		Filesystems []ignitionFilesystem `json:"filesystems,omitempty"`
 	} `json:"storage"`
-	Systemd struct{} `json:"systemd"`
 }
 
 type ignitionDisk struct {
 	Device     string              `json:"device"`
 	Partitions []ignitionPartition `json:"partitions,omitempty"`
-	WipeTable  *bool               `json:"wipeTable,omitempty"`
+	WipeTable  bool                `json:"wipeTable,omitempty"`
 }
 
 type ignitionPartition struct {
 	GUID        *string `json:"guid,omitempty"`
 	Label       *string `json:"label,omitempty"`
-	Number      int     `json:"number"`
-	Resize      *bool   `json:"resize,omitempty"`
-	ShouldExist *bool   `json:"shouldExist,omitempty"`
+	Number      int     `json:"number,omitempty"`
+	Resize      bool    `json:"resize,omitempty"`
+	ShouldExist bool    `json:"shouldExist,omitempty"`
 	SizeMiB     *int    `json:"sizeMiB,omitempty"`
 	StartMiB    *int    `json:"startMiB,omitempty"`
 	TypeGUID    *string `json:"typeGuid,omitempty"`
-	WipeEntry   *bool   `json:"wipePartitionEntry,omitempty"`
+	WipeEntry   bool    `json:"wipePartitionEntry,omitempty"`
 }
 
 type ignitionFilesystem struct {
@@ -59,24 +48,22 @@ type ignitionFilesystem struct {
 	Options        []string `json:"options,omitempty"`
 	Path           *string  `json:"path,omitempty"`
 	UUID           *string  `json:"uuid,omitempty"`
-	WipeFilesystem *bool    `json:"wipeFilesystem,omitempty"`
+	WipeFilesystem bool     `json:"wipeFilesystem,omitempty"`
 }
 
-// ignition is the node's disks and file systems as Ignition takes them. Where there are none, the template's file is
-// not made.
+// ignition is the node's disks and file systems as Ignition takes them; "" where there are none.
 func (x *execution) ignition() (string, error) {
 	disks, systems := x.dot.DiskList(), x.dot.FileSystemList()
 	if len(disks) == 0 && len(systems) == 0 {
-		x.abort = true
 		return "", nil
 	}
 	var c ignition
 	c.Ignition.Version = "3.1.0"
 	for _, d := range disks {
-		out := ignitionDisk{Device: d.Id(), WipeTable: &d.WipeTable}
+		out := ignitionDisk{Device: d.Id(), WipeTable: d.WipeTable}
 		for _, p := range d.PartitionList() {
 			e := ignitionPartition{
-				GUID: said(p.Guid), Label: said(p.Id()), Number: number(p.Number), Resize: &p.Resize, ShouldExist: &p.ShouldExist, TypeGUID: said(p.TypeGuid), WipeEntry: &p.WipePartitionEntry,
+				GUID: said(p.Guid), Label: said(p.Id()), Number: number(p.Number), Resize: p.Resize, ShouldExist: p.ShouldExist, TypeGUID: said(p.TypeGuid), WipeEntry: p.WipePartitionEntry,
 			}
 			var err error
 			if e.SizeMiB, err = mib(p.SizeMiB); err == nil {
@@ -87,11 +74,12 @@ func (x *execution) ignition() (string, error) {
 			}
 			out.Partitions = append(out.Partitions, e)
 		}
+		slices.SortStableFunc(out.Partitions, byNumberAndSize)
 		c.Storage.Disks = append(c.Storage.Disks, out)
 	}
 	for _, f := range systems {
 		e := ignitionFilesystem{
-			Device: f.Id(), Format: said(f.Format), Label: said(f.Label), Options: f.Options, Path: said(f.Path), UUID: said(f.Uuid), WipeFilesystem: &f.WipeFileSystem,
+			Device: f.Id(), Format: said(f.Format), Label: said(f.Label), Options: f.Options, Path: said(f.Path), UUID: said(f.Uuid), WipeFilesystem: f.WipeFileSystem,
 		}
 		if f.MountOptions != "" {
 			e.MountOptions = strings.Split(f.MountOptions, ",")
@@ -100,6 +88,22 @@ func (x *execution) ignition() (string, error) {
 	}
 	b, err := json.Marshal(c)
 	return string(b), err
+}
+
+// byNumberAndSize is Warewulf's order: those without a number come first, of these those with a size, the smaller ones
+// before the larger ones.
+func byNumberAndSize(a, b ignitionPartition) int {
+	switch {
+	case a.Number != b.Number:
+		return cmp.Compare(a.Number, b.Number)
+	case a.SizeMiB != nil && b.SizeMiB != nil:
+		return cmp.Compare(*a.SizeMiB, *b.SizeMiB)
+	case a.SizeMiB != nil:
+		return -1
+	case b.SizeMiB != nil:
+		return 1
+	}
+	return 0
 }
 
 func said(s string) *string {

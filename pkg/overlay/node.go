@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
+	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
@@ -56,14 +58,28 @@ type Kernel struct {
 	Args    []string
 }
 
-// Bool is a yes or no that nobody may have decided: "true", "false" or "".
+// Bool is a yes or no that nobody may have decided: "true", "false" or "". It may be another of Warewulf's words for them.
 type Bool string
 
 // Bool tells whether it was decided to be so.
-func (b Bool) Bool() bool { return b == "true" }
+func (b Bool) Bool() bool { return b.or(false) }
 
 // BoolDefaultTrue tells whether it was not decided to be otherwise.
-func (b Bool) BoolDefaultTrue() bool { return b != "false" }
+func (b Bool) BoolDefaultTrue() bool { return b.or(true) }
+
+func (b Bool) or(undecided bool) bool {
+	switch text := strings.ToLower(string(b)); text {
+	case "yes":
+		return true
+	case "no", "unset", "delete", "undef", "--", "nil", "0.0.0.0":
+		return false
+	default:
+		if v, err := strconv.ParseBool(text); err == nil {
+			return v
+		}
+		return undecided
+	}
+}
 
 // NetDev is a network device in templates. Addresses that are not decided are nil; they print as "<nil>", as Warewulf's
 // do.
@@ -97,7 +113,12 @@ func (n *NetDev) Primary() bool { return n.IsPrimary }
 func (n *NetDev) Mtu() string { return n.MTU }
 
 // IpCIDR is the address with the length of its prefix, such as 10.0.0.1/16; "" without an address or a mask.
-func (n *NetDev) IpCIDR() string { return cidr(n.Ipaddr, net.IPMask(n.Netmask.To4())) }
+func (n *NetDev) IpCIDR() string {
+	if len(n.Ipaddr) == 0 || len(n.Netmask) == 0 || n.Ipaddr.IsUnspecified() || n.Netmask.IsUnspecified() {
+		return ""
+	}
+	return (&net.IPNet{IP: n.Ipaddr, Mask: net.IPMask(n.Netmask)}).String()
+}
 
 // IpCIDR6 is the IPv6 address with the length of its prefix; "" without one or the other.
 func (n *NetDev) IpCIDR6() string {
@@ -105,13 +126,6 @@ func (n *NetDev) IpCIDR6() string {
 		return ""
 	}
 	return n.Ipaddr6.String() + "/" + n.PrefixLen6
-}
-
-func cidr(ip net.IP, mask net.IPMask) string {
-	if len(ip) == 0 || len(mask) == 0 {
-		return ""
-	}
-	return (&net.IPNet{IP: ip, Mask: mask}).String()
 }
 
 // Ipmi is the node's BMC in templates.

@@ -156,14 +156,10 @@ func (t *prepared) execute(ctx context.Context, v *View, l *Layer) (*product, bo
 	switch {
 	case errors.Is(err, errWithheld):
 		return p, true, nil
-	case err != nil:
-		failed := fault.New(fault.Invalid, "overlay %s: template %s fails for node %s: %s", l.Name, t.file.Path+TemplateSuffix, v.Node.Name, cause(err, x.used))
-		if fix := fault.Fix(err); fix != "" {
-			failed = failed.WithFix("%s", fix)
-		}
-		return nil, false, failed
-	case x.abort:
+	case errors.Is(err, errAbort):
 		return p, x.withheld, nil
+	case err != nil:
+		return nil, false, x.failed(err)
 	}
 	for i, r := range x.files {
 		// What a template writes before it names its first file is dropped, unless it made a link of its own name.
@@ -177,6 +173,15 @@ func (t *prepared) execute(ctx context.Context, v *View, l *Layer) (*product, bo
 		p.files = append(p.files, *r)
 	}
 	return p, x.withheld, nil
+}
+
+// failed is the error of a template that ended with err.
+func (x *execution) failed(err error) error {
+	failed := fault.New(fault.Invalid, "overlay %s: template %s fails for node %s: %s", x.layer.Name, x.of.file.Path+TemplateSuffix, x.view.Node.Name, cause(err, x.used))
+	if fix := fault.Fix(err); fix != "" {
+		failed = failed.WithFix("%s", fix)
+	}
+	return failed
 }
 
 // cause says why a template failed. Once it has seen a secret, what a function says of its failure may hold the secret:

@@ -98,7 +98,7 @@ func (t *prepared) take(ctx context.Context, v *View, l *Layer) *execution {
 	}
 	f := t.file
 	first := &Rendered{Path: f.Path, Type: f.Type, Mode: f.Mode, UID: f.UID, GID: f.GID, Xattrs: f.Xattrs}
-	*x = execution{of: t, text: x.text, ctx: ctx, view: v, layer: l, current: first, files: []*Rendered{first}, seen: map[Input]struct{}{}}
+	*x = execution{of: t, text: x.text, ctx: ctx, view: v, layer: l, current: first, files: []*Rendered{first}, names: []string{""}, seen: map[Input]struct{}{}}
 	x.dot = &Dot{run: x, node: v.Node}
 	return x
 }
