@@ -101,9 +101,10 @@ type NetDev struct {
 // Primary tells whether it is the primary one.
 func (d *NetDev) Primary() bool { return d.primary }
 
-// IpCIDR is the address with its mask.
+// IpCIDR is the address with its mask. Warewulf writes "<nil>" where there is none: an exception that is made for templates
+// which ask whether there is one.
 func (d *NetDev) IpCIDR() string {
-	if d.Ipaddr.IsUnspecified() || d.Netmask.IsUnspecified() {
+	if d.Ipaddr == nil || d.Netmask == nil || d.Ipaddr.IsUnspecified() || d.Netmask.IsUnspecified() {
 		return ""
 	}
 	return (&net.IPNet{IP: d.Ipaddr, Mask: net.IPMask(d.Netmask)}).String()

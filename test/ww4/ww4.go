@@ -66,7 +66,7 @@ func (w *World) Render(name, overlayName, source string, text []byte) (*Made, er
 		data.Kernel.Version = w.kernel(data.ImageName)
 	}
 	m := &Made{Files: []*File{{}}}
-	t, err := template.New(path.Base(source)).Option("missingkey=default").Funcs(w.funcs(m)).Parse(string(text))
+	t, err := template.New(path.Base(source)).Option("missingkey=default").Funcs(w.funcs(m, data.ThisNode)).Parse(string(text))
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +113,7 @@ func (m *Made) Show(fileName string) string {
 	return b.String()
 }
 
-func (w *World) funcs(m *Made) template.FuncMap {
+func (w *World) funcs(m *Made, n *Node) template.FuncMap {
 	site := func(name string) string {
 		if !strings.HasPrefix(name, "/") {
 			name = path.Join(w.Server.Paths.Sysconfdir, "warewulf", name)
@@ -163,11 +163,12 @@ func (w *World) funcs(m *Made) template.FuncMap {
 			m.Files = append(m.Files, &File{Name: name})
 			return ""
 		},
-		"abort":    func() (string, error) { return "", errAbort },
-		"nobackup": func() string { m.NoBackup = true; return "" },
-		"basename": path.Base,
-		"inc":      func(i int) int { return i + 1 },
-		"dec":      func(i int) int { return i - 1 },
+		"abort":        func() (string, error) { return "", errAbort },
+		"IgnitionJson": func() string { return ignition(n) },
+		"nobackup":     func() string { m.NoBackup = true; return "" },
+		"basename":     path.Base,
+		"inc":          func(i int) int { return i + 1 },
+		"dec":          func(i int) int { return i - 1 },
 		"UniqueField": func(sep string, at int, text string) string {
 			var out []string
 			seen := map[string]bool{"": false}
