@@ -87,6 +87,9 @@ func (d *decoder) ip(n *yaml.Node, path string) IP {
 	if !ok {
 		d.badAddress(n, path)
 	}
+	if ok && d.file == ConfigFile && ip.Addr() == IP(n.Value).Addr() {
+		return IP(n.Value) // to Warewulf these are texts, and templates print them as they are written
+	}
 	return ip
 }
 

@@ -48,12 +48,15 @@ func TestAServerIsWhatItsFileSays(t *testing.T) {
 }
 
 func TestWhatAServerLeavesOutFollowsFromTheRest(t *testing.T) {
-	s, err := ReadServer([]byte("ipaddr: 10.1.5.1\nnetmask: 255.255.252.0\nwarewulf: {secure: false}\nnfs:\n  export paths:\n  - path: /home\n"))
+	s, err := ReadServer([]byte("ipaddr: 10.1.5.1\nnetmask: 255.255.252.0\nipaddr6: FD00::1\nwarewulf: {secure: false}\nnfs:\n  export paths:\n  - path: /home\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Network != "10.1.4.0" || s.NetworkCIDR() != "10.1.4.0/22" {
 		t.Errorf("the network is %q, %q", s.Network, s.NetworkCIDR())
+	}
+	if s.Ipaddr6 != "FD00::1" {
+		t.Errorf("an address is %q, not as it was written", s.Ipaddr6)
 	}
 	if s.Warewulf.SecureFiles {
 		t.Error("files are not as secure as the rest")
