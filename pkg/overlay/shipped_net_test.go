@@ -13,7 +13,7 @@ import (
 
 // netOverlays are the shipped overlays about networks.
 var netOverlays = []string{
-	"NetworkManager", "hostname", "ifcfg", "ifupdown", "netplan", "resolv", "systemd.netname", "systemd.networkd", "udev.netname", "wicked",
+	"NetworkManager", "hostname", "hosts", "ifcfg", "ifupdown", "netplan", "resolv", "systemd.netname", "systemd.networkd", "udev.netname", "wicked",
 }
 
 // netNodes are the nodes that they are rendered for, and what each is there for.
