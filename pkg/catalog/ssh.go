@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -38,16 +37,13 @@ func (c *Catalog) SSHAuthorities() iter.Seq[*SSHAuthority] {
 	}
 }
 
-// hostForm is that of names which mean themselves in a list of ssh's patterns.
-var hostForm = regexp.MustCompile(`^[A-Za-z0-9._:-]+$`)
-
 // HostNames are the names and addresses by which a node is reached, each once, those of the device it boots from first:
 // with its network's domain, its own, up to the first dot; and for its other devices the name followed by that of the device.
 func (r *Resolved) HostNames() []string {
 	short, _, dotted := strings.Cut(string(r.Node.Name), ".")
 	var all []string
 	add := func(name string) {
-		if hostForm.MatchString(name) && !slices.Contains(all, name) {
+		if isHost(name) && !slices.Contains(all, name) {
 			all = append(all, name)
 		}
 	}
@@ -77,4 +73,11 @@ func (r *Resolved) HostNames() []string {
 		}
 	}
 	return all
+}
+
+// isHost tells whether a name means itself in a list of ssh's patterns.
+func isHost(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && !strings.ContainsRune("-.:_", r)
+	})
 }

@@ -49,6 +49,8 @@ type Node struct {
 	Ntp      []string
 	SshKeys  []string // lines of root's authorized_keys
 
+	SSHAuthority catalog.SSHAuthority // by which its SSH host keys are certified, and for which names; none where nobody may
+
 	secrets map[string]catalog.Secret
 }
 

@@ -38,6 +38,9 @@ func NodeOf(c *catalog.Catalog, r *catalog.Resolved) *Node {
 			if n.Domain != "" && !strings.Contains(n.Name, ".") {
 				n.Fqdn = n.Name + "." + n.Domain
 			}
+			if key := p.Network.SSHAuthority; key != "" {
+				n.SSHAuthority = catalog.SSHAuthority{Network: p.Network.Name, Key: key, Hosts: r.HostNames()}
+			}
 		}
 	}
 	return n

@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -19,6 +20,12 @@ type HostKey struct {
 	Private     string // OpenSSH format, PEM
 	Public      string // a line of known_hosts without the host
 	Certificate string // the line of its -cert.pub, by which whoever knows its network's authority knows the node
+}
+
+// Name is the key's part of the names of its files: ssh_host_NAME_key.
+func (k HostKey) Name() string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(k.Type, "ssh-"), "-")
+	return name
 }
 
 // errWithheld ends a template that needs a secret which is not held here: its file is not made. One without the secret
