@@ -109,7 +109,7 @@ func TestCertificatesHoldAsManyNamesAsOpenSSHReads(t *testing.T) {
 func TestOpenSSHReadsCertificates(t *testing.T) {
 	keygen, err := exec.LookPath("ssh-keygen")
 	if err != nil {
-		t.Skip("there is no ssh-keygen here: scripts/install-deps")
+		t.Skip("there is no ssh-keygen here: scripts/install-deps programs")
 	}
 	for _, keyType := range []string{pki.SSHEd25519, pki.SSHECDSA} {
 		key, _ := certified(t, keyType, "n1")
