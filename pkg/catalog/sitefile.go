@@ -26,6 +26,14 @@ type SiteFile struct {
 // IsLink tells whether it is a symbolic link.
 func (f *SiteFile) IsLink() bool { return f.Target != "" }
 
+// LinkPath is the path that a link leads to.
+func (f *SiteFile) LinkPath() string {
+	if path.IsAbs(f.Target) {
+		return path.Clean(f.Target)
+	}
+	return path.Join(path.Dir(f.Path), f.Target)
+}
+
 // same tells whether two are alike but for who made them so, and when.
 func (f *SiteFile) same(o *SiteFile) bool {
 	return f.Path == o.Path && f.Content == o.Content && f.Target == o.Target && f.Mode == o.Mode
@@ -84,10 +92,7 @@ func (c *Catalog) FollowSiteFile(p string) (*SiteFile, bool) {
 		if !ok || !f.IsLink() {
 			return f, ok
 		}
-		if p = f.Target; !path.IsAbs(p) {
-			p = path.Dir(f.Path) + "/" + p
-		}
-		p = path.Clean(p)
+		p = f.LinkPath()
 	}
 	return nil, false
 }

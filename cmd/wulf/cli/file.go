@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -165,15 +166,17 @@ func (p *program) fileLink(c *cli.Context) error {
 }
 
 func (p *program) fileRename(c *cli.Context) error {
-	return p.changeFile(c, catalog.RenameSiteFile{Path: catalog.SitePath(c.Args().First()), To: catalog.SitePath(c.Args().Get(1))})
+	path := catalog.SitePath(c.Args().First())
+	return p.changeFile(c, catalog.RenameSiteFile{Path: path, To: catalog.SitePath(c.Args().Get(1))}, path)
 }
 
-func (p *program) changeFile(c *cli.Context, change catalog.Change) error {
+func (p *program) changeFile(c *cli.Context, change catalog.Change, gone ...string) error {
 	cl, err := p.connect(c)
 	if err != nil {
 		return err
 	}
 	defer cl.done()
+	p.tellIncluding(cl, gone)
 	return p.perform(c, cl, mutation{change: change})
 }
 
@@ -184,9 +187,12 @@ func (p *program) fileDelete(c *cli.Context) error {
 	}
 	defer cl.done()
 	var b catalog.Batch
+	var gone []string
 	for _, arg := range c.Args().Slice() {
+		gone = append(gone, catalog.SitePath(arg))
 		b.Changes = append(b.Changes, catalog.Step{Change: catalog.DeleteSiteFile{Path: catalog.SitePath(arg)}})
 	}
+	p.tellIncluding(cl, gone)
 	m := mutation{change: b, count: len(b.Changes)}
 	if len(b.Changes) == 1 {
 		m.change = b.Changes[0].Change
@@ -194,4 +200,41 @@ func (p *program) fileDelete(c *cli.Context) error {
 		m.ask = fmt.Sprintf("Delete %s?", plural(len(b.Changes), "site file"))
 	}
 	return p.perform(c, cl, m)
+}
+
+// tellIncluding warns of overlays whose templates include site files that are to be no more, by themselves or by links.
+// Names that templates compute are not known here.
+func (p *program) tellIncluding(cl *client, gone []string) {
+	if len(gone) == 0 {
+		return
+	}
+	files, err := fetch[catalog.SiteFile](cl, api.PathSiteFiles)
+	if err != nil {
+		return // the change will say it
+	}
+	links := map[string]string{}
+	for _, f := range files.Items {
+		if f.IsLink() {
+			links[f.Path] = f.LinkPath()
+		}
+	}
+	overlays, err := fetch[catalog.Overlay](cl, api.PathOverlays)
+	if err != nil {
+		return
+	}
+	for _, o := range overlays.Items {
+		b, err := cl.bundle(string(o.Name))
+		if err != nil {
+			p.say("warning: whether overlay %s includes it cannot be told: %s", o.Name, sentence(err))
+			continue
+		}
+		for _, path := range b.Includes() {
+			for at, turns := path, 0; at != "" && turns <= len(links); at, turns = links[at], turns+1 {
+				if slices.Contains(gone, at) {
+					p.say("warning: a template of overlay %s includes %s, and will get nothing", o.Name, path)
+					break
+				}
+			}
+		}
+	}
 }
