@@ -100,7 +100,7 @@ func (k *Keeper) Problems() []string {
 	lines := slices.Clone(k.lost)
 	k.mu.Unlock()
 	if n := k.missing.Load(); n > 0 && len(lines) == 0 {
-		lines = append(lines, fmt.Sprintf("%s of images or overlays are not here yet", counted(int(n), "chunk")))
+		lines = append(lines, fmt.Sprintf("%s of images, overlays or site files are not here yet", counted(int(n), "chunk")))
 	}
 	if n := k.damaged.Load(); n > 0 {
 		lines = append(lines, fmt.Sprintf("%s found damaged on disk since the start and put aside; the disk may be failing", counted(int(n), "chunk")))
