@@ -34,11 +34,12 @@ func (p *program) migrate() *cli.Command {
 		}, more...)
 	}
 	places := []cli.Flag{
-		text("overlays", "the `DIRECTORY` of the site's overlays (default: what warewulf.conf says, or "+usualSiteOverlays+")"),
+		text("overlays", "the `DIRECTORY` of the site's overlays (default: what warewulf.conf says, or "+usualSiteOverlays+")", "overlay-dir"),
 		text("distribution-overlays", "the `DIRECTORY` of the overlays that came with Warewulf, to find those that the site's own hide (default "+usualDistribution+")"),
 		text("server-root", "take the files that templates include from below `DIRECTORY` (default /, if nodes.conf is read from its usual place)"),
 		text("chroots", "the `DIRECTORY` of the images' root file systems (default: what warewulf.conf says, or "+usualChroots+")"),
 	}
+	root := text("root", "look for everything that no other flag names below `DIRECTORY`, a copy of the Warewulf server's disk, and not on this machine's own")
 	return noun("migrate", "bring a cluster over from Warewulf 4",
 		verb{
 			name: "scan", usage: "read Warewulf's configuration and tell what to look at; asks and changes nothing",
@@ -52,6 +53,13 @@ func (p *program) migrate() *cli.Command {
 			flags:    from(formatFlag("yaml or json"), toggle("blame", "say who decided each value instead")), run: p.migrateShow,
 		},
 		verb{
+			name: "render", usage: "print what Warewulf makes of a template for a node, as wwctl overlay show --render does; asks nobody",
+			about: "Templates see Warewulf's nodes.conf and warewulf.conf, and include the files of this machine, which is the Warewulf server, or of a copy of it.",
+			args:  "NODE OVERLAY FILE", least: 3, most: 3,
+			examples: []string{"wulf migrate render n1 hosts etc/hosts", "wulf migrate render --root /srv/old-server n1 site-ntp etc/chrony.conf.ww"},
+			flags:    from(append(slices.Clone(places), root, toggle("quiet", "print the files without their names", "q"))...), run: p.migrateRender,
+		},
+		verb{
 			name: "import", usage: "declare Warewulf's nodes, profiles and network here, with its overlays and images",
 			about:    "Without --apply it only tells what it would do. Hazards that are errors keep it from doing anything, unless they are accepted by name.",
 			examples: []string{"wulf migrate import --plan", "wulf migrate import --apply", "wulf migrate import --apply --accept root-device"},
@@ -63,6 +71,7 @@ func (p *program) migrate() *cli.Command {
 
 // legacy is a Warewulf configuration that was read.
 type legacy struct {
+	root    string // the directory that stands for the server's /; "" is /
 	nodes   *warewulf.Nodes
 	config  *warewulf.Config // nil: there is none
 	hazards []warewulf.Hazard
@@ -71,8 +80,8 @@ type legacy struct {
 }
 
 func (p *program) readLegacy(c *cli.Context) (*legacy, error) {
-	var l legacy
-	file := cmp.Or(c.String("nodes-conf"), usualNodesConf)
+	l := legacy{root: c.String("root")}
+	file := cmp.Or(c.String("nodes-conf"), filepath.Join(l.root, usualNodesConf))
 	b, err := p.readDocument(file)
 	if err != nil {
 		return nil, fault.Wrap(fault.KindOf(err), err, "").WithFix("name it with --nodes-conf FILE")
@@ -80,7 +89,7 @@ func (p *program) readLegacy(c *cli.Context) (*legacy, error) {
 	if l.nodes, err = warewulf.ParseNodes(b); err != nil {
 		return nil, fault.Wrap(fault.KindOf(err), err, "%s", file)
 	}
-	file = cmp.Or(c.String("warewulf-conf"), usualWarewulfConf)
+	file = cmp.Or(c.String("warewulf-conf"), filepath.Join(l.root, usualWarewulfConf))
 	b, err = p.readDocument(file)
 	switch {
 	case err == nil:
@@ -97,7 +106,7 @@ func (p *program) readLegacy(c *cli.Context) (*legacy, error) {
 
 // dir is a directory of Warewulf's: as the flag says, else its configuration, else its packages; "" if it is not there.
 func (l *legacy) dir(c *cli.Context, flag, configured, usual string) (string, error) {
-	dir := cmp.Or(c.String(flag), configured, usual)
+	dir := cmp.Or(c.String(flag), filepath.Join(l.root, cmp.Or(configured, usual)))
 	info, err := os.Stat(dir)
 	if err == nil && info.IsDir() {
 		return dir, nil
