@@ -36,10 +36,9 @@ func (p *program) migrate() *cli.Command {
 	places := []cli.Flag{
 		text("overlays", "the `DIRECTORY` of the site's overlays (default: what warewulf.conf says, or "+usualSiteOverlays+")", "overlay-dir"),
 		text("distribution-overlays", "the `DIRECTORY` of the overlays that came with Warewulf, to find those that the site's own hide (default "+usualDistribution+")"),
-		text("server-root", "take the files that templates include from below `DIRECTORY` (default /, if nodes.conf is read from its usual place)"),
+		text("server-root", "look for what no other flag names, and for the files that templates include, below `DIRECTORY`, a copy of the Warewulf server's disk (default /, if nodes.conf is read from its usual place)"),
 		text("chroots", "the `DIRECTORY` of the images' root file systems (default: what warewulf.conf says, or "+usualChroots+")"),
 	}
-	root := text("root", "look for everything that no other flag names below `DIRECTORY`, a copy of the Warewulf server's disk, and not on this machine's own")
 	return noun("migrate", "bring a cluster over from Warewulf 4",
 		verb{
 			name: "scan", usage: "read Warewulf's configuration and tell what to look at; asks and changes nothing",
@@ -56,8 +55,8 @@ func (p *program) migrate() *cli.Command {
 			name: "render", usage: "print what Warewulf makes of a template for a node, as wwctl overlay show --render does; asks nobody",
 			about: "Templates see Warewulf's nodes.conf and warewulf.conf, and include the files of this machine, which is the Warewulf server, or of a copy of it.",
 			args:  "NODE OVERLAY FILE", least: 3, most: 3,
-			examples: []string{"wulf migrate render n1 hosts etc/hosts", "wulf migrate render --root /srv/old-server n1 site-ntp etc/chrony.conf.ww"},
-			flags:    from(append(slices.Clone(places), root, toggle("quiet", "print the files without their names", "q"))...), run: p.migrateRender,
+			examples: []string{"wulf migrate render n1 hosts etc/hosts", "wulf migrate render --server-root /srv/old-server n1 site-ntp etc/chrony.conf.ww"},
+			flags:    from(append(slices.Clone(places), toggle("quiet", "print the files without their names", "q"))...), run: p.migrateRender,
 		},
 		verb{
 			name: "import", usage: "declare Warewulf's nodes, profiles and network here, with its overlays and images",
@@ -80,7 +79,7 @@ type legacy struct {
 }
 
 func (p *program) readLegacy(c *cli.Context) (*legacy, error) {
-	l := legacy{root: c.String("root")}
+	l := legacy{root: c.String("server-root")}
 	file := cmp.Or(c.String("nodes-conf"), filepath.Join(l.root, usualNodesConf))
 	b, err := p.readDocument(file)
 	if err != nil {

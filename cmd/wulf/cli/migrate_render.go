@@ -125,7 +125,7 @@ func (inv inventory) noOverlay(name string) error {
 	if best := closest(name, slices.Concat(slices.Sorted(maps.Keys(inv.site)), slices.Sorted(maps.Keys(inv.distribution)))); best != "" {
 		return err.WithFix("did you mean %s?", best)
 	}
-	return err.WithFix("say where its overlays are: --overlays, --distribution-overlays, or --root")
+	return err.WithFix("say where its overlays are: --overlays, --distribution-overlays, or --server-root")
 }
 
 // templateIn finds a file of an overlay, under its name or that of what it makes.
