@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
@@ -18,8 +19,9 @@ import (
 // serverDisk is what the templates of a Warewulf server include: its own files, or those of a copy of it, and the files of
 // its images. It looks at each file once.
 type serverDisk struct {
-	root   string            // the directory that stands for the server's /
-	images map[string]string // name to directory
+	root    string            // the directory that stands for the server's /
+	sysconf string            // where what templates call by a relative name lies, from the root
+	images  map[string]string // name to directory
 
 	mu   sync.Mutex
 	seen map[string]seenFile
@@ -31,8 +33,8 @@ type seenFile struct {
 	text []byte
 }
 
-func newServerDisk(root string, images map[string]string) *serverDisk {
-	return &serverDisk{root: root, images: images, seen: map[string]seenFile{}}
+func newServerDisk(root, sysconf string, images map[string]string) *serverDisk {
+	return &serverDisk{root: root, sysconf: sysconf, images: images, seen: map[string]seenFile{}}
 }
 
 // SiteFile tells what there is under a path. A link on the way there is told as one of the path itself.
@@ -55,14 +57,18 @@ func (d *serverDisk) look(name string) seenFile {
 	defer d.mu.Unlock()
 	f, ok := d.seen[name]
 	if !ok {
-		f = lookAt(d.root, name)
+		f = d.lookAt(name)
 		d.seen[name] = f
 	}
 	return f
 }
 
-func lookAt(root, name string) seenFile {
-	target, info := step(root, name)
+func (d *serverDisk) lookAt(name string) seenFile {
+	at := name
+	if rest, ok := strings.CutPrefix(name, catalog.SiteDirectory+"/"); ok {
+		at = path.Join(d.sysconf, rest)
+	}
+	target, info := step(d.root, at)
 	if info == nil && target == "" {
 		return seenFile{}
 	}
@@ -70,7 +76,7 @@ func lookAt(root, name string) seenFile {
 	if target != "" || !info.Mode().IsRegular() {
 		return f // there is nothing to read in a directory or a device, which Warewulf takes for empty
 	}
-	b, err := readUpTo(filepath.Join(root, name), overlay.MaxOutput+1)
+	b, err := readUpTo(filepath.Join(d.root, at), overlay.MaxOutput+1)
 	if err != nil {
 		return seenFile{} // one that cannot be read is one that is not there, in Warewulf's eyes
 	}

@@ -24,7 +24,7 @@ func TestAServersDiskIsReadAsTheServerReadsIt(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d := newServerDisk(root, map[string]string{"image": root})
+	d := newServerDisk(root, "/etc/warewulf", map[string]string{"image": root})
 	for name, want := range map[string]string{ // where a link on the way leads, with all that follows it
 		"/lib/link/file": "/usr/lib/link/file", "/usr/lib/link/file": "/usr/lib/real/file", "/usr/lib/real/file": "", "/abs": "/lib/link/file",
 		"/up": "/outside", "/gone": "/nowhere", "/usr/lib": "",

@@ -48,14 +48,19 @@ func (i inclusion) where() string {
 	return fmt.Sprintf("overlay %s, %s, line %d", i.overlay, i.file, i.Line)
 }
 
+// sysconf is where what templates call by a relative name lies on the server.
+func (l *legacy) sysconf() string {
+	if dir := l.paths().Sysconfdir; dir != "" {
+		return path.Join(dir, "warewulf")
+	}
+	return catalog.SiteDirectory
+}
+
 // serverFiles finds the files that the templates of some overlays include: of the site's, and of those that come with
 // wulfmesh.
 func (l *legacy) serverFiles(c *cli.Context, inv inventory, overlays []string) (*serverFiles, error) {
 	s := &serverFiles{found: map[string]newSiteFile{}, links: map[string]string{}, seen: map[string]bool{}}
-	s.sysconf = catalog.SiteDirectory
-	if dir := l.paths().Sysconfdir; dir != "" {
-		s.sysconf = path.Join(dir, "warewulf")
-	}
+	s.sysconf = l.sysconf()
 	root := c.String("server-root")
 	if usual, err := filepath.Abs(cmp.Or(c.String("nodes-conf"), usualNodesConf)); root == "" && err == nil && usual == usualNodesConf {
 		root = "/"

@@ -41,7 +41,7 @@ func (l *legacy) offline(inv inventory) (*offline, error) {
 	}
 	o := &offline{
 		inv: inv, fleet: fleet, host: host, now: time.Now(), kernel: map[string]string{},
-		world: &overlay.World{Files: newServerDisk(l.root, inv.images), Fleet: fleet, Server: &server},
+		world: &overlay.World{Files: newServerDisk(l.root, l.sysconf(), inv.images), Fleet: fleet, Server: &server},
 	}
 	for image, dir := range inv.images {
 		o.kernel[image] = imageKernel(dir)
