@@ -122,6 +122,11 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		{"POST " + api.PathVerify, []call{{cert: b.c1, body: api.VerifyRequest{Manifest: chunk.Of(body)}, status: 200}, {body: []byte("["), status: 400}}},
 		{"GET " + api.PathImages, []call{{status: 200}, {path: "/v1/images?consistency=perfect", status: 400}}},
 		{"PUT " + api.PathOverlay, []call{{path: "/v1/overlays/motd", body: motd(t), status: 200}, {path: "/v1/overlays/motd", body: []byte("no"), status: 400}}},
+		{"PATCH " + api.PathOverlay, []call{
+			{path: "/v1/overlays/motd", body: overlay.Edit{Put: []overlay.File{{Path: "etc/issue", Type: overlay.TypeFile, Mode: 0o644}}}, status: 200},
+			{path: "/v1/overlays/motd", body: overlay.Edit{Remove: []string{"etc/none"}}, status: 404},
+			{path: "/v1/overlays/motd?force=perhaps", body: overlay.Edit{}, status: 400},
+		}},
 		{"GET " + api.PathOverlay, []call{{path: "/v1/overlays/motd", status: 200}, {path: "/v1/overlays/nope", status: 404}}},
 		{"GET " + api.PathOverlays, []call{{status: 200}, {path: "/v1/overlays?consistency=perfect", status: 400}}},
 

@@ -7,6 +7,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/openapi"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 )
 
 const introduction = `The API of wulfmesh's controllers. Any controller answers; one that does not lead passes writes on.
@@ -90,8 +91,14 @@ var descriptions = map[string]about{
 	"GET " + api.PathOverlay: {id: "getOverlay", tag: tagContent, summary: "Fetch the content of an overlay: what nodes get, or one layer of it",
 		params: []openapi.Parameter{query("layer", "base: what comes with wulfmesh; own: what is the site's", text())},
 		answer: bytesOf("application/octet-stream"), fresh: true, tagged: true},
-	"PUT " + api.PathOverlay: {id: "putOverlay", tag: tagContent, summary: "Make an overlay, or give one new content",
-		body: bytesOf("application/octet-stream"), answer: jsonOf[api.ChangeResult]()},
+	"PUT " + api.PathOverlay: {id: "putOverlay", tag: tagContent, summary: "Make an overlay, or give one new files of the site's",
+		params: append([]openapi.Parameter{
+			query("laid", "the files lie over those that come with wulfmesh, and do not hide them", boolean()),
+			header("If-Match", "the ETag of the site's part that this was made of; if it is another one by now, nothing is changed"),
+			header("If-None-Match", "*: only if there is no such overlay"),
+		}, overlayParameters...), body: bytesOf("application/octet-stream"), answer: jsonOf[api.ChangeResult](), guarded: true},
+	"PATCH " + api.PathOverlay: {id: "editOverlay", tag: tagContent, summary: "Change some files of the site's part of an overlay",
+		params: overlayParameters, body: jsonOf[overlay.Edit](), answer: jsonOf[api.ChangeResult]()},
 	"GET " + api.PathSiteFiles: {id: "listSiteFiles", tag: tagContent, summary: "List site files, which templates of overlays include",
 		answer: jsonOf[api.List[catalog.SiteFile]](), fresh: true, tagged: true},
 	"GET " + api.PathSiteFile: {id: "getSiteFile", tag: tagContent, summary: "Fetch the content of a site file, or of the one that a link leads to",
@@ -100,7 +107,7 @@ var descriptions = map[string]about{
 		params: []openapi.Parameter{
 			query("mode", "permission bits in octal; 644 where nothing is said", text()),
 			query("message", "why, for the history", text()),
-			{Name: "If-Match", In: openapi.InHeader, Schema: text(), Description: "the ETag of the content that the new one was made from: if another is there by now, nothing happens"},
+			header("If-Match", "the ETag of the content that the new one was made from: if another is there by now, nothing happens"),
 		}, body: bytesOf("application/octet-stream"), answer: jsonOf[api.ChangeResult](), guarded: true},
 	"DELETE " + api.PathSiteFile: {id: "deleteSiteFile", tag: tagContent, summary: "Delete a site file",
 		params: []openapi.Parameter{query("message", "why, for the history", text())}, answer: jsonOf[api.ChangeResult]()},
@@ -134,6 +141,12 @@ var descriptions = map[string]about{
 		body: jsonOf[api.EventBatch]()},
 	"POST " + api.PathRelayStatus: {id: "reportRelay", tag: tagInside, summary: "Report how a relay is, as that relay", body: jsonOf[api.RelayStatus]()},
 	"GET " + api.PathSecrets:      {id: "getSecrets", tag: tagInside, summary: "Fetch what a relay may hold in confidence", answer: jsonOf[api.RelaySecrets]()},
+}
+
+// overlayParameters are those of every write of an overlay.
+var overlayParameters = []openapi.Parameter{
+	query("force", "although a template fails for nodes, of which the answer warns", boolean()),
+	query("message", "why, for the history", text()),
 }
 
 // nodeAnswers are the two forms of a list of nodes.

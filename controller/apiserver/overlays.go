@@ -3,7 +3,6 @@ package apiserver
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
@@ -110,36 +109,4 @@ func (s *Server) content(ctx context.Context, ref chunk.Ref, most int64) ([]byte
 		}
 	}
 	return raw, err
-}
-
-// putOverlay makes an overlay, or gives one new content. The content is checked, so that no relay ever meets one
-// that cannot be rendered for want of form.
-func (s *Server) putOverlay(w http.ResponseWriter, r *http.Request, by caller) error {
-	name, err := catalog.ParseName[catalog.OverlayName]("overlay", r.PathValue("name"))
-	if err != nil {
-		return err
-	}
-	raw, err := io.ReadAll(http.MaxBytesReader(w, readStream(w, r), overlay.MaxBundle))
-	if err != nil {
-		return fault.Wrap(fault.Invalid, err, "the overlay was not received whole, or has more than %d bytes", overlay.MaxBundle)
-	}
-	bundle, err := overlay.Decode(raw)
-	if err != nil {
-		return err
-	}
-	body, err := bundle.Encode()
-	if err != nil {
-		return err
-	}
-	ref, err := s.cfg.Chunks.Publish(r.Context(), body)
-	if err != nil {
-		return err
-	}
-	rev, err := s.propose(r.Context(), catalog.PutOverlay{Overlay: catalog.Overlay{Name: name, Content: ref, Files: len(bundle.Files)}}, by.by, "")
-	if err != nil {
-		return err
-	}
-	setRevision(w, s.cfg.State.Current())
-	api.WriteJSON(w, api.ChangeResult{Revision: rev})
-	return nil
 }

@@ -56,6 +56,7 @@ var rights = map[string]string{
 	"GET /v1/files/{path}":            "o",
 	"PUT /v1/files/{path}":            "o",
 	"DELETE /v1/files/{path}":         "o",
+	"PATCH /v1/overlays/{name}":       "o",
 	"GET /v1/relays":                  "o",
 	"GET /v1/controllers":             "co",
 	"DELETE /v1/controllers/{name}":   "co",

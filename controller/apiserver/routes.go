@@ -71,6 +71,7 @@ var table = []route{
 	{"GET", api.PathOverlays, admins, 0, slow, (*Server).getOverlays},
 	{"GET", api.PathOverlay, admins, 0, slow, (*Server).getOverlay},
 	{"PUT", api.PathOverlay, admins, unbounded, slow, (*Server).putOverlay},
+	{"PATCH", api.PathOverlay, admins, unbounded, slow, (*Server).patchOverlay},
 	{"GET", api.PathSiteFiles, admins, 0, slow, (*Server).getSiteFiles},
 	{"GET", api.PathSiteFile, admins, 0, quick, (*Server).getSiteFile},
 	{"PUT", api.PathSiteFile, admins, unbounded, slow, (*Server).putSiteFile},

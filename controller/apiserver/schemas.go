@@ -25,6 +25,10 @@ func query(name, what string, of *openapi.Schema) openapi.Parameter {
 	return openapi.Parameter{Name: name, In: openapi.InQuery, Description: what, Schema: of}
 }
 
+func header(name, what string) openapi.Parameter {
+	return openapi.Parameter{Name: name, In: openapi.InHeader, Description: what, Schema: text()}
+}
+
 func columnNames() string { return strings.Join(api.NodeColumns(), ", ") }
 
 // sharedParameters are those of many routes.

@@ -49,7 +49,7 @@ const (
 	PathImage       = "/v1/images/{name}"          // POST a tar → NDJSON of ImportProgress
 	PathVersions    = "/v1/images/{name}/versions" // POST ImageDraft → NDJSON of ImportProgress
 	PathOverlays    = "/v1/overlays"               // GET → List[catalog.Overlay]
-	PathOverlay     = "/v1/overlays/{name}"        // GET ?layer= → the overlay's content; PUT it
+	PathOverlay     = "/v1/overlays/{name}"        // GET ?layer= → the overlay's content; PUT the site's part; PATCH overlay.Edit → ChangeResult
 	PathSiteFiles   = "/v1/files"                  // GET → List[catalog.SiteFile]
 	PathSiteFile    = "/v1/files/{path}"           // GET → the file's content; PUT it, DELETE it → ChangeResult; slashes are written %2F
 	PathRelays      = "/v1/relays"                 // GET → List[RelayView]

@@ -27,6 +27,7 @@ type ChangeResult struct {
 	By       string           `json:"by,omitempty"`      // whose change it is
 	Undo     catalog.Revision `json:"undo,omitempty"`    // to which catalog.Revert takes it back; 0: it cannot
 	Preview  *catalog.Preview `json:"preview,omitempty"` // with DryRun
+	Warning  string           `json:"warning,omitempty"` // of a change that was made all the same
 }
 
 // ReadPoint is a revision at or after every change acknowledged before it was asked for.

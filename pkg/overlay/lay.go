@@ -6,8 +6,8 @@ import (
 )
 
 // Lay lays a site's own files over those that wulfmesh ships under the same name: per path, the site's counts, and one
-// of TypeGone takes a shipped file away. The site's hooks come after those that are shipped. Either may be nil; neither
-// is changed.
+// of TypeGone takes a shipped file away. So does a hook count that is the site's, and one without a unit takes the
+// shipped one of the same path away. Either may be nil; neither is changed.
 func Lay(base, own *Bundle) (*Bundle, error) {
 	if base == nil {
 		base = &Bundle{}
@@ -22,7 +22,11 @@ func Lay(base, own *Bundle) (*Bundle, error) {
 			files = append(files, f)
 		}
 	}
-	return NewBundle(slices.DeleteFunc(files, gone), slices.Concat(base.Hooks, own.Hooks)...)
+	hooks := slices.DeleteFunc(slices.Clone(base.Hooks), func(h Hook) bool {
+		return slices.ContainsFunc(own.Hooks, func(o Hook) bool { return o.Path == h.Path })
+	})
+	hooks = slices.DeleteFunc(append(hooks, own.Hooks...), func(h Hook) bool { return h.Reload+h.Restart == "" })
+	return NewBundle(slices.DeleteFunc(files, gone), hooks...)
 }
 
 // File finds a file by its path.

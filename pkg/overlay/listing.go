@@ -116,7 +116,8 @@ func (f *Listed) check() error {
 	return nil
 }
 
-// Hook is what a running node does when a file of a runtime overlay has changed there.
+// Hook is what a running node does when a file of a runtime overlay has changed there. In a site's part of a shipped
+// overlay, one without a unit takes a shipped one away.
 type Hook struct {
 	Path    string `json:"path"`              // of the file, or a pattern of path.Match
 	Reload  string `json:"reload,omitempty"`  // the unit that reads the file again when it is told so
@@ -137,8 +138,11 @@ func (h Hook) check() error {
 		return fault.New(fault.Invalid, "a hook is about %.200q, which is no path inside a node's root and no pattern of one", h.Path)
 	}
 	unit := h.Reload + h.Restart
-	if (h.Reload == "") == (h.Restart == "") {
+	if h.Reload != "" && h.Restart != "" {
 		return fault.New(fault.Invalid, "the hook of %s must name one unit, to reload or to restart", h.Path)
+	}
+	if unit == "" {
+		return nil
 	}
 	// systemd.unit(5): letters, digits and these; the suffix says what it is. A first "-" would be an option of systemctl.
 	if len(unit) > 255 || !strings.Contains(unit, ".") || unit[0] == '-' || strings.ContainsFunc(unit, func(r rune) bool { return !strings.ContainsRune(unitCharacters, r) }) {
