@@ -89,7 +89,10 @@ var descriptions = map[string]about{
 	"GET " + api.PathOverlays: {id: "listOverlays", tag: tagContent, summary: "List overlays",
 		answer: jsonOf[api.List[catalog.Overlay]](), fresh: true, tagged: true},
 	"GET " + api.PathOverlay: {id: "getOverlay", tag: tagContent, summary: "Fetch the content of an overlay: what nodes get, or one layer of it",
-		params: []openapi.Parameter{query("layer", "base: what comes with wulfmesh; own: what is the site's", text())},
+		params: []openapi.Parameter{
+			query("layer", "base: what comes with wulfmesh; own: what is the site's", text()),
+			query("at", "the site's part as it was at this revision, as far as that is remembered", number()),
+		},
 		answer: bytesOf("application/octet-stream"), fresh: true, tagged: true},
 	"PUT " + api.PathOverlay: {id: "putOverlay", tag: tagContent, summary: "Make an overlay, or give one new files of the site's",
 		params: append([]openapi.Parameter{

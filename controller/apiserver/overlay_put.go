@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,14 +85,8 @@ func (s *Server) patchOverlay(w http.ResponseWriter, r *http.Request, by caller)
 		if err != nil {
 			return err
 		}
-		changed, err := s.edited(r.Context(), x, now, &edit)
-		if err != nil {
+		if err := s.edited(r.Context(), x, now, &edit); err != nil {
 			return err
-		}
-		if !changed {
-			setRevision(w, c)
-			api.WriteJSON(w, api.ChangeResult{Revision: c.Revision, By: by.by})
-			return nil
 		}
 		out, err := s.writeOverlay(w, r, c, x)
 		if errors.Is(err, fault.Conflict) && try < editTries {
@@ -106,30 +99,23 @@ func (s *Server) patchOverlay(w http.ResponseWriter, r *http.Request, by caller)
 	}
 }
 
-// edited makes of a write what an edit wants of what is there, and tells whether that is another thing.
-func (s *Server) edited(ctx context.Context, x *overlayWrite, now *catalog.Overlay, edit *overlay.Edit) (bool, error) {
+// edited makes of a write what an edit wants of what is there.
+func (s *Server) edited(ctx context.Context, x *overlayWrite, now *catalog.Overlay, edit *overlay.Edit) error {
 	own, err := s.bundle(ctx, now.Content)
 	if err != nil {
-		return false, err
+		return err
 	}
 	shipped, err := s.bundle(ctx, now.Base)
 	if err != nil {
-		return false, err
+		return err
 	}
 	x.now, x.has, x.laid = now, &now.Content.ID, now.Laid || now.Content.ID.IsZero()
 	base := shipped
 	if !x.laid {
 		base = nil
 	}
-	if x.own, err = edit.Apply(base, own, shipped); err != nil {
-		return false, err
-	}
-	was, err := own.Encode()
-	if err != nil {
-		return false, err
-	}
-	is, err := x.own.Encode()
-	return !bytes.Equal(was, is), err
+	x.own, err = edit.Apply(base, own, shipped)
+	return err
 }
 
 // overlayWrite is new content for the site's part of an overlay.
@@ -158,6 +144,9 @@ func overlayNow(c *catalog.Catalog, name catalog.OverlayName) *catalog.Overlay {
 
 // writeOverlay tries what is new on nodes, publishes it and lets the catalog name it.
 func (s *Server) writeOverlay(w http.ResponseWriter, r *http.Request, c *catalog.Catalog, x *overlayWrite) (api.ChangeResult, error) {
+	if x.has != nil && *x.has != x.now.Content.ID {
+		return api.ChangeResult{}, catalog.OverlayChanged(x.now)
+	}
 	warning := ""
 	if err := s.tryOut(r.Context(), c, x); err != nil {
 		if !errors.Is(err, fault.Invalid) {
@@ -176,6 +165,10 @@ func (s *Server) writeOverlay(w http.ResponseWriter, r *http.Request, c *catalog
 		if next.Content, err = s.cfg.Chunks.Publish(r.Context(), body); err != nil {
 			return api.ChangeResult{}, err
 		}
+	}
+	if _, exists := c.Overlay(x.name); exists && next.Content == x.now.Content && (next.Laid == x.now.Laid || next.Content.ID.IsZero()) {
+		setRevision(w, c)
+		return api.ChangeResult{Revision: c.Revision, By: x.by.by, Same: true, Warning: warning}, nil
 	}
 	rev, err := s.propose(r.Context(), catalog.PutOverlay{Overlay: next, Has: x.has}, x.by.by, x.message)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
@@ -22,6 +23,9 @@ func (s *Server) getOverlay(w http.ResponseWriter, r *http.Request, _ caller) er
 	}
 	o, err := overlayOf(c, r)
 	if err != nil {
+		return err
+	}
+	if o, err = overlayAt(c, r, o); err != nil {
 		return err
 	}
 	base, own := o.Layers()
@@ -54,6 +58,23 @@ func (s *Server) getOverlay(w http.ResponseWriter, r *http.Request, _ caller) er
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Write(raw) // a client that is gone asks again
 	return nil
+}
+
+// overlayAt is an overlay as the site had it at the revision that a request names. One that there was not had no files.
+func overlayAt(c *catalog.Catalog, r *http.Request, now *catalog.Overlay) (*catalog.Overlay, error) {
+	text := r.URL.Query().Get("at")
+	if text == "" {
+		return now, nil
+	}
+	rev, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "%.40q is no revision", text)
+	}
+	at, err := c.OverlayAt(now.Name, catalog.Revision(rev))
+	if at == nil {
+		at = &catalog.Overlay{Name: now.Name}
+	}
+	return at, err
 }
 
 // overlayOf is the overlay that a request is about.

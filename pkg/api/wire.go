@@ -27,6 +27,7 @@ type ChangeResult struct {
 	By       string           `json:"by,omitempty"`      // whose change it is
 	Undo     catalog.Revision `json:"undo,omitempty"`    // to which catalog.Revert takes it back; 0: it cannot
 	Preview  *catalog.Preview `json:"preview,omitempty"` // with DryRun
+	Same     bool             `json:"same,omitempty"`    // it was so before, and there is no revision of it
 	Warning  string           `json:"warning,omitempty"` // of a change that was made all the same
 }
 

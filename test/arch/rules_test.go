@@ -92,6 +92,7 @@ var owners = map[string][]string{
 	"github.com/pin/tftp":                     {"relay/tftpd"},
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},
+	"github.com/rogpeppe/go-internal":         {"cmd/wulf/cli"},                                                // its diff; testscript is for tests
 	"github.com/klauspost/compress":           {"pkg/segment", "pkg/stageone", "pkg/chunkstore", "pkg/source"}, // frames; the first initramfs; chunks at rest; layers of exports
 	"github.com/ulikunitz/xz":                 {"pkg/segment", "pkg/stageone"},                                 // distributions pack archives so, and kernel modules, which tests do too
 	"github.com/Masterminds/sprig":            {"pkg/overlay"},
@@ -111,7 +112,7 @@ var everyones = []string{
 
 // testers are the libraries that only tests import.
 var testers = []string{
-	"github.com/anishathalye/porcupine", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal",
+	"github.com/anishathalye/porcupine", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal/testscript",
 	"go.uber.org/goleak", "golang.org/x/net/nettest", "pgregory.net/rapid",
 }
 

@@ -194,7 +194,7 @@ func listColumns(noun string) []string {
 	case "image":
 		return []string{"name", "latest", "kernel", "arch", "size", "unpacked", "versions", "created", "tags", "source"}
 	case "overlay":
-		return []string{"name", "files", "from", "size", "content"}
+		return []string{"name", "files", "from", "size", "changed", "by"}
 	case "file":
 		return []string{"path", "target", "size", "mode", "changed", "by", "content"}
 	case "boot":

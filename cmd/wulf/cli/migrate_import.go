@@ -64,7 +64,7 @@ func (p *program) migrateImport(c *cli.Context) error {
 			return fault.Wrap(fault.KindOf(err), err, "overlay %s", name)
 		}
 		p.say("overlay %s", name)
-		if err := p.putBundle(c, cl, name, b); err != nil {
+		if err := p.putBundle(c, cl, name, b, put{}); err != nil {
 			return err
 		}
 	}

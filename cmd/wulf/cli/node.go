@@ -74,6 +74,7 @@ func (p *program) node() *cli.Command {
 			examples: []string{"wulf node edit n1", "wulf node edit @rack:r07"},
 			flags:    changeFlags(selectFlags()...), run: p.nodeEdit,
 		},
+		overlayOf("node", "NODESET", p.nodeOverlay),
 		verb{
 			name: "replace", usage: "give a node the hardware address of the machine that takes its place", args: "NODE", least: 1, most: 1,
 			examples: []string{"wulf node replace n1 --mac 52:54:00:00:00:07"},

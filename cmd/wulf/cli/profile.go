@@ -44,6 +44,7 @@ func (p *program) profile() *cli.Command {
 			name: "edit", usage: "change profiles as YAML in $EDITOR", args: "[PROFILE…]", most: unlimited,
 			examples: []string{"wulf profile edit gpu"}, flags: changeFlags(), run: p.profileEdit,
 		},
+		overlayOf("profile", "PROFILE", p.profileOverlay),
 		verb{
 			name: "delete", aliases: []string{"rm", "del", "remove"}, usage: "delete profiles that nothing uses", args: "PROFILE…", least: 1, most: unlimited,
 			examples: []string{"wulf profile delete old"}, flags: changeFlags(), run: p.profileDelete,
