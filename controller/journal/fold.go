@@ -126,6 +126,7 @@ func fold(b *api.Boot, e boot.Event) {
 	setIf(&b.Image, e.Image)
 	setIf(&b.Revision, e.Revision)
 	setIf(&b.Manifest, e.Manifest)
+	setIf(&b.Without, e.Without)
 	if e.Firmware != boot.FirmwareIPXE {
 		setIf(&b.Firmware, e.Firmware) // iPXE is what the firmware loaded, not what it is
 	}
@@ -142,7 +143,7 @@ func stage(b *api.Boot, e boot.Event) {
 		if b.Stage != boot.StageFailed {
 			b.FailedAt = b.Stage
 		}
-		b.Stage, b.Error = boot.StageFailed, e.Error
+		b.Stage, b.Error, b.Fix = boot.StageFailed, e.Error, e.Fix
 		return
 	}
 	reached := b.Stage
@@ -150,10 +151,10 @@ func stage(b *api.Boot, e boot.Event) {
 		reached = b.FailedAt
 	}
 	if e.Stage.Index() > reached.Index() {
-		b.Stage, b.FailedAt, b.Error = e.Stage, "", ""
+		b.Stage, b.FailedAt, b.Error, b.Fix = e.Stage, "", "", ""
 	}
 	if e.Error != "" {
-		b.Error = e.Error
+		b.Error, b.Fix = e.Error, e.Fix
 	}
 }
 

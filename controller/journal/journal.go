@@ -186,6 +186,8 @@ func clip(e *boot.Event) {
 	}
 	cut(&e.Message, boot.MaxEventText)
 	cut(&e.Error, boot.MaxEventText)
+	cut(&e.Fix, boot.MaxEventText)
+	cut(&e.Without, boot.MaxEventText)
 	cut(&e.Console, boot.MaxEventConsole)
 	cut(&e.Image, boot.MaxEventText)
 	cut(&e.Boot, 64)

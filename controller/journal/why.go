@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -104,7 +105,7 @@ func verdict(j *Journal, c *catalog.Catalog, r *catalog.Resolved, b *api.Boot, n
 		return fmt.Sprintf("no relay has had a request from %s", hardware(r)), fix
 	}
 	if b.Stage == boot.StageFailed {
-		return b.Error, "mend the cause and restart the node; its console has more"
+		return b.Error, cmp.Or(b.Fix, "mend the cause and restart the node; its console has more")
 	}
 	if b.Stage == boot.StageUp {
 		return upVerdict(r, b, now)
@@ -118,7 +119,7 @@ func verdict(j *Journal, c *catalog.Catalog, r *catalog.Resolved, b *api.Boot, n
 	}
 	n := next[b.Stage]
 	if b.Error != "" {
-		return b.Error, n.fix
+		return b.Error, cmp.Or(b.Fix, n.fix)
 	}
 	return n.verdict, n.fix
 }
@@ -129,6 +130,9 @@ func upVerdict(r *catalog.Resolved, b *api.Boot, now time.Time) (verdict, fix st
 	}
 	if want := r.Version.Manifest.ID; !want.IsZero() && b.Manifest != want {
 		return fmt.Sprintf("it runs version %s of its image; %s is declared now", b.Manifest.Short(), want.Short()), "restart it when it is free"
+	}
+	if b.Without != "" {
+		return "it runs without what is declared: " + b.Without, cmp.Or(b.Fix, "mend the cause and restart it when it is free")
 	}
 	return "nothing is wrong: it runs what is declared", ""
 }

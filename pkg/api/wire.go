@@ -78,8 +78,10 @@ type Boot struct {
 	Stage    boot.Stage           `json:"stage"` // the furthest reached, or failed
 	FailedAt boot.Stage           `json:"failed_at,omitempty"`
 	Error    string               `json:"error,omitempty"`
-	Relay    catalog.RelayName    `json:"relay,omitempty"`  // that handed out the script
-	Relays   []catalog.RelayName  `json:"relays,omitempty"` // all that took part
+	Fix      string               `json:"fix,omitempty"`     // of Error
+	Without  string               `json:"without,omitempty"` // what is declared and not there, where the boot went on all the same
+	Relay    catalog.RelayName    `json:"relay,omitempty"`   // that handed out the script
+	Relays   []catalog.RelayName  `json:"relays,omitempty"`  // all that took part
 	Firmware boot.Firmware        `json:"firmware,omitempty"`
 	Address  string               `json:"address,omitempty"`
 	Revision catalog.Revision     `json:"revision,omitempty"`
@@ -345,9 +347,18 @@ type Session struct {
 	Token    string           `json:"token"` // sent as Authorization: Bearer
 	Node     catalog.NodeName `json:"node"`
 	Expires  time.Time        `json:"expires"`
-	Interval time.Duration    `json:"interval"` // between heart-beats and refreshes, nanoseconds
-	Relays   []string         `json:"relays"`   // host:port of HTTPS, best first, as of now
-	Plain    []string         `json:"plain"`    // host:port of plain HTTP of the same relays, in the same order
+	Interval time.Duration    `json:"interval"`          // between heart-beats and refreshes, nanoseconds
+	Relays   []string         `json:"relays"`            // host:port of HTTPS, best first, as of now
+	Plain    []string         `json:"plain"`             // host:port of plain HTTP of the same relays, in the same order
+	Storage  *Storage         `json:"storage,omitempty"` // of a node that claims its boot, and has any declared
+}
+
+// Storage is what a node's disks are to hold, as it is declared. It comes with the session, and so from a relay that the
+// node believes: what is said on the kernel's command line anybody on the wire could have said.
+type Storage struct {
+	Root        string                        `json:"root,omitempty"`        // the device that the root is on; "" if it is in memory
+	Disks       map[string]catalog.Disk       `json:"disks,omitempty"`       // by device
+	Filesystems map[string]catalog.Filesystem `json:"filesystems,omitempty"` // by device
 }
 
 // NodeTrust is what stage one carries of the cluster, as the file trust.json: whom a node believes.

@@ -60,5 +60,7 @@ type Event struct {
 	Took     time.Duration        `json:"took,omitempty"`   // nanoseconds
 	Message  string               `json:"message,omitempty"`
 	Error    string               `json:"error,omitempty"`   // what went wrong, even if the boot went on
+	Fix      string               `json:"fix,omitempty"`     // what would mend it
+	Without  string               `json:"without,omitempty"` // what is declared and not there, where the boot went on all the same
 	Console  string               `json:"console,omitempty"` // the last lines, when it failed
 }

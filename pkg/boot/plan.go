@@ -124,9 +124,14 @@ func (p *Plan) address(d catalog.ResolvedNet, asked catalog.NetworkName) {
 // content decides what the node boots.
 func (p *Plan) content(r *catalog.Resolved) {
 	s := r.Settings
-	p.Method, p.Init, p.Root, p.Args = *s.Method, *s.Init, *s.Root, s.Kernel.Args
+	p.Method, p.Init, p.Root, p.Args = *s.Method, *s.Init, cmp.Or(s.RootDevice(), *s.Root), s.Kernel.Args
 	p.Secrets = p.Network != nil && p.Network.Secrets == catalog.SecretsRelay
 	if p.Problem != nil {
+		return
+	}
+	if s.RootDevice() != "" && p.Method != catalog.MethodTwoStage { // profiles and node say it together
+		p.Problem = fault.New(fault.Invalid, "the root of node %s is on %s, and with the method %s the kernel unpacks the image into memory", p.Node, p.Root, p.Method).
+			WithFix("wulf node set %s --method two-stage", p.Node)
 		return
 	}
 	if s.Image == nil {

@@ -44,7 +44,7 @@ func (c *Catalog) checkSettings(what string, s Settings) error {
 	if err := oneOf("method", s.Method, MethodTwoStage, MethodOneStage, MethodWarewulf); err != nil {
 		return within(what, err)
 	}
-	if err := oneOf("root", s.Root, RootTmpfs, RootRamfs); err != nil {
+	if err := checkRoot(s); err != nil {
 		return within(what, err)
 	}
 	if s.Init != nil && !strings.HasPrefix(*s.Init, "/") {

@@ -258,6 +258,27 @@ func checkMask(what string, mask *netip.Addr) error {
 	return nil
 }
 
+// checkRoot refuses a root that is neither a kind of memory nor one device. The device is a word of the kernel's command
+// line.
+func checkRoot(s Settings) error {
+	dev := s.RootDevice()
+	if dev == "" {
+		return oneOf("root", s.Root, RootTmpfs, RootRamfs)
+	}
+	if len(dev) > maxDevice || !strings.HasPrefix(dev, "/dev/") || strings.ContainsFunc(dev, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+		return fault.New(fault.Invalid, "root %q is not a device", clip(dev)).WithFix("give tmpfs, ramfs, or a device: --root /dev/disk/by-partlabel/root")
+	}
+	if m := cmp.Or(deref(s.Method), MethodTwoStage); m != MethodTwoStage {
+		return fault.New(fault.Invalid, "a root on a device needs the method %s: with %s the kernel unpacks the image into memory", MethodTwoStage, m)
+	}
+	for _, other := range sortedKeys(s.Filesystems) {
+		if deref(s.Filesystems[other].Path) == "/" && other != dev {
+			return fault.New(fault.Invalid, "both %s and %s would be the root", dev, other).WithFix("let one file system have the path /, and name no other device as root")
+		}
+	}
+	return nil
+}
+
 func checkDisks(s Settings) error {
 	if err := checkKeyWords("disk", s.Disks); err != nil {
 		return err

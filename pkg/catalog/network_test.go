@@ -125,7 +125,7 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 		"bmc.port=0": "port", "bmc.port=65536": "port", "bmc.netmask=fd00::": "netmask", "bmc.address=::ffff:10.1.0.77": "bmc.address", "bmc.gateway=fe80::1%x": "bmc.gateway", "bmc.username=a\nb": "one line",
 		"disks.sda.wipe_table=true": "not a device", "disks./dev/sda.partitions.a.number=-1": "below 0", "disks./dev/sda.partitions.a b.number=1": "not a name", "disks./dev/sda.partitions.a.type_guid=a\nb": "one line",
 		"filesystems.sda.format=xfs": "not on a device", "filesystems./dev/sda1.path=home": "not absolute", "filesystems./dev/sda1.mount_options=a\nb": "one line",
-		"method=three-stage": "method", "root=disk": "root", "init=sbin/init": "absolute", "init=/a\nb": "one line", "kernel.version=6\n": "one line", "tags.a b=x": "not a name", "tags.t=" + long: "more than",
+		"method=three-stage": "method", "root=disk": "root", "root=/home": "not a device", "root=/dev/a b": "not a device", "init=sbin/init": "absolute", "init=/a\nb": "one line", "kernel.version=6\n": "one line", "tags.a b=x": "not a name", "tags.t=" + long: "more than",
 		"kernel.args=" + long: "one line", "comment=" + long: "one line", "nets.eth0 1.mtu=1500": "not a name", "roles=a b": "not a name",
 		"-imagine": "no setting", "-": "no setting", "-without": "no setting", "-comment": "no setting", "-nets.default.adress": "no setting",
 	} {
@@ -136,6 +136,8 @@ func TestSettingsThatCannotBeAreRefused(t *testing.T) {
 		}
 	}
 	for name, s := range map[string]catalog.Settings{
+		"two roots":                    settings(t, "root=/dev/sda1", "filesystems./dev/sdb1.path=/"),
+		"a root that is not unpacked":  settings(t, "filesystems./dev/sdb1.path=/", "method=one-stage"),
 		"two partitions of one number": settings(t, "disks./dev/sda.partitions.a.number=1", "disks./dev/sda.partitions.b.number=1"),
 		"a device like a setting":      {Nets: map[string]catalog.NetDev{"eth0.mtu": {MTU: new(1500)}}},
 		"a device like settings":       {Nets: map[string]catalog.NetDev{"eth0.tags.x": {MTU: new(1500)}}},

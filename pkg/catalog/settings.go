@@ -1,6 +1,9 @@
 package catalog
 
-import "net/netip"
+import (
+	"net/netip"
+	"strings"
+)
 
 // Settings are what may be decided about a node, in a profile or in the node itself. A field that is nil or
 // empty is not decided here. Merge says how several Settings become one.
@@ -12,7 +15,7 @@ type Settings struct {
 	IPXE        *string               `json:"ipxe,omitempty"`        // name of a boot script of the site's own; kept for it, nothing reads it yet
 	Kernel      KernelSettings        `json:"kernel,omitzero"`       // which kernel, and its command line
 	Init        *string               `json:"init,omitempty"`        // program that becomes PID 1 (default /sbin/init)
-	Root        *string               `json:"root,omitempty"`        // RootTmpfs (default, but with MethodWarewulf) or RootRamfs
+	Root        *string               `json:"root,omitempty"`        // RootTmpfs (default, but with MethodWarewulf), RootRamfs, or a device such as /dev/disk/by-partlabel/root
 	Overlays    OverlaySettings       `json:"overlays,omitzero"`     // rendered files laid over the image
 	Primary     *string               `json:"primary,omitempty"`     // the network device the node boots from
 	Nets        map[string]NetDev     `json:"nets,omitempty"`        // network devices by their name in wulfmesh
@@ -46,7 +49,7 @@ const (
 	MethodWarewulf = "warewulf"  // likewise, with the wwinit and wwclient of Warewulf 4 in place of the agent; where Network.Warewulf allows it
 )
 
-// What the root of a node is made of.
+// What the root of a node is made of, if it is not on a device.
 const (
 	RootTmpfs = "tmpfs"
 	RootRamfs = "ramfs"
@@ -55,6 +58,20 @@ const (
 	// and only wwinit is told of it: to copy it into another takes the image's memory twice.
 	rootInitramfs = "initramfs"
 )
+
+// RootDevice is the device that the root is on: the one that Root names, or that of the file system whose path is /. It is
+// "" for a root in memory.
+func (s *Settings) RootDevice() string {
+	if s.Root != nil && strings.HasPrefix(*s.Root, "/") {
+		return *s.Root
+	}
+	for _, dev := range sortedKeys(s.Filesystems) {
+		if p := s.Filesystems[dev].Path; p != nil && *p == "/" {
+			return dev
+		}
+	}
+	return ""
+}
 
 // KernelSettings choose a kernel of the image and what is said to it.
 type KernelSettings struct {

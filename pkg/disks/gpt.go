@@ -73,8 +73,8 @@ func newTable(size int64, sector int, random io.Reader) (*Table, error) {
 	return t, err
 }
 
-// entry finds a partition by its number.
-func (t *Table) entry(number int) *Entry {
+// Entry finds a partition by its number, nil if there is none. The table is changed through it.
+func (t *Table) Entry(number int) *Entry {
 	for i := range t.Entries {
 		if t.Entries[i].Number == number {
 			return &t.Entries[i]

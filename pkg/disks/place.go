@@ -87,7 +87,7 @@ func (p *planner) make(w *wanted) error {
 	}
 	w.found = e.Number
 	p.t.Entries = append(p.t.Entries, e)
-	p.plan.Clear = append(p.plan.Clear, ends(int64(first)*int64(p.t.Sector), p.t.size(e))...)
+	p.plan.Clear = append(p.plan.Clear, Ends(int64(first)*int64(p.t.Sector), p.t.size(e))...)
 	p.say("partition %d %s of %s is made", e.Number, w.label, p.mib(end-first))
 	return nil
 }
@@ -160,7 +160,7 @@ func (p *planner) fill() error {
 		if w.gone || w.size > 0 || !w.resize {
 			continue
 		}
-		e := p.t.entry(w.found)
+		e := p.t.Entry(w.found)
 		if _, end := p.gapBehind(*e); end > e.Last+1 {
 			p.say("partition %d %s grows from %s to %s", e.Number, w.label, p.mib(e.Last-e.First+1), p.mib(end-e.First))
 			e.Last = end - 1

@@ -24,9 +24,9 @@ type Plan struct {
 	Steps []string
 }
 
-// ends are where anything that could be taken for content has its marks. The beginning comes last: as long as it is there,
+// Ends are where anything that could be taken for content has its marks. The beginning comes last: as long as it is there,
 // what is there is known.
-func ends(at, size int64) []Range {
+func Ends(at, size int64) []Range {
 	if size <= Head+Tail {
 		return []Range{{at, size}}
 	}
@@ -39,7 +39,7 @@ func PlanDisk(d catalog.Disk, present Present, random io.Reader) (Plan, error) {
 	p := &planner{wipe: isTrue(d.Wipe), random: random}
 	if len(d.Partitions) == 0 {
 		if p.wipe && present.Tabled {
-			p.plan.Clear = ends(0, present.Size)
+			p.plan.Clear = Ends(0, present.Size)
 			p.say("%s is removed", present.What)
 		}
 		return p.plan, nil
@@ -107,7 +107,7 @@ func (p *planner) begin(present Present) (err error) {
 	if present.Blank {
 		p.say("a partition table is made")
 	} else {
-		p.plan.Clear = ends(0, present.Size)
+		p.plan.Clear = Ends(0, present.Size)
 		p.say("a partition table is made in place of %s", present.What)
 	}
 	return nil
@@ -156,7 +156,7 @@ func (p *planner) read(partitions map[string]catalog.Partition) error {
 func (p *planner) match() error {
 	taken := map[int]bool{}
 	for _, w := range p.wanted {
-		if w.number > 0 && p.t.entry(w.number) != nil {
+		if w.number > 0 && p.t.Entry(w.number) != nil {
 			w.found = w.number
 		}
 		taken[w.found] = true
@@ -203,7 +203,7 @@ func (p *planner) remove() error {
 }
 
 func (p *planner) drop(number int, how string) {
-	e := *p.t.entry(number)
+	e := *p.t.Entry(number)
 	p.t.Entries = slices.DeleteFunc(p.t.Entries, func(x Entry) bool { return x.Number == number })
 	p.say("partition %d %s %s", number, name(e.Label), how)
 }
@@ -221,7 +221,7 @@ func (p *planner) keep() error {
 		if w.gone || w.found == 0 {
 			continue
 		}
-		e := p.t.entry(w.found)
+		e := p.t.Entry(w.found)
 		place, names := p.differs(w, *e)
 		switch {
 		case place == "" && names == "":

@@ -207,7 +207,7 @@ func (c *converter) settings(subject string, p *Profile) catalog.Settings {
 	return s
 }
 
-// root: here a root is a tmpfs or a ramfs. Warewulf's initramfs is a ramfs, of whose drawbacks nobody knows a reason to
+// root: here a root is a tmpfs, a ramfs, or a device. Warewulf's initramfs is a ramfs, of whose drawbacks nobody knows a reason to
 // keep them.
 func (c *converter) root(subject string, p *Profile, s *catalog.Settings) {
 	switch p.Root {
@@ -218,7 +218,13 @@ func (c *converter) root(subject string, p *Profile, s *catalog.Settings) {
 		s.Root = text(catalog.RootTmpfs)
 		c.say(RootInitramfs, Note, subject+".root", "set ramfs if memory must not be limited: --root ramfs", "the root becomes a tmpfs")
 	default:
-		c.say(RootDevice, Error, subject+".root", "nodes have their root in memory here; leave it out, or keep these nodes where they are", "root %s is a device", p.Root)
+		if !strings.HasPrefix(p.Root, "/dev/") {
+			c.say(RootDevice, Error, subject+".root", "give tmpfs, ramfs, or a device below /dev", "root %s is none that a node can have", p.Root)
+			return
+		}
+		s.Root = text(p.Root)
+		c.say(RootDevice, Warning, subject+".root", "declare the file system on it with wipe_filesystem for the first boot, if it holds one; see docs/disks.md",
+			"the root on %s is made anew at each boot, and only where nothing or an earlier root is", p.Root)
 	}
 }
 

@@ -160,6 +160,7 @@ func TestBothMergeAlike(t *testing.T) {
 func TestWhatCannotComeOverIsTold(t *testing.T) {
 	for conf, want := range map[string]warewulf.HazardID{
 		`{nodes: {n: {root: /dev/sda1}}}`:                    warewulf.RootDevice,
+		`{nodes: {n: {root: sda1}}}`:                         warewulf.RootDevice,
 		`{nodes: {n: {root: initramfs}}}`:                    warewulf.RootInitramfs,
 		`{nodes: {n: {system overlay: [mine]}}}`:             warewulf.OverlayGone,
 		`{nodes: {n: {network devices: {d: {mtu: large}}}}}`: warewulf.ValueLeftOut,

@@ -26,7 +26,7 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
 	if q.Ticket == "" {
 		return s.withSession(func(w http.ResponseWriter, r *http.Request) error {
 			h := held(r)
-			return s.grant(w, r, h.key, catalog.NodeName(h.Node), h.Boot)
+			return s.grant(w, r, h.key, catalog.NodeName(h.Node), h.Boot, nil)
 		})(w, r)
 	}
 	t, key, err := s.openTicket(q.Ticket)
@@ -42,7 +42,16 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
 		s.cfg.Record(boot.Event{Stage: boot.StageKernel, Node: catalog.NodeName(t.Node), Hardware: hardware(t), Boot: t.Boot, Address: remote(r).String(), Error: err.Error()})
 		return err
 	}
-	return s.grant(w, r, key, catalog.NodeName(t.Node), t.Boot)
+	return s.grant(w, r, key, catalog.NodeName(t.Node), t.Boot, s.storage(catalog.NodeName(t.Node)))
+}
+
+// storage is what a node's disks are to hold, nil if nothing is declared of them. The catalog bounds it.
+func (s *Server) storage(node catalog.NodeName) *api.Storage {
+	r, err := s.cfg.Feed.Catalog().Resolve(node)
+	if err != nil || len(r.Settings.Disks)+len(r.Settings.Filesystems) == 0 && r.Settings.RootDevice() == "" {
+		return nil
+	}
+	return &api.Storage{Root: r.Settings.RootDevice(), Disks: r.Settings.Disks, Filesystems: r.Settings.Filesystems}
 }
 
 func hardware(t pki.Ticket) catalog.HardwareAddr { return catalog.HardwareAddr(t.Hardware.String()) }
@@ -87,12 +96,12 @@ func (s *Server) belongs(node catalog.NodeName, network catalog.NetworkName) err
 }
 
 // grant answers with a session.
-func (s *Server) grant(w http.ResponseWriter, r *http.Request, key pki.NetworkKey, node catalog.NodeName, id string) error {
+func (s *Server) grant(w http.ResponseWriter, r *http.Request, key pki.NetworkKey, node catalog.NodeName, id string, storage *api.Storage) error {
 	p, err := s.planOf(node)
 	if err != nil {
 		return err
 	}
-	out := api.Session{Node: node, Expires: time.Now().Add(pki.SessionLife).UTC(), Interval: heartbeat}
+	out := api.Session{Node: node, Expires: time.Now().Add(pki.SessionLife).UTC(), Interval: heartbeat, Storage: storage}
 	if out.Token, err = key.SealSession(pki.Session{Node: string(node), Boot: id, Expires: out.Expires}); err != nil {
 		return err
 	}
@@ -186,6 +195,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		e.Address = remote(r).String()
 		clip(&e.Message, boot.MaxEventText)
 		clip(&e.Error, boot.MaxEventText)
+		clip(&e.Fix, boot.MaxEventText)
+		clip(&e.Without, boot.MaxEventText)
 		clip(&e.Console, boot.MaxEventConsole)
 		clip(&e.Image, boot.MaxEventText)
 		s.cfg.Record(e)

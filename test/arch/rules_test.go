@@ -16,10 +16,11 @@ var floors = map[string]int{
 	"cmd/wulf/cli":      8,
 	"cmd/wulf-agent/**": 8, // its parts: stage one, the service, …
 
-	"controller":           7, // wiring only, as is relay
-	"relay":                7,
-	"cmd/wulf/workdir":     7, // where people work inside an image
-	"cmd/wulf-agent/image": 7, // fetching and unpacking an image
+	"controller":             7, // wiring only, as is relay
+	"relay":                  7,
+	"cmd/wulf/workdir":       7, // where people work inside an image
+	"cmd/wulf-agent/image":   7, // fetching and unpacking an image
+	"cmd/wulf-agent/storage": 7, // the disks of a node
 
 	"controller/apiserver": 6,
 	"controller/web":       6,

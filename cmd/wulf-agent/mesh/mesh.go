@@ -28,6 +28,7 @@ const (
 	firstPause = 500 * time.Millisecond
 	maxPause   = 10 * time.Second
 	maxOverlay = 256 << 20
+	maxSession = 16 << 20 // what the catalog lets be declared of one node, and what JSON makes of it
 )
 
 const chunkPath = "/chunk/"
@@ -121,7 +122,7 @@ func (m *Mesh) session(ctx context.Context, what string, q api.SessionRequest) (
 	err = m.try(ctx, what, func(ctx context.Context, relay string) error {
 		return m.request(ctx, http.MethodPost, relay, api.PathSessions, jsonHeader(), body, func(a *http.Response) error {
 			s = api.Session{}
-			return json.NewDecoder(io.LimitReader(a.Body, 1<<20)).Decode(&s)
+			return json.NewDecoder(io.LimitReader(a.Body, maxSession)).Decode(&s)
 		})
 	})
 	if err == nil {

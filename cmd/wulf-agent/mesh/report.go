@@ -35,8 +35,8 @@ func NewReporter(m *Mesh, base boot.Event) *Reporter {
 func (r *Reporter) Record(e boot.Event) {
 	e.Time, e.Node, e.Hardware, e.Boot = time.Now().UTC(), r.base.Node, r.base.Hardware, r.base.Boot
 	e.Revision, e.Manifest = r.base.Revision, r.base.Manifest
-	if len(e.Error) > boot.MaxEventText {
-		e.Error = e.Error[:boot.MaxEventText]
+	for _, text := range []*string{&e.Error, &e.Fix, &e.Message, &e.Without} {
+		*text = (*text)[:min(len(*text), boot.MaxEventText)]
 	}
 	if len(e.Console) > boot.MaxEventConsole {
 		e.Console = e.Console[len(e.Console)-boot.MaxEventConsole:]

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -24,9 +25,11 @@ import (
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/mesh"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/params"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/session"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/storage"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 )
@@ -50,7 +53,7 @@ func Main() {
 		b.log.Error("fix: " + fix)
 	}
 	if b.reporter != nil {
-		b.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Console: b.console.last()})
+		b.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Fix: fault.Fix(err), Console: b.console.last()})
 		b.reporter.Flush(5 * time.Second)
 	}
 	if b.params.Node != "" {
@@ -75,6 +78,9 @@ type booter struct {
 	trust    api.NodeTrust
 	mesh     *mesh.Mesh
 	reporter *mesh.Reporter
+	drivers  *drivers
+	manifest *chunk.Manifest // of the image, once it was fetched
+	storage  *storage.Storage
 }
 
 func (b *booter) boot() error {
@@ -166,6 +172,10 @@ func (b *booter) twoStage() error {
 	}
 	free, total := image.Free()
 	b.reporter.Record(boot.Event{Stage: boot.StageStageOne, Took: time.Since(began), Memory: total - free})
+	if err := b.disks(ctx, held.Storage); err != nil {
+		return err
+	}
+	held.Storage = nil // it is nothing to the service
 	if err := b.image(ctx); err != nil {
 		return err
 	}
@@ -183,6 +193,14 @@ func (b *booter) twoStage() error {
 	if err := session.Save("/", state); err != nil { // in /run, which moves to the new root
 		return err
 	}
+	if b.storage != nil {
+		if err := b.storage.Finish(newRoot); err != nil {
+			return err
+		}
+		if lacks := b.storage.Without(); len(lacks) > 0 {
+			b.reporter.Record(boot.Event{Stage: boot.StageOverlay, Without: strings.Join(lacks, "; ")})
+		}
+	}
 	b.reporter.Flush(10 * time.Second)
 	b.mesh.Close()
 	if err := release(link); err != nil {
@@ -194,12 +212,12 @@ func (b *booter) twoStage() error {
 
 // network loads the drivers and configures the device that the machine booted from.
 func (b *booter) network(ctx context.Context) (netlink.Link, error) {
-	d, err := newDrivers(b.log)
-	if err != nil {
+	var err error
+	if b.drivers, err = newDrivers(b.log); err != nil {
 		return nil, err
 	}
-	d.byName("af_packet", "virtio_net")
-	link, err := findDevice(ctx, b.params.Hardware, d.coldplug)
+	b.drivers.byName("af_packet", "virtio_net")
+	link, err := findDevice(ctx, b.params.Hardware, b.drivers.coldplug)
 	if err != nil {
 		return nil, err
 	}
@@ -232,11 +250,11 @@ func (b *booter) connect() error {
 // image fetches, verifies and unpacks the image.
 func (b *booter) image(ctx context.Context) error {
 	began := time.Now()
-	m, err := image.Manifest(ctx, b.mesh, b.params.Image, b.trust.ManifestKeys)
+	m, err := b.signed(ctx)
 	if err != nil {
 		return err
 	}
-	if err := mountRoot(b.params.Root, m); err != nil {
+	if err := b.root(m); err != nil {
 		return err
 	}
 	b.log.Info("unpacking the image", "fetch", mib(m.Size()), "unpacked", mib(m.Unpacked), "segments", len(m.Segments))
@@ -249,6 +267,9 @@ func (b *booter) image(ctx context.Context) error {
 	stop()
 	peak := meter.Stop()
 	if errors.Is(err, fault.Full) {
+		if b.storage != nil && b.storage.HasRoot() {
+			return fault.Wrap(fault.Full, err, "the image filled the root's file system").WithFix("give the root a larger one, or the node a smaller image")
+		}
 		free, total := image.Free()
 		return fault.Wrap(fault.Full, err, "the image filled the root: of the machine's %s %s are left", mib(total), mib(free)).
 			WithFix("give the node more memory, or a smaller image")

@@ -38,7 +38,7 @@ func settings() []setting {
 		{flag: "method", path: "method", usage: "boot by `METHOD`: two-stage, one-stage or warewulf"},
 		{flag: "ipxe", path: "ipxe", usage: "the `NAME` of the site's own boot script"},
 		{flag: "init", path: "init", usage: "the `PATH` of the program that becomes process 1", aliases: []string{"i"}},
-		{flag: "root", path: "root", usage: "make the root of `KIND`: tmpfs or ramfs"},
+		{flag: "root", path: "root", usage: "put the root on `KIND`: tmpfs, ramfs, or a device such as /dev/disk/by-partlabel/root"},
 		{flag: "system-overlays", path: "overlays.system", usage: "lay overlay `NAME` over the image before init starts", aliases: []string{"O", "wwinit"}, kind: several},
 		{flag: "runtime-overlays", path: "overlays.runtime", usage: "lay overlay `NAME` over it too, and refresh it while the node runs", aliases: []string{"R", "runtime"}, kind: several},
 		{flag: "primarynet", path: "primary", usage: "boot from the network device `NAME`", aliases: []string{"p"}},

@@ -43,7 +43,7 @@ func (r *report) timeline(b api.Boot) {
 			continue
 		}
 		mark := "✓"
-		if e.Stage == boot.StageFailed || e.Error != "" {
+		if e.Stage == boot.StageFailed || e.Error+e.Without != "" {
 			mark = "✗"
 		}
 		rows = append(rows, []string{"  " + mark + " " + string(e.Stage), e.Time.UTC().Format("15:04:05"), eventDetail(e)})
@@ -86,6 +86,9 @@ func eventDetail(e boot.Event) string {
 		if s != "" {
 			parts = append(parts, s)
 		}
+	}
+	if e.Without != "" {
+		parts = append(parts, "without "+e.Without)
 	}
 	return strings.Join(parts, ", ")
 }
