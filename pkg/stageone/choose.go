@@ -23,7 +23,7 @@ var wanted = []string{
 	"drivers/scsi/sd_mod", "drivers/scsi/scsi_mod", "drivers/scsi/virtio_scsi", "drivers/scsi/megaraid/", "drivers/scsi/mpt3sas/",
 	"drivers/scsi/hpsa", "drivers/scsi/aacraid/", "drivers/scsi/smartpqi/", "drivers/scsi/vmw_pvscsi", "drivers/scsi/hv_storvsc",
 	"drivers/usb/host/xhci", "drivers/usb/host/ehci",
-	"fs/ext4/", "fs/xfs/", "fs/fat/", "fs/nls/nls_cp437", "fs/nls/nls_ascii", "fs/nls/nls_utf8", "fs/squashfs/", "fs/erofs/", "fs/overlayfs/",
+	"fs/ext4/", "fs/xfs/", "fs/btrfs/", "fs/fat/", "fs/nls/nls_cp437", "fs/nls/nls_ascii", "fs/nls/nls_iso8859-1.", "fs/nls/nls_utf8", "fs/squashfs/", "fs/erofs/", "fs/overlayfs/",
 	"lib/crc", "lib/libcrc", "crypto/crc32c",
 }
 

@@ -15,8 +15,8 @@ import (
 
 // inputsFormat is a part of every digest of inputs. It grows with each change to what Build makes of the same inputs.
 //
-// History: 1 (2026-11) first.
-const inputsFormat = 1
+// History: 1 (2026-11) first; 2 (2026-11) takes btrfs along.
+const inputsFormat = 2
 
 // summed is a source that knows the digests of its files' contents without reading them.
 type summed interface {

@@ -18,10 +18,19 @@ type MachineConfig struct {
 	MAC      string   // aa:bb:cc:dd:ee:ff
 	Firmware Firmware // what it starts with
 	Memory   int      // MiB; 0 means 512
+	Disks    []Disk   // /dev/vda and so on, in this order
 	Port     string   // a file that takes what the machine writes to its second serial port, if it shall have one
 
 	// Of a Direct machine only: files on this computer, and the kernel's command line.
 	Kernel, Initrd, Append string
+}
+
+// Disk is a disk of a virtual machine, a file on this computer.
+type Disk struct {
+	File     string
+	ReadOnly bool
+	Fail     string // "read" or "write": what it answers with an I/O error; "" for one that works
+	Serial   string
 }
 
 // A Machine is a virtual machine with one network card on a segment and a serial console. Its methods may be called
@@ -182,6 +191,9 @@ func (m *Machine) arguments(accel string) []string {
 	if c.Port != "" {
 		args = append(args, "-serial", "file:"+c.Port)
 	}
+	for i, d := range c.Disks {
+		args = append(args, d.arguments(i)...)
+	}
 	switch c.Firmware {
 	case BIOS:
 		machine += ",graphics=off" // SeaBIOS and iPXE write to the serial port instead
@@ -205,6 +217,23 @@ func (m *Machine) arguments(accel string) []string {
 		}
 	}
 	return append(args, "-machine", machine, "-device", card)
+}
+
+// arguments are those of the i-th disk. A name of a file with commas would need care; the rig's own have none.
+func (d Disk) arguments(i int) []string {
+	node := fmt.Sprintf("disk%d", i)
+	readOnly := map[bool]string{true: "on", false: "off"}[d.ReadOnly]
+	args := []string{"-blockdev", "driver=file,node-name=" + node + ",read-only=" + readOnly + ",filename=" + d.File}
+	if d.Fail != "" {
+		args = append(args, "-blockdev", "driver=blkdebug,node-name=bad"+node+",image="+node+
+			",inject-error.0.event=none,inject-error.0.iotype="+d.Fail+",inject-error.0.errno=5,inject-error.0.immediately=on")
+		node = "bad" + node
+	}
+	device := "virtio-blk-pci,drive=" + node + ",werror=report,rerror=report"
+	if d.Serial != "" {
+		device += ",serial=" + d.Serial
+	}
+	return append(args, "-device", device)
 }
 
 // monitorPatience bounds an answer of QEMU's monitor: it comes from the same computer, but with many machines on few

@@ -1,0 +1,247 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/disks"
+	"github.com/wulfmesh/wulfmesh/test/cluster"
+	"github.com/wulfmesh/wulfmesh/test/rig"
+)
+
+// diskSize is enough for a root of the tiny image and something beside it.
+const diskSize = 1 << 30
+
+// tellInit runs before the tiny image's own init: it says what of the disks is in use, and counts boots on one of them.
+const tellInit = `#!/bin/sh
+PATH=/sbin:/bin:/usr/sbin:/usr/bin
+[ -d /scratch ] && echo boot >>/scratch/boots
+[ -e /leftover ] && echo "leftover is here"
+echo left >/leftover
+echo "disks: $(awk '/^\/dev\// { print $1 "=" $2 "=" $3 }' /proc/mounts | tr '\n' ' ')swaps: $(awk 'NR > 1 { print $1 }' /proc/swaps | tr '\n' ' ')boots: $(cat /scratch/boots 2>/dev/null | wc -l)"
+sync
+exec /sbin/init
+`
+
+// disksNode declares a node with a disk.
+func disksNode(t *testing.T, ctx context.Context, c *cluster.Cluster, i int, disk rig.Disk, args ...string) *node {
+	t.Helper()
+	name, mac := fmt.Sprintf("d%d", i), fmt.Sprintf("52:54:00:77:01:%02x", i)
+	m, err := c.Room.Rack.Machine(rig.MachineConfig{Name: name, MAC: mac, Firmware: rig.BIOS, Disks: []rig.Disk{disk}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	argv := append([]string{"--init", "/sbin/tell", "--system-overlays", "tell"}, args...)
+	if err := c.AddNode(ctx, name, tiny, mac, fmt.Sprintf("10.77.0.%d", 150+i), argv...); err != nil {
+		t.Fatal(err)
+	}
+	return &node{m, c}
+}
+
+// emptyDisk makes a file that is a disk of zeros.
+func emptyDisk(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(diskSize); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// tells boots a node and returns what it says of its disks.
+func (n *node) tells(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	since := time.Now()
+	if err := n.PowerCycle(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.c.WaitBoot(ctx, n.Name(), since); err != nil {
+		t.Fatalf("%v\n%s", err, n.Console().Tail(30))
+	}
+	line, err := n.Console().Wait(ctx, "disks: ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.PowerOff()
+	_, said, _ := strings.Cut(line.Text, "disks: ")
+	return strings.TrimSpace(said)
+}
+
+// failsWith boots a node that shall not come up, until the controllers know why.
+func (n *node) failsWith(t *testing.T, ctx context.Context, why ...string) {
+	t.Helper()
+	if err := n.PowerCycle(); err != nil {
+		t.Fatal(err)
+	}
+	defer n.PowerOff()
+	for _, text := range why {
+		if err := n.c.WaitWhy(ctx, n.Name(), text); err != nil {
+			t.Fatalf("%v\n%s", err, n.Console().Tail(30))
+		}
+	}
+}
+
+func (n *node) set(t *testing.T, ctx context.Context, args ...string) {
+	t.Helper()
+	if _, err := n.c.Wulf(ctx, append([]string{"node", "set", n.Name(), "--wait"}, args...)...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What is declared of a node's disks is there when its init starts, and nothing goes that may not.
+func TestDisks(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 14*time.Minute)
+	defer cancel()
+	c := newCluster(t, ctx)
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "sbin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "sbin/tell"), []byte(tellInit), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wulf(ctx, "overlay", "import", "tell", dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("EmptyDiskIsMadeAndKept", func(t *testing.T) { emptyDiskIsMadeAndKept(t, ctx, c) })
+	t.Run("UsedDiskSurvives", func(t *testing.T) { usedDiskSurvives(t, ctx, c) })
+	t.Run("FailingDiskIsTold", func(t *testing.T) { failingDiskIsTold(t, ctx, c) })
+	t.Run("RootOnDisk", func(t *testing.T) { rootOnDisk(t, ctx, c) })
+}
+
+// An empty disk gets partitions, a file system and swap; the next boot touches nothing of them, and what was written
+// between stays.
+func emptyDiskIsMadeAndKept(t *testing.T, ctx context.Context, c *cluster.Cluster) {
+	disk := emptyDisk(t)
+	n := disksNode(t, ctx, c, 1, rig.Disk{File: disk},
+		"--diskname", "/dev/vda", "--partname", "scratch", "--partsize", "300", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch")
+	n.set(t, ctx, "--diskname", "/dev/vda", "--partname", "swap", "--partnumber", "1", "--partsize", "100", "--fsname", "swap", "--fsformat", "swap", "--fspath", "swap")
+	for boots := range 2 {
+		want := fmt.Sprintf("/dev/vda2=/scratch=ext4 swaps: /dev/vda1 boots: %d", boots+1)
+		if got := n.tells(t, ctx); got != want {
+			t.Fatalf("boot %d: got %q, want %q", boots, got, want)
+		}
+	}
+	boots, err := c.Boots(ctx, n.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"the disks are as declared", "partition 1 swap of 100 MiB is made"} {
+		said := false
+		for _, e := range boots[i].Events {
+			said = said || strings.Contains(e.Message, want)
+		}
+		if !said {
+			t.Errorf("boot %d does not say %q: %+v", i, want, boots[i].Events)
+		}
+	}
+}
+
+// A disk with somebody's data is left as it is, byte for byte, until its removal is permitted.
+func usedDiskSurvives(t *testing.T, ctx context.Context, c *cluster.Cluster) {
+	disk := emptyDisk(t)
+	data := bytes.Repeat([]byte("somebody's data. "), 1<<20)
+	if err := writeAt(disk, data, 3<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeAt(disk, []byte("LABELONE"), 512); err != nil {
+		t.Fatal(err)
+	}
+	before := readAll(t, disk)
+	n := disksNode(t, ctx, c, 2, rig.Disk{File: disk},
+		"--diskname", "/dev/vda", "--partname", "scratch", "--partcreate", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch")
+	n.failsWith(t, ctx, "disk /dev/vda: it holds a physical volume of LVM, and nothing permits to remove that", "wipe_table")
+	n.set(t, ctx, "--fsname", "scratch", "--fsmount", "nofail")
+	if got, want := n.tells(t, ctx), "swaps: boots: 0"; got != want {
+		t.Errorf("without its disk: got %q, want %q", got, want)
+	}
+	if err := c.WaitWhy(ctx, n.Name(), "it runs without what is declared: disk /dev/vda: it holds a physical volume of LVM"); err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(before, readAll(t, disk)) {
+		t.Fatal("the data did not survive")
+	}
+	n.set(t, ctx, "--diskname", "/dev/vda", "--diskwipe")
+	if got, want := n.tells(t, ctx), "/dev/vda1=/scratch=ext4 swaps: boots: 1"; got != want {
+		t.Errorf("after it was permitted: got %q, want %q", got, want)
+	}
+}
+
+// A disk that fails is told as that; the node boots without it if it may.
+func failingDiskIsTold(t *testing.T, ctx context.Context, c *cluster.Cluster) {
+	declared := []string{"--diskname", "/dev/vda", "--partname", "scratch", "--partcreate", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch"}
+	writes := disksNode(t, ctx, c, 3, rig.Disk{File: emptyDisk(t), Fail: "write"}, declared...)
+	writes.failsWith(t, ctx, "disk /dev/vda: writing to the disk: ", "input/output error")
+	reads := disksNode(t, ctx, c, 4, rig.Disk{File: emptyDisk(t), Fail: "read"}, append(declared, "--fsmount", "nofail")...)
+	if got, want := reads.tells(t, ctx), "swaps: boots: 0"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if err := c.WaitWhy(ctx, reads.Name(), "it runs without what is declared: disk /dev/vda: reading the disk at byte 0"); err != nil {
+		t.Error(err)
+	}
+}
+
+// A root on a disk holds the image of this boot and nothing of the one before; another's file system is not taken for one.
+func rootOnDisk(t *testing.T, ctx context.Context, c *cluster.Cluster) {
+	disk := emptyDisk(t)
+	n := disksNode(t, ctx, c, 5, rig.Disk{File: disk}, "--root", "/dev/disk/by-partlabel/root", "--diskname", "/dev/vda", "--partname", "root", "--partcreate")
+	for range 2 {
+		if got, want := n.tells(t, ctx), "/dev/vda1=/=ext4 swaps: boots: 0"; got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		if text := n.Console().Tail(1000); strings.Contains(text, "leftover is here") {
+			t.Errorf("the root holds what the boot before wrote\n%s", text)
+		}
+	}
+	// The same file system with another UUID is somebody's.
+	f, err := os.OpenFile(disk, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	present, err := disks.Look(f, diskSize, 512)
+	if err != nil || present.Table == nil {
+		t.Fatalf("%+v, %v", present, err)
+	}
+	first := int64(present.Table.Entries[0].First) * 512
+	if _, err := f.WriteAt([]byte("another UUID!"), first+1024+104); err != nil {
+		t.Fatal(err)
+	}
+	if content, err := disks.Probe(io.NewSectionReader(f, first, diskSize-first-1<<20), diskSize-first-1<<20); err != nil || content.Format != disks.Ext4 {
+		t.Fatalf("%+v, %v", content, err)
+	}
+	n.failsWith(t, ctx, "file system /dev/disk/by-partlabel/root: it holds a file system ext4 without label, which no earlier boot", "wipe_filesystem")
+}
+
+func writeAt(path string, b []byte, at int64) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteAt(b, at)
+	return err
+}
+
+func readAll(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
