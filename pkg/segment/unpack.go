@@ -19,6 +19,9 @@ import (
 type UnpackOptions struct {
 	// Owners restores what only root may set: owners, device nodes, and extended attributes other than "user.".
 	Owners bool
+	// Over says that the root is not empty, but holds what another image may have left: a file or a link that is in the way
+	// of a directory goes.
+	Over bool
 	// Lost, if set, is told of each extended attribute that the file system cannot hold.
 	Lost func(path, attribute string)
 }
@@ -167,15 +170,17 @@ func (p *unpacking) entry(e *Entry, body io.Reader) error {
 func (p *unpacking) dir(at int, name string, e *Entry) error {
 	err := unix.Mkdirat(at, name, 0o700)
 	if errors.Is(err, unix.EEXIST) {
-		// The root may hold mount points already; anything but a directory has no business there.
+		// The root may hold mount points already, and a file system that is mounted there what another image left on it.
 		var st unix.Stat_t
 		if err := unix.Fstatat(at, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			return unix.ENOTDIR
-		}
 		err = nil
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			if err = unix.ENOTDIR; p.u.o.Over {
+				err = replace(at, name, func() error { return unix.Mkdirat(at, name, 0o700) })
+			}
+		}
 	}
 	if err != nil {
 		return err

@@ -89,6 +89,39 @@ func TestLinksAreReplacedNotFollowed(t *testing.T) {
 	}
 }
 
+// On a file system that was kept lies what another image left: nothing of it is in the way, and nothing leads out of it.
+func TestWhatAnotherImageLeftIsReplaced(t *testing.T) {
+	root, outside := t.TempDir(), t.TempDir()
+	for _, err := range []error{
+		os.Symlink(outside, filepath.Join(root, "d")), os.WriteFile(filepath.Join(root, "e"), nil, 0o644), os.Symlink(outside, filepath.Join(root, "f")),
+		os.Mkdir(filepath.Join(root, "kept"), 0o700), os.WriteFile(filepath.Join(root, "kept/data"), []byte("mine"), 0o600),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := func(path string) Entry { return Entry{Path: path, Type: Dir, Mode: 0o755} }
+	file := func(path string) Entry { return Entry{Path: path, Type: File, Mode: 0o644} }
+	items := []any{dir("d"), "", dir("e"), "", dir("kept"), "", file("d/x"), "x", file("e/x"), "x", file("f"), "x"}
+	b, s := pack(t, archive(t, items...), len(items)/2)
+	u, err := NewUnpacker(root, UnpackOptions{Over: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	if err := u.Unpack(t.Context(), bytes.NewReader(b), s); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{"d/x": "x", "e/x": "x", "f": "x", "kept/data": "mine"} {
+		if got, err := os.ReadFile(filepath.Join(root, path)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", path, got, err)
+		}
+	}
+	if left, err := os.ReadDir(outside); err != nil || len(left) > 0 {
+		t.Errorf("outside there are %v, %v", left, err)
+	}
+}
+
 func TestSegmentsThatAreNotAsAnnouncedAreCorrupt(t *testing.T) {
 	plain := archive(t, Entry{Path: "a", Type: File}, "content", Entry{Path: "b", Type: File}, strings.Repeat("b", 1000))
 	b, s := pack(t, plain, 2)

@@ -54,6 +54,8 @@ func Manifest(ctx context.Context, m *mesh.Mesh, id chunk.ID, keys [][]byte) (*c
 type Options struct {
 	// Lost is told of each extended attribute that the root's file system cannot hold.
 	Lost func(path, attribute string)
+	// Over says that some of the root may hold what another image left there.
+	Over bool
 	// Done counts the bytes of segments that were fetched and unpacked, while it goes on.
 	Done *atomic.Int64
 }
@@ -64,7 +66,7 @@ func Unpack(ctx context.Context, m *mesh.Mesh, image *chunk.Manifest, root strin
 	if len(image.Segments) == 0 {
 		return fault.New(fault.Corrupt, "the image has no content")
 	}
-	u, err := segment.NewUnpacker(root, segment.UnpackOptions{Owners: true, Lost: o.Lost})
+	u, err := segment.NewUnpacker(root, segment.UnpackOptions{Owners: true, Lost: o.Lost, Over: o.Over})
 	if err != nil {
 		return err
 	}

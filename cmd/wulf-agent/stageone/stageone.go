@@ -261,7 +261,7 @@ func (b *booter) image(ctx context.Context) error {
 	meter := image.NewMeter()
 	var done atomic.Int64
 	stop := b.progress(&done, m.Size())
-	err = image.Unpack(ctx, b.mesh, m, newRoot, image.Options{Done: &done, Lost: func(path, attribute string) {
+	err = image.Unpack(ctx, b.mesh, m, newRoot, image.Options{Done: &done, Over: b.storage != nil && b.storage.Mounts(), Lost: func(path, attribute string) {
 		b.log.Info("the root cannot hold an attribute", "path", path, "attribute", attribute)
 	}})
 	stop()

@@ -123,11 +123,12 @@ func (s *Storage) Steps() []string { return s.done }
 func (s *Storage) Without() []string { return s.without }
 
 func (s *Storage) lack(err error) {
-	s.without = append(s.without, err.Error())
-	s.cfg.Log.Warn("goes on without: " + err.Error())
+	text := err.Error()
 	if fix := fault.Fix(err); fix != "" {
-		s.cfg.Log.Warn("fix: " + fix)
+		text += " (" + fix + ")"
 	}
+	s.without = append(s.without, text)
+	s.cfg.Log.Warn("goes on without: " + text)
 }
 
 func (s *Storage) did(name string, steps ...string) {
@@ -197,17 +198,17 @@ func (s *Storage) optional(disk string) bool {
 
 // appear waits until a device is there.
 func (s *Storage) appear(ctx context.Context, name string, wait time.Duration) (device, error) {
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
 		s.cfg.Probe()
-		d, err := s.find(name)
+		d, err := bounded(ctx, func(context.Context) (device, error) { return s.find(name) }) // which may read all of them
 		if !errors.Is(err, fault.NotFound) {
 			return d, err
 		}
 		select {
 		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
+		case <-waiting.Done():
 			return d, err
 		}
 	}

@@ -86,7 +86,7 @@ func settings() []setting {
 		{flag: "partguid", path: "disks.DISK.partitions.PART.guid", usage: "its own `GUID`"},
 		{flag: "partwipe", path: "disks.DISK.partitions.PART.wipe_partition_entry", usage: "replace a partition that is in its way", kind: yesNo},
 		{flag: "partcreate", path: "disks.DISK.partitions.PART.should_exist", usage: "make it if it is not there", kind: yesNo},
-		{flag: "partresize", path: "disks.DISK.partitions.PART.resize", usage: "change its size if it is another", kind: yesNo},
+		{flag: "partresize", path: "disks.DISK.partitions.PART.resize", usage: "let it grow to its size, if it is smaller", kind: yesNo},
 		{flag: "fsformat", path: "filesystems.FS.format", usage: "the file system's `FORMAT`, as ext4"},
 		{flag: "fspath", path: "filesystems.FS.path", usage: "the `PATH` where it is mounted"},
 		{flag: "fswipe", path: "filesystems.FS.wipe_filesystem", usage: "make it anew at every boot", kind: yesNo},
