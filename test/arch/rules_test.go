@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"cmd/wulf-agent/params":  6, // what the agent is told when it starts
 	"cmd/wulf-agent/session": 6, // what stage one hands to the service
 	"cmd/wulf-agent/files":   5, // putting overlays in place, and taking them back
+	"cmd/wulf-agent/units":   5, // telling systemd of it
 
 	"controller/chunks":  5,
 	"controller/journal": 5,
