@@ -88,6 +88,13 @@ func (x *selection) columns() map[string]column {
 			}
 			return strconv.FormatUint(uint64(b.Revision), 10)
 		}),
+		"runtime": x.runtime,
+		"runtime-revision": last(func(b *api.Boot) string {
+			if b.Runtime == nil {
+				return ""
+			}
+			return strconv.FormatUint(uint64(b.Runtime.Revision), 10)
+		}),
 		"created": func(n *catalog.Node) string {
 			if n.Created.IsZero() {
 				return ""

@@ -83,7 +83,7 @@ func (s *Server) answerQuery(w http.ResponseWriter, r *http.Request, q *api.Node
 			if err != nil {
 				continue // cannot be: it is there
 			}
-			v.Boot = x.boots(n.Name)
+			v.Boot, v.Runtime = x.boots(n.Name), x.runtime(n)
 			if !yield(v) {
 				return
 			}

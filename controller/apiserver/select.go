@@ -26,6 +26,7 @@ type selection struct {
 	c     *catalog.Catalog
 	boots func(catalog.NodeName) *api.Boot
 	now   time.Time
+	due   catalog.Revision // that running nodes should follow by now
 
 	names  []string                       // of all nodes, in order
 	groups map[string]map[string][]string // by source, then group; made when they are asked for
@@ -36,7 +37,8 @@ type selection struct {
 }
 
 func (s *Server) selection(c *catalog.Catalog) *selection {
-	return &selection{c: c, boots: s.cfg.Journal.Last, now: time.Now(), groups: map[string]map[string][]string{}}
+	now := time.Now()
+	return &selection{c: c, boots: s.cfg.Journal.Last, now: now, due: c.Settled(now.Add(-api.Settling)), groups: map[string]map[string][]string{}}
 }
 
 // choose returns the nodes that a query is about, in the order asked for, before it is cut into pages. A name that no
@@ -181,13 +183,22 @@ func (x *selection) scalar(field func(*catalog.Settings) *string) func(*catalog.
 // drift says in what a running node differs from what is declared for it now.
 func (x *selection) drift(n *catalog.Node) []string {
 	b := x.boots(n.Name)
-	if b == nil || b.Manifest.IsZero() {
+	if b == nil {
 		return nil
 	}
-	if r, err := x.c.Resolve(n.Name); err == nil && r.Version.Manifest.ID != b.Manifest {
-		return []string{"image"}
+	var all []string
+	if r, err := x.c.Resolve(n.Name); err == nil && !b.Manifest.IsZero() && r.Version.Manifest.ID != b.Manifest {
+		all = append(all, "image")
 	}
-	return nil
+	if how := x.runtime(n); how != "" && how != api.RuntimeInStep {
+		all = append(all, "runtime")
+	}
+	return all
+}
+
+// runtime tells how a node's runtime overlays are.
+func (x *selection) runtime(n *catalog.Node) string {
+	return api.RuntimeOf(x.boots(n.Name), x.due, x.now)
 }
 
 // defaultSource is meant by @NAME: the groups that nodes are in, then profiles, whichever has the name.
@@ -231,7 +242,7 @@ func (x *selection) noGroup(sources []string, name string) ([]string, error) {
 		}
 		return any, nil
 	}
-	if source == "state" && api.IsState(name) || source == "drift" && name == "image" || source == "profile" && x.hasProfile(name) {
+	if source == "state" && api.IsState(name) || source == "drift" && (name == "image" || name == "runtime") || source == "profile" && x.hasProfile(name) {
 		return nil, nil // there might be such nodes, and there are none
 	}
 	err := fault.New(fault.NotFound, "no node has the %s %q", strings.Join(sources, " or "), name)

@@ -36,7 +36,7 @@ func (s *Server) getNode(w http.ResponseWriter, r *http.Request, _ caller) error
 		return err
 	}
 	if boots := s.cfg.Journal.Boot(string(v.Name)); len(boots) > 0 {
-		v.Boot = &boots[0]
+		v.Boot, v.Runtime = &boots[0], s.selection(c).runtime(&v.Node)
 	}
 	if unchanged(w, r, tagWith(c, v.Boot)) {
 		return nil

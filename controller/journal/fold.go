@@ -13,6 +13,8 @@ import (
 const (
 	maxBoots  = 4  // the boot that goes on or was last, and those before
 	maxEvents = 64 // of one boot
+
+	maxRefreshes = 8 // of maxEvents: the last ones
 )
 
 // early is how long before its script a boot may have begun: what firmware does until then bears no boot ID.
@@ -102,9 +104,15 @@ func known(b *api.Boot, e boot.Event) bool {
 
 // fold puts one more event into the summary.
 func fold(b *api.Boot, e boot.Event) {
-	if e.Stage == boot.StageAlive {
+	switch e.Stage {
+	case boot.StageAlive:
 		b.Seen = later(b.Seen, e.Time)
 		b.Relays = with(b.Relays, e.Relay)
+		refreshed(b, e)
+		return
+	case boot.StageRefresh:
+		refresh(b, e)
+		refreshed(b, e)
 		return
 	}
 	b.Events = append(b.Events, e)
@@ -135,6 +143,41 @@ func fold(b *api.Boot, e boot.Event) {
 	}
 	b.Relays = with(with(b.Relays, e.Relay), e.From)
 	stage(b, e)
+}
+
+// refresh takes in what a running node did about its runtime overlays. It is no step of the boot.
+func refresh(b *api.Boot, e boot.Event) {
+	b.Events = append(b.Events, e)
+	slices.SortStableFunc(b.Events, func(a, c boot.Event) int { return a.Time.Compare(c.Time) })
+	is := func(e boot.Event) bool { return e.Stage == boot.StageRefresh }
+	count := 0
+	for _, e := range b.Events {
+		if is(e) {
+			count++
+		}
+	}
+	if count > maxRefreshes {
+		at := slices.IndexFunc(b.Events, is)
+		b.Events = slices.Delete(b.Events, at, at+1)
+	}
+	if b.Stage == "" { // all that is known of this boot: nodes begin with it when they are up
+		b.Stage, b.Last, b.Seen = boot.StageUp, e.Time, e.Time
+	}
+}
+
+// refreshed notes what a node says of its runtime overlays, if it has not said anything later.
+func refreshed(b *api.Boot, e boot.Event) {
+	r := &api.Runtime{Revision: e.Revision, Seen: e.Time, Error: e.Error}
+	if old := b.Runtime; old != nil {
+		if old.Seen.After(e.Time) {
+			return
+		}
+		r.Changed = old.Changed
+	}
+	if e.Stage == boot.StageRefresh {
+		r.Changed = e.Time
+	}
+	b.Runtime = r
 }
 
 // stage moves the summary to the furthest stage. A failure stands until the same boot gets further than it had.

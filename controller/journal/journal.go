@@ -134,6 +134,7 @@ func (j *Journal) infer(e *boot.Event) {
 		}
 	}
 	e.Stage, e.Message = boot.StageUp, "told by a heart-beat"
+	e.Revision, e.Error = 0, "" // they are about its runtime overlays
 }
 
 // key names the machine that an event is about.

@@ -108,7 +108,7 @@ func verdict(j *Journal, c *catalog.Catalog, r *catalog.Resolved, b *api.Boot, n
 		return b.Error, cmp.Or(b.Fix, "mend the cause and restart the node; its console has more")
 	}
 	if b.Stage == boot.StageUp {
-		return upVerdict(r, b, now)
+		return upVerdict(r, b, c.Settled(now.Add(-api.Settling)), now)
 	}
 	limit := patience
 	if b.Stage == boot.StageStageOne {
@@ -124,7 +124,7 @@ func verdict(j *Journal, c *catalog.Catalog, r *catalog.Resolved, b *api.Boot, n
 	return n.verdict, n.fix
 }
 
-func upVerdict(r *catalog.Resolved, b *api.Boot, now time.Time) (verdict, fix string) {
+func upVerdict(r *catalog.Resolved, b *api.Boot, settled catalog.Revision, now time.Time) (verdict, fix string) {
 	if now.Sub(b.Seen) > silence {
 		return fmt.Sprintf("its agent has not been heard for %s: the node is off, hangs, or has lost its network", age(now, b.Seen)), "look at its console or restart it"
 	}
@@ -133,6 +133,13 @@ func upVerdict(r *catalog.Resolved, b *api.Boot, now time.Time) (verdict, fix st
 	}
 	if b.Without != "" {
 		return "it runs without what is declared: " + b.Without, cmp.Or(b.Fix, "mend the cause and restart it when it is free")
+	}
+	sync := fmt.Sprintf("wulf node sync %s --wait", r.Node.Name)
+	switch how := api.RuntimeOf(b, settled, now); {
+	case how == api.RuntimeBehind:
+		return fmt.Sprintf("its runtime overlays follow revision %d; what was declared since has not reached it", b.Runtime.Revision), "see whether its relays are alive: wulf relay list; then: " + sync
+	case how != "" && how != api.RuntimeInStep:
+		return "its runtime overlays are not as declared: " + b.Runtime.Error, "mend that, and then: " + sync
 	}
 	return "nothing is wrong: it runs what is declared", ""
 }

@@ -35,7 +35,7 @@ type NodeTable struct {
 func NodeColumns() []string {
 	return []string{
 		"name", "profiles", "image", "address", "hardware", "rack", "position", "zone", "cluster", "roles", "groups", "asset",
-		"bmc", "kernel", "overlays", "state", "since", "relay", "boot-revision", "created", "comment",
+		"bmc", "kernel", "overlays", "state", "since", "relay", "boot-revision", "runtime", "runtime-revision", "created", "comment",
 	}
 }
 
@@ -57,6 +57,31 @@ func StateOf(b *Boot, now time.Time) string {
 		return StateSilent
 	}
 	return string(b.Stage)
+}
+
+// Settling is how long after a change a node may tell nothing of it before it counts as behind: it tells at every
+// heart-beat which revision its files follow.
+const Settling = 2 * time.Minute
+
+// How runtime overlays are on a node.
+const (
+	RuntimeInStep = "in step"
+	RuntimeBehind = "behind"
+	RuntimeFailed = "failed" // with a colon and why after it
+)
+
+// RuntimeOf tells how a node's runtime overlays are: in step with what is declared, behind the revision that had settled
+// by now, or failed and why; "" for a node that is not up, or has told nothing yet.
+func RuntimeOf(b *Boot, settled catalog.Revision, now time.Time) string {
+	switch {
+	case StateOf(b, now) != string(boot.StageUp) || b.Runtime == nil:
+		return ""
+	case b.Runtime.Error != "":
+		return RuntimeFailed + ": " + b.Runtime.Error
+	case b.Runtime.Revision < settled:
+		return RuntimeBehind
+	}
+	return RuntimeInStep
 }
 
 // IsState tells whether a word is one that StateOf may say.

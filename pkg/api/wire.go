@@ -68,6 +68,7 @@ type NodeView struct {
 	Blame     catalog.Blame     `json:"blame,omitempty"`
 	HostKey   string            `json:"host_key,omitempty"` // public SSH host key that the node will show
 	Boot      *Boot             `json:"boot,omitempty"`
+	Runtime   string            `json:"runtime,omitempty"` // how its runtime overlays are, as RuntimeOf says it
 }
 
 // Boot is one boot of a node, put together from its events.
@@ -90,7 +91,16 @@ type Boot struct {
 	Started  time.Time            `json:"started"`
 	Last     time.Time            `json:"last"`
 	Seen     time.Time            `json:"seen,omitzero"` // last heart-beat
+	Runtime  *Runtime             `json:"runtime,omitempty"`
 	Events   []boot.Event         `json:"events,omitempty"`
+}
+
+// Runtime is what a running node told last of its runtime overlays.
+type Runtime struct {
+	Revision catalog.Revision `json:"revision"`         // that its files follow, but for what Error says
+	Seen     time.Time        `json:"seen"`             // when it told that
+	Changed  time.Time        `json:"changed,omitzero"` // when it last did something about them
+	Error    string           `json:"error,omitempty"`  // why not all is as it should be
 }
 
 // Why explains a node's state in words.

@@ -25,6 +25,7 @@ const (
 	StageUp       Stage = "up"        // the node reached the state in which it serves
 	StageFailed   Stage = "failed"    // the boot cannot go on; Error says why
 	StageAlive    Stage = "alive"     // no step, but a heart-beat of the agent: the node is still there
+	StageRefresh  Stage = "refresh"   // no step: the files of the runtime overlays were made what is declared now
 )
 
 // Stages lists the stages of a boot that goes well, in order.

@@ -256,6 +256,25 @@ func (x DeleteNodes) apply(c *Catalog, _ *Entry) error {
 	return nil
 }
 
+func (x SyncNodes) apply(c *Catalog, e *Entry) error {
+	if len(x.Nodes) == 0 {
+		return fault.New(fault.Invalid, "no node is named")
+	}
+	edit := c.editNodes()
+	for _, name := range x.Nodes {
+		old, ok := edit.nodes.get(string(name))
+		if !ok {
+			return c.noNode(name)
+		}
+		n := *old
+		n.Synced = e.At
+		edit.nodes.put(string(name), &n)
+		c.touched.asked = append(c.touched.asked, name)
+	}
+	edit.commit()
+	return nil
+}
+
 func (c *Catalog) noNode(name NodeName) error {
 	return notFound("node", string(name), func(yield func(string) bool) {
 		for n := range c.Nodes() {

@@ -50,6 +50,7 @@ var kinds = map[string]reflect.Type{
 	"node.add":          reflect.TypeFor[AddNodes](),
 	"node.set":          reflect.TypeFor[SetNodes](),
 	"node.delete":       reflect.TypeFor[DeleteNodes](),
+	"node.sync":         reflect.TypeFor[SyncNodes](),
 	"profile.add":       reflect.TypeFor[AddProfile](),
 	"profile.set":       reflect.TypeFor[SetProfiles](),
 	"profile.delete":    reflect.TypeFor[DeleteProfile](),
@@ -120,6 +121,11 @@ type (
 		Each    map[NodeName]Settings `json:"each,omitempty"` // of some of Nodes
 	}
 	DeleteNodes struct {
+		Nodes NodeSet `json:"nodes"`
+	}
+	// SyncNodes asks running nodes to look at once whether the files of their runtime overlays are as declared, and to try
+	// again what they could not do. It decides nothing about them.
+	SyncNodes struct {
 		Nodes NodeSet `json:"nodes"`
 	}
 

@@ -95,6 +95,16 @@ func (c *Catalog) History() iter.Seq[*Record] {
 // RecordOf is what is remembered of the change that happened at a revision.
 func (c *Catalog) RecordOf(rev Revision) (*Record, bool) { return c.history.records.get(age(rev)) }
 
+// Settled is the last revision that changed something at a time or before it, as far as that is remembered.
+func (c *Catalog) Settled(at time.Time) Revision {
+	for r := range c.History() {
+		if !r.At.After(at) {
+			return r.Revision
+		}
+	}
+	return 0
+}
+
 // HistoryFloor is the revision to which Revert can still go.
 func (c *Catalog) HistoryFloor() Revision { return c.history.floor }
 
@@ -136,7 +146,8 @@ type touched struct {
 	overlays []OverlayName
 	renamed  []RenameImage
 	files    []string
-	nets     bool // whether addresses of nodes that the change did not name may have become wrong
+	asked    []NodeName // nodes that something was asked of, and nothing decided about
+	nets     bool       // whether addresses of nodes that the change did not name may have become wrong
 }
 
 func (c *Catalog) touch(nodes []*Node) {
@@ -208,7 +219,7 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	t.once()
 	r := &Record{
 		Revision: rev, By: e.By, At: e.At, Kind: KindOf(e.Change), Message: e.Message,
-		Nodes: NodeSetOf(t.nodes...), Profiles: t.profiles, Networks: t.networks, Images: t.images, Files: t.files, Overlays: t.overlays,
+		Nodes: NodeSetOf(slices.Concat(t.nodes, t.asked)...), Profiles: t.profiles, Networks: t.networks, Images: t.images, Files: t.files, Overlays: t.overlays,
 	}
 	u := &Undo{}
 	u.ofNodes(before, c, t.nodes)

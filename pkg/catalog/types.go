@@ -36,6 +36,7 @@ type Node struct {
 	Profiles []ProfileName `json:"profiles,omitzero"` // in order; later ones win. Not nil in a catalog: none are [], for nil asks for the default
 	Settings Settings      `json:"settings,omitzero"` // win over all profiles
 	Created  time.Time     `json:"created,omitzero"`
+	Synced   time.Time     `json:"synced,omitzero"` // when SyncNodes asked it last
 }
 
 // Profile holds settings that many nodes share. A profile may build on others, which it wins over.

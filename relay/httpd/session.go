@@ -3,6 +3,7 @@ package httpd
 import (
 	"cmp"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -180,7 +181,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	node, _ := s.cfg.Feed.Catalog().Resolve(catalog.NodeName(h.Node))
 	now := time.Now().UTC()
 	for _, e := range batch.Events {
-		if e.Stage.Index() < boot.StageStageOne.Index() && e.Stage != boot.StageFailed && e.Stage != boot.StageAlive {
+		if e.Stage.Index() < boot.StageStageOne.Index() && !slices.Contains([]boot.Stage{boot.StageFailed, boot.StageAlive, boot.StageRefresh}, e.Stage) {
 			return fault.New(fault.Invalid, "%q is no stage that a node tells of", e.Stage)
 		}
 		e.Node, e.Boot = catalog.NodeName(h.Node), h.Boot

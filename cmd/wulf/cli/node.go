@@ -85,6 +85,13 @@ func (p *program) node() *cli.Command {
 			), run: p.nodeReplace,
 		},
 		verb{
+			name: "sync", usage: "have running nodes make the files of their runtime overlays right, now", args: "NODESET", least: 0, most: unlimited,
+			about: "Running nodes take a change of what is declared within seconds, by themselves. This has them also look at once for files that " +
+				"were changed on the node itself, and try again what failed before.",
+			examples: []string{"wulf node sync n1 --wait", "wulf node sync @rack:r07 --wait --wait-timeout 2m"},
+			flags:    syncFlags(), run: p.nodeSync,
+		},
+		verb{
 			name: "export", usage: "print nodes so that they can be imported again", args: "[NODESET]", most: unlimited,
 			examples: []string{"wulf node export > nodes.yaml", "wulf node export @rack:r07 -o csv --columns name,nets.default.hardware"},
 			flags: append(selectFlags(), formatFlag("yaml, json or csv"), text("columns", "of CSV: the columns `A,B,…`"),

@@ -16,7 +16,7 @@ import (
 // The columns of a list of nodes where nobody says which.
 var (
 	nodeColumns     = []string{"name", "image", "address", "state", "since", "relay"}
-	nodeColumnsWide = []string{"name", "profiles", "image", "address", "hardware", "rack", "zone", "state", "since", "relay", "boot-revision", "comment"}
+	nodeColumnsWide = []string{"name", "profiles", "image", "address", "hardware", "rack", "zone", "state", "since", "relay", "boot-revision", "runtime", "comment"}
 )
 
 func (p *program) nodeList(c *cli.Context) error {

@@ -56,6 +56,9 @@ func (p *program) nodeShow(c *cli.Context) error {
 	return p.show(c, v, func(r *report) {
 		if !c.IsSet("columns") {
 			r.line("node %s: %s", v.Name, api.StateOf(v.Boot, time.Now()))
+			if v.Runtime != "" {
+				r.line("runtime overlays: %s (revision %d, told %s)", v.Runtime, v.Boot.Runtime.Revision, ago(v.Boot.Runtime.Seen))
+			}
 		}
 		if !c.Bool("no-headers") {
 			rows = slices.Insert(rows, 0, heading)
