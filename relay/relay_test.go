@@ -1,7 +1,6 @@
 package relay_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
 
@@ -52,21 +52,27 @@ func (m *machine) claim(q api.SessionRequest, bearer string) (api.Session, answe
 	return s, a
 }
 
-func files(t *testing.T, archive []byte) map[string]string {
+// files are the contents of a listing, compressed or not.
+func files(t *testing.T, listing []byte) map[string]string {
 	t.Helper()
-	found := map[string]string{}
-	r := tar.NewReader(bytes.NewReader(archive))
-	for {
-		h, err := r.Next()
-		if err == io.EOF {
-			return found
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, _ := io.ReadAll(r)
-		found[h.Name] = string(b)
+	plain, _, err := segment.Decompress(bytes.NewReader(listing))
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer plain.Close()
+	raw, err := io.ReadAll(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := overlay.DecodeListing(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, f := range l.Files {
+		found[f.Path] = string(f.Content)
+	}
+	return found
 }
 
 func TestRelayJoinsAndBootsANode(t *testing.T) {
@@ -473,7 +479,7 @@ func TestOneStageBootGetsItsOverlaysOnce(t *testing.T) {
 			}
 		}
 		for _, kind := range []string{"system", "runtime"} {
-			if got := found[api.OneStageOverlay+kind+".tar"]["etc/hostname"]; got != "n1\n" {
+			if got := found[api.OneStageOverlay+kind+".json"]["etc/hostname"]; got != "n1\n" {
 				t.Errorf("the %s overlay has the host name %q", kind, got)
 			}
 		}

@@ -84,8 +84,8 @@ const (
 	HeaderBy       = "Wulf-By"       // who asks, when a controller passes a request on to the leader; believed from controllers only
 )
 
-// OneStageOverlay begins the paths, in the initial file system of a one-stage boot, of the node's overlays: tars named
-// after their kind. The agent applies them.
+// OneStageOverlay begins the paths, in the initial file system of a one-stage boot, of the node's overlays: their
+// listings with all contents, named after their kind. The agent applies them.
 const OneStageOverlay = ".wulf/overlay-"
 
 // MaxHops bounds the way of a chunk request through the tree of relays: one that has passed so many gets what the

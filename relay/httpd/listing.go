@@ -3,11 +3,11 @@ package httpd
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"path"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
@@ -42,16 +42,7 @@ func (s *Server) nodeOverlay(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	w.Header().Set("ETag", made.tag())
-	if strings.Contains(r.Header.Get("Accept-Encoding"), "zstd") {
-		compressed(w, r, "application/json", made.body)
-	} else {
-		w.Header().Set("Content-Type", "application/x-tar")
-		var b bytes.Buffer
-		if err := overlay.WriteTar(&b, made.result.Files); err != nil {
-			return err
-		}
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b.Bytes()))
-	}
+	compressed(w, r, "application/json", made.body)
 	if made.withheld && has == "" {
 		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Message: "its secrets are not held by relay " + string(s.cfg.Name) + ": it boots without"})
 	}
@@ -126,9 +117,9 @@ func (s *Server) bootOverlay(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// archive writes a node's overlays as a cpio archive that the kernel unpacks. The files in it are tars, which the agent
-// applies before it starts the node's init: a kernel that unpacks makes no missing directories, and would replace a
-// symbolic link to a directory, as /lib is one, by a directory.
+// archive writes a node's overlays as a cpio archive that the kernel unpacks. The files in it are listings with all
+// contents, which the agent applies before it starts the node's init: a kernel that unpacks makes no missing directories,
+// and would replace a symbolic link to a directory, as /lib is one, by a directory.
 func (o *overlays) archive(ctx context.Context, out io.Writer, node catalog.NodeName) error {
 	w := segment.NewWriter(out)
 	if err := w.WriteEntry(&segment.Entry{Path: path.Dir(api.OneStageOverlay), Type: segment.Dir, Mode: 0o755}, nil); err != nil {
@@ -139,12 +130,12 @@ func (o *overlays) archive(ctx context.Context, out io.Writer, node catalog.Node
 		if err != nil {
 			return err
 		}
-		var body bytes.Buffer
-		if err := overlay.WriteTar(&body, made.result.Files); err != nil {
+		body, err := json.Marshal(overlay.List(kind, made.result.Files, made.result.Hooks, overlay.MaxBundle))
+		if err != nil {
 			return err
 		}
-		e := segment.Entry{Path: api.OneStageOverlay + kind + ".tar", Type: segment.File, Mode: 0o600, Size: int64(body.Len())}
-		if err := w.WriteEntry(&e, &body); err != nil {
+		e := segment.Entry{Path: api.OneStageOverlay + kind + ".json", Type: segment.File, Mode: 0o600, Size: int64(len(body))}
+		if err := w.WriteEntry(&e, bytes.NewReader(body)); err != nil {
 			return err
 		}
 	}

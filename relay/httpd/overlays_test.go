@@ -3,6 +3,8 @@ package httpd
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +20,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
+	"github.com/wulfmesh/wulfmesh/pkg/segment"
 	"github.com/wulfmesh/wulfmesh/relay/feed"
 )
 
@@ -125,7 +128,32 @@ func fetch(s *Server, node, kind, has string) *httptest.ResponseRecorder {
 		w.Code = 0
 		w.Body = bytes.NewBufferString(err.Error())
 	}
+	if w.Code == http.StatusOK {
+		w.Body = bytes.NewBufferString(told(w.Body))
+	}
 	return w
+}
+
+// told is a listing in plain text: each file's path and content.
+func told(listing io.Reader) string {
+	plain, _, err := segment.Decompress(listing)
+	if err != nil {
+		return err.Error()
+	}
+	defer plain.Close()
+	raw, err := io.ReadAll(plain)
+	if err != nil {
+		return err.Error()
+	}
+	l, err := overlay.DecodeListing(raw)
+	if err != nil {
+		return err.Error()
+	}
+	var text strings.Builder
+	for _, f := range l.Files {
+		fmt.Fprintf(&text, "%s: %s\n", f.Path, f.Content)
+	}
+	return text.String()
 }
 
 func TestNodesGetTheirSecretsWhereTheCatalogLetsTheRelayHoldThem(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
@@ -107,27 +108,46 @@ func (n *node) unpackArchives(k *started) error {
 }
 
 // overlayFile is where the overlays of a kind lie in the initial file systems of a one-stage boot.
-func overlayFile(kind string) string { return api.OneStageOverlay + kind + ".tar" }
+func overlayFile(kind string) string { return api.OneStageOverlay + kind + ".json" }
 
 // oneStage finds everything unpacked already, but for the overlays, which are laid over it here. The network is for the
 // node's own init to configure.
 func (n *node) oneStage(ctx context.Context, state *session.State) error {
+	for _, kind := range kinds {
+		raw, ok := n.unpacked[overlayFile(kind)]
+		if !ok {
+			return fmt.Errorf("the %s overlays are missing", kind)
+		}
+		l, err := overlay.DecodeListing(raw)
+		if err != nil {
+			return err
+		}
+		if err := n.lay(ctx, l, "", state); err != nil {
+			return err
+		}
+	}
+	_, err := n.dhcp(ctx, n.stageOne())
+	return err
+}
+
+// lay puts the files of a listing below the machine's directory.
+func (n *node) lay(ctx context.Context, l *overlay.Listing, tag string, state *session.State) error {
 	root, err := os.OpenRoot(n.cfg.Dir)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	for _, kind := range kinds {
-		archive, ok := n.unpacked[overlayFile(kind)]
-		if !ok {
-			return fmt.Errorf("the %s overlays are missing", kind)
-		}
-		if state.Runtime, err = files.ApplyTar(root, bytes.NewReader(archive)); err != nil { // the last kind's
-			return err
-		}
+	kept, err := session.OpenKept(n.cfg.Dir)
+	if err != nil {
+		return err
 	}
-	_, err = n.dhcp(ctx, n.stageOne())
-	return err
+	defer kept.Close()
+	return state.Lay(ctx, files.Tree{Root: root, Kept: kept, Fetch: func(ctx context.Context, ref chunk.Ref, use func(io.Reader) error) error {
+		if n.mesh == nil {
+			return fmt.Errorf("content %s is not in the listing, and there is no network", ref.ID.Short())
+		}
+		return n.mesh.Content(ctx, n.params.Node, l.Kind, ref, use)
+	}}, l, tag)
 }
 
 // find reads one archive, compressed or not, for the contents of some files.
@@ -270,26 +290,19 @@ func (n *node) image(ctx context.Context) error {
 // overlays puts the overlays' files below the machine's directory.
 func (n *node) overlays(ctx context.Context, state *session.State) error {
 	began := time.Now()
-	root, err := os.OpenRoot(n.cfg.Dir)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	total := 0
+	total := int64(0)
 	for _, kind := range kinds {
-		archive, tag, err := n.mesh.Overlay(ctx, n.params.Node, kind, "")
+		o, err := n.mesh.Overlays(ctx, n.params.Node, kind, "", 0)
 		if err != nil {
 			return err
 		}
-		paths, err := files.ApplyTar(root, bytes.NewReader(archive))
-		if err != nil {
+		if err := n.lay(ctx, o.Listing, o.Tag, state); err != nil {
 			return err
 		}
-		total += len(archive)
-		state.Runtime, state.Tag = paths, tag // the last kind's
+		total += o.Bytes
 	}
 	n.note("has its overlays, %d bytes", total)
-	n.reporter.Record(boot.Event{Stage: boot.StageOverlay, Took: time.Since(began), Bytes: int64(total)})
+	n.reporter.Record(boot.Event{Stage: boot.StageOverlay, Took: time.Since(began), Bytes: total})
 	return nil
 }
 

@@ -27,7 +27,6 @@ const (
 	stall      = 20 * time.Second
 	firstPause = 500 * time.Millisecond
 	maxPause   = 10 * time.Second
-	maxOverlay = 256 << 20
 	maxSession = 16 << 20 // what the catalog lets be declared of one node, and what JSON makes of it
 )
 
@@ -216,29 +215,6 @@ func (m *Mesh) count(a *http.Response, n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.bytes[catalog.RelayName(a.Header.Get(api.HeaderRelay))] += n
-}
-
-// Overlay fetches a node's overlays of a kind as a tar. With the tag of an earlier answer it may find that nothing
-// has changed; the body is nil then.
-func (m *Mesh) Overlay(ctx context.Context, node catalog.NodeName, kind, tag string) (body []byte, newTag string, err error) {
-	header := http.Header{}
-	if tag != "" {
-		header.Set("If-None-Match", tag)
-	}
-	err = m.try(ctx, "fetching the "+kind+" overlays", func(ctx context.Context, relay string) error {
-		return m.request(ctx, http.MethodGet, relay, "/overlay/"+string(node)+"/"+kind, header, nil, func(a *http.Response) (err error) {
-			newTag = a.Header.Get("ETag")
-			if a.StatusCode == http.StatusNotModified {
-				body = nil
-				return nil
-			}
-			if body, err = io.ReadAll(io.LimitReader(a.Body, maxOverlay)); err == nil && a.ContentLength >= 0 && int64(len(body)) != a.ContentLength {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		})
-	})
-	return body, newTag, err
 }
 
 // Report sends events.

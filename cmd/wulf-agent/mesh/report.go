@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -34,7 +35,7 @@ func NewReporter(m *Mesh, base boot.Event) *Reporter {
 // Record queues an event; what all have in common is filled in.
 func (r *Reporter) Record(e boot.Event) {
 	e.Time, e.Node, e.Hardware, e.Boot = time.Now().UTC(), r.base.Node, r.base.Hardware, r.base.Boot
-	e.Revision, e.Manifest = r.base.Revision, r.base.Manifest
+	e.Revision, e.Manifest = cmp.Or(e.Revision, r.base.Revision), r.base.Manifest
 	for _, text := range []*string{&e.Error, &e.Fix, &e.Message, &e.Without} {
 		*text = (*text)[:min(len(*text), boot.MaxEventText)]
 	}

@@ -119,9 +119,14 @@ func (m *Mesh) notPlain(relay string, err error) error {
 // request sends one request and hands the answer, if it is 2xx or 304, to use. It is given up when nothing comes
 // for the stall time.
 func (m *Mesh) request(ctx context.Context, method, relay, path string, header http.Header, body []byte, use func(*http.Response) error) error {
+	return m.requestFor(ctx, stall, method, relay, path, header, body, use)
+}
+
+// requestFor is request of which the answer may take so long to begin.
+func (m *Mesh) requestFor(ctx context.Context, begin time.Duration, method, relay, path string, header http.Header, body []byte, use func(*http.Response) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	watchdog := time.AfterFunc(stall, func() { cancel(fault.New(fault.Timeout, "nothing came for %s", stall)) })
+	watchdog := time.AfterFunc(begin, func() { cancel(fault.New(fault.Timeout, "nothing came for %s", begin)) })
 	defer watchdog.Stop()
 	r, err := http.NewRequestWithContext(ctx, method, m.url(relay, path), bytes.NewReader(body))
 	if err != nil {

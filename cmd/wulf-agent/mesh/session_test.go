@@ -2,7 +2,6 @@ package mesh_test
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"testing"
@@ -11,7 +10,6 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 )
 
@@ -98,34 +96,6 @@ func TestARenewalShowsTheSessionAndTakesTheNextOne(t *testing.T) {
 			if s, err := l.mesh.Renew(l.t.Context()); err != nil || s.Token != want {
 				l.t.Errorf("got %q, %v, want %q", s.Token, err, want)
 			}
-		}
-	})
-}
-
-func TestOverlaysComeWholeOrNotAtAll(t *testing.T) {
-	bubble(t, func(l *lab) {
-		const tar = "files of a node"
-		l.serve("r1", breaksOff([]byte(tar), 5, func() { panic(http.ErrAbortHandler) }))
-		l.serve("r2", func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("ETag", `"1"`)
-			switch {
-			case r.URL.Path != "/overlay/n1/runtime":
-				api.WriteError(w, fault.New(fault.Invalid, "asked for %s", r.URL.Path))
-			case r.Header.Get("If-None-Match") == `"1"`:
-				w.WriteHeader(http.StatusNotModified)
-			default:
-				_, _ = io.WriteString(w, tar)
-			}
-		})
-		body, tag, err := l.mesh.Overlay(l.t.Context(), "n1", "runtime", "")
-		if err != nil || string(body) != tar || tag != `"1"` {
-			l.t.Errorf("got %q, tag %s, %v", body, tag, err)
-		}
-		if body, tag, err = l.mesh.Overlay(l.t.Context(), "n1", "runtime", tag); err != nil || body != nil || tag != `"1"` {
-			l.t.Errorf("nothing new: got %q, tag %s, %v", body, tag, err)
-		}
-		if _, _, err = l.mesh.Overlay(l.t.Context(), "n2", "runtime", tag); !errors.Is(err, fault.Invalid) {
-			l.t.Errorf("another node's: %v", err)
 		}
 	})
 }

@@ -1,11 +1,10 @@
 package service_test
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -15,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -26,7 +26,9 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 	"github.com/wulfmesh/wulfmesh/test/memnet"
 )
@@ -39,11 +41,21 @@ type lab struct {
 	node *memnet.Host
 	root string
 
+	systemctl string // the program that is run
+
 	mu       sync.Mutex
 	deny     bool
 	claims   []api.SessionRequest
+	revision catalog.Revision
 	files    map[string]string // of the runtime overlays
-	sent     int               // how often they were sent whole
+	hooks    []overlay.Hook
+	inline   int           // bytes of a file that are in the listing
+	changed  chan struct{} // closes when something of that does
+	full     bool          // the relay holds back no answer
+	lost     bool          // it knows contents no more
+	asked    int           // how often somebody has asked
+	sent     int           // how often the listing was sent
+	fetched  int           // contents
 	events   []boot.Event
 	interval time.Duration
 }
@@ -56,7 +68,7 @@ func bubble(t *testing.T, f func(l *lab)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l := &lab{t: t, net: memnet.New(memnet.Config{}), ca: ca, root: t.TempDir(), interval: time.Minute}
+		l := &lab{t: t, net: memnet.New(memnet.Config{}), ca: ca, root: t.TempDir(), interval: time.Minute, revision: 7, inline: overlay.MaxInline, changed: make(chan struct{})}
 		l.net.Host("r1", "10.0.0.1")
 		l.node = l.net.Host("n1", "10.0.0.2")
 		l.serve(l.net.Host("relay", "10.0.0.3"))
@@ -87,6 +99,7 @@ func (l *lab) serve(host *memnet.Host) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+api.PathSessions, l.session)
 	mux.HandleFunc("GET "+api.PathNodeOverlay, l.overlay)
+	mux.HandleFunc("GET "+api.PathNodeOverlay+"/{digest}", l.serveContent)
 	mux.HandleFunc("POST "+api.PathNodeEvents, l.take)
 	s := &http.Server{Handler: mux, ErrorLog: log.New(io.Discard, "", 0)}
 	go s.Serve(tls.NewListener(listener, pki.ServerTLS(pki.NewKeeper(c), pki.Access{Protocols: []string{api.ALPNHTTP}, Anonymous: true})))
@@ -115,31 +128,66 @@ func (l *lab) granted() api.Session {
 	return api.Session{Token: fmt.Sprintf("session %d", len(l.claims)), Node: "n1", Expires: time.Now().Add(24 * time.Hour), Interval: l.interval, Relays: []string{"10.0.0.1:4481", "10.0.0.3:4481"}}
 }
 
+// overlay answers as a relay does: at once if there is something new, and else when there is, or the time is over.
 func (l *lab) overlay(w http.ResponseWriter, r *http.Request) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if want := fmt.Sprintf("Bearer session %d", len(l.claims)); r.Header.Get("Authorization") != want || r.URL.Path != "/overlay/n1/runtime" {
-		api.WriteError(w, fault.New(fault.Denied, "%s asked for %s", r.Header.Get("Authorization"), r.URL.Path))
-		return
-	}
-	var b bytes.Buffer
-	t := tar.NewWriter(&b)
-	for _, path := range slices.Sorted(maps.Keys(l.files)) {
-		body := l.files[path]
-		if err := t.WriteHeader(&tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(body)), Uid: os.Getuid(), Gid: os.Getgid()}); err != nil {
+	wait, _ := strconv.Atoi(strings.TrimPrefix(r.Header.Get("Prefer"), "wait="))
+	over := time.After(time.Duration(wait) * time.Second)
+	for {
+		l.mu.Lock()
+		if want := fmt.Sprintf("Bearer session %d", len(l.claims)); r.Header.Get("Authorization") != want || r.URL.Path != "/overlay/n1/runtime" {
+			api.WriteError(w, fault.New(fault.Denied, "%s asked for %s", r.Header.Get("Authorization"), r.URL.Path))
+			l.mu.Unlock()
+			return
+		}
+		raw, err := json.Marshal(l.listing())
+		if err != nil {
 			l.t.Error(err)
 		}
-		_, _ = io.WriteString(t, body)
-	}
-	t.Close()
-	tag := fmt.Sprintf(`"%x"`, sha256.Sum256(b.Bytes()))
-	w.Header().Set("ETag", tag)
-	if r.Header.Get("If-None-Match") == tag {
+		tag, changed, full := fmt.Sprintf(`"%x"`, sha256.Sum256(raw)), l.changed, l.full
+		w.Header().Set("ETag", tag)
+		w.Header().Set(api.HeaderRevision, fmt.Sprint(l.revision))
+		l.asked++
+		if r.Header.Get("If-None-Match") != tag {
+			l.sent++
+			_, _ = w.Write(raw)
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		if !full {
+			select {
+			case <-changed:
+				continue
+			case <-over:
+			case <-r.Context().Done():
+			}
+		}
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	l.sent++
-	_, _ = w.Write(b.Bytes())
+}
+
+// listing is what the node has to have now.
+func (l *lab) listing() *overlay.Listing {
+	var files []overlay.Rendered
+	for _, path := range slices.Sorted(maps.Keys(l.files)) {
+		files = append(files, overlay.Rendered{Path: path, Type: overlay.TypeFile, Mode: 0o644, UID: os.Getuid(), GID: os.Getgid(), Content: []byte(l.files[path])})
+	}
+	return overlay.List(overlay.KindRuntime, files, l.hooks, l.inline)
+}
+
+// content serves what is not in the listing.
+func (l *lab) serveContent(w http.ResponseWriter, r *http.Request) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fetched++
+	for _, body := range l.files {
+		if chunk.Of([]byte(body)).String() == r.PathValue("digest") && !l.lost {
+			_, _ = io.WriteString(w, body)
+			return
+		}
+	}
+	api.WriteError(w, fault.New(fault.NotFound, "no file has that content"))
 }
 
 func (l *lab) take(w http.ResponseWriter, r *http.Request) {
@@ -159,6 +207,23 @@ func (l *lab) declare(files map[string]string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.files = files
+	l.revision++
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// with changes how the relay behaves.
+func (l *lab) with(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+// count reads one of the lab's counters.
+func (l *lab) count(n *int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return *n
 }
 
 func (l *lab) refuse(deny bool) {
@@ -173,28 +238,73 @@ func (l *lab) claimed() []api.SessionRequest {
 	return slices.Clone(l.claims)
 }
 
-func (l *lab) sentWhole() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.sent
-}
-
 func (l *lab) told() []boot.Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.Clone(l.events)
 }
 
-// stages are the events that came since it was asked last.
+// stages are the events that came since it was asked last, but for those of refreshes.
 func (l *lab) stages() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var all []string
 	for _, e := range l.events {
-		all = append(all, string(e.Stage))
+		if e.Stage != boot.StageRefresh {
+			all = append(all, string(e.Stage))
+		}
 	}
 	l.events = nil
 	return strings.Join(all, " ")
+}
+
+// refreshes are what was told of refreshes since it was asked last.
+func (l *lab) refreshes() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []string
+	for _, e := range l.events {
+		if e.Stage == boot.StageRefresh {
+			text := fmt.Sprintf("%d %s", e.Revision, e.Message)
+			if e.Error != "" {
+				text += " ERROR " + e.Error
+			}
+			all = append(all, text)
+		}
+	}
+	l.events = nil
+	return strings.Join(all, " | ")
+}
+
+func (l *lab) wantRefreshes(want string) {
+	l.t.Helper()
+	if got := l.refreshes(); got != want {
+		l.t.Errorf("told of %q, want %q", got, want)
+	}
+}
+
+// beat is the last heart-beat.
+func (l *lab) beat() boot.Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range slices.Backward(l.events) {
+		if e.Stage == boot.StageAlive {
+			return e
+		}
+	}
+	return boot.Event{}
+}
+
+// write is what somebody does on the node.
+func (l *lab) write(path, content string) {
+	l.t.Helper()
+	at := filepath.Join(l.root, path)
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := os.WriteFile(at, []byte(content), 0o644); err != nil {
+		l.t.Fatal(err)
+	}
 }
 
 func (l *lab) wantStages(want string) {
@@ -226,7 +336,7 @@ func (l *lab) runUntil(reached func(context.Context) error, f func()) error {
 	ctx, cancel := context.WithCancel(l.t.Context())
 	result := make(chan error, 1)
 	go func() {
-		result <- service.Run(ctx, service.Config{Root: l.root, Dial: l.node.Dial, Log: slog.New(slog.DiscardHandler), Reached: reached})
+		result <- service.Run(ctx, service.Config{Root: l.root, Dial: l.node.Dial, Log: slog.New(slog.DiscardHandler), Reached: reached, Systemctl: l.systemctl})
 	}()
 	f()
 	cancel()

@@ -3,15 +3,14 @@
 package service
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"time"
 
-	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/files"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/mesh"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/session"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
@@ -27,6 +26,8 @@ type Config struct {
 	Log  *slog.Logger
 	// Reached waits until the node is up in its own opinion; nil asks systemd, if that runs here.
 	Reached func(ctx context.Context) error
+	// Systemctl is by what units are told that their files have changed; "" is the system's, if its init is systemd.
+	Systemctl string
 }
 
 // Times.
@@ -52,13 +53,24 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer root.Close()
+	lock, err := session.Lock(cfg.Root)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	kept, err := session.OpenKept(cfg.Root)
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
 	if cfg.Reached == nil {
 		cfg.Reached = systemdReached
 	}
 	m := mesh.New(mesh.Config{Trust: trust, Relays: state.Relays, Dial: cfg.Dial, Log: cfg.Log})
 	defer m.Close()
-	s := &service{cfg: cfg, state: state, mesh: m, root: root}
+	s := &service{cfg: cfg, state: state, mesh: m}
 	s.reporter = mesh.NewReporter(m, boot.Event{Node: state.Node, Hardware: state.Hardware, Boot: state.Boot, Revision: state.Revision, Manifest: state.Manifest})
+	s.runtime = s.newRuntime(root, kept)
 	return s.run(ctx)
 }
 
@@ -67,7 +79,7 @@ type service struct {
 	state    *session.State
 	mesh     *mesh.Mesh
 	reporter *mesh.Reporter
-	root     *os.Root
+	runtime  *runtime
 }
 
 func (s *service) run(ctx context.Context) error {
@@ -90,16 +102,12 @@ func (s *service) run(ctx context.Context) error {
 	}
 	s.reporter.Record(boot.Event{Stage: boot.StageUp})
 	for {
-		select {
-		case <-time.After(s.interval()):
-		case <-ctx.Done():
+		s.runtime.keep(ctx, time.Now().Add(s.interval()))
+		if ctx.Err() != nil {
 			return nil
 		}
-		s.reporter.Record(boot.Event{Stage: boot.StageAlive})
+		s.reporter.Record(s.runtime.beat())
 		s.renew(ctx)
-		if err := s.refresh(ctx); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("runtime overlays are not refreshed", "err", err)
-		}
 	}
 }
 
@@ -124,11 +132,14 @@ func (s *service) enter(ctx context.Context) error {
 	return session.Save(s.cfg.Root, s.state)
 }
 
+// interval is the time until the next heart-beat: a little more or less each time, so that nodes that started together do
+// not stay together.
 func (s *service) interval() time.Duration {
-	if s.state.Session == nil || s.state.Session.Interval == 0 {
-		return defaultInterval
+	usual := defaultInterval
+	if s.state.Session != nil && s.state.Session.Interval != 0 {
+		usual = max(minInterval, s.state.Session.Interval)
 	}
-	return max(minInterval, s.state.Session.Interval)
+	return usual*9/10 + rand.N(usual/5)
 }
 
 // renew prolongs the session when less than half of a day is left of it.
@@ -147,28 +158,6 @@ func (s *service) renew(ctx context.Context) {
 	if err := session.Save(s.cfg.Root, s.state); err != nil {
 		s.cfg.Log.Warn("the session is not kept", "err", err)
 	}
-}
-
-// refresh makes the files of the runtime overlays what they are declared to be now, and removes those that it wrote
-// before and that no overlay has any more.
-func (s *service) refresh(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
-	defer cancel()
-	archive, tag, err := s.mesh.Overlay(ctx, s.state.Node, "runtime", s.state.Tag)
-	if err != nil || archive == nil {
-		return err
-	}
-	paths, err := files.ApplyTar(s.root, bytes.NewReader(archive))
-	if err != nil {
-		return err
-	}
-	gone, err := files.Remove(s.root, s.state.Runtime, paths)
-	if err != nil {
-		return err
-	}
-	s.state.Runtime, s.state.Tag = paths, tag
-	s.cfg.Log.Info("runtime overlays are refreshed", "files", len(paths), "removed", len(gone))
-	return session.Save(s.cfg.Root, s.state)
 }
 
 // systemdReached waits for systemd's default target. Under another init there is nothing to wait for.

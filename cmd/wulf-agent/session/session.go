@@ -18,7 +18,10 @@ import (
 const (
 	Dir   = "run/wulf"
 	File  = "run/wulf/session.json"
+	Kept  = "run/wulf/kept" // what runtime overlays have replaced
 	Agent = "usr/lib/wulfmesh/wulf-agent"
+
+	lockFile = "run/wulf/lock"
 )
 
 // State is what the service must know.
@@ -34,8 +37,7 @@ type State struct {
 	Ticket   string               `json:"ticket,omitempty"` // to claim still: a one-stage boot has no network before init
 	Session  *api.Session         `json:"session,omitempty"`
 	Booted   time.Time            `json:"booted"`
-	Runtime  []string             `json:"runtime,omitempty"` // files that the runtime overlays wrote
-	Tag      string               `json:"tag,omitempty"`     // of the runtime overlays as they are here now
+	Runtime  Runtime              `json:"runtime,omitzero"`
 }
 
 // Save writes the state below root, for root alone: it holds the node's permission to ask for its secrets.

@@ -8,10 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/files"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/session"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/units"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 )
 
 func TestTheServiceReadsWhatStageOneWrote(t *testing.T) {
@@ -19,7 +22,8 @@ func TestTheServiceReadsWhatStageOneWrote(t *testing.T) {
 	want := &session.State{
 		Node: "n1", Hardware: "52:54:00:00:00:01", Boot: "b1", Method: "two-stage", Revision: 7, Manifest: chunk.Of([]byte("m")), Relays: []string{"10.0.0.1:4481"},
 		Trust: api.NodeTrust{Cluster: "lab", CA: "PEM", ManifestKeys: [][]byte{{1}}}, Session: &api.Session{Token: "t", Interval: time.Minute},
-		Booted: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), Runtime: []string{"etc/hosts"}, Tag: `"1"`,
+		Booted: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), Runtime: session.Runtime{Tag: `"1"`, Failed: true, Files: files.Record{"etc/hosts": {Marks: []string{"dir"}, Stamp: "1 2 3"}},
+			Hooks: []overlay.Hook{{Path: "etc/hosts", Reload: "a.service"}}, Owed: units.Owed{"a.service": {Tries: 1}}},
 	}
 	for range 2 { // a second time it replaces the first
 		if err := session.Save(root, want); err != nil {

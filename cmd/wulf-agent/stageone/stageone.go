@@ -3,12 +3,12 @@
 package stageone
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,6 +31,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 )
 
@@ -121,22 +122,17 @@ func (b *booter) state() *session.State {
 // The network is left to the node's own init, so the service claims the boot and reports.
 func (b *booter) oneStage() error {
 	state := b.state()
-	root, err := os.OpenRoot("/")
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	for _, kind := range []string{"system", "runtime"} {
-		archive, err := os.ReadFile("/" + api.OneStageOverlay + kind + ".tar")
+	for _, kind := range overlayKinds {
+		raw, err := os.ReadFile("/" + api.OneStageOverlay + kind + ".json")
 		if err != nil {
 			return fault.Wrap(fault.NotFound, err, "the %s overlays are missing", kind).WithFix("boot through a wulfmesh relay's script")
 		}
-		paths, err := files.ApplyTar(root, bytes.NewReader(archive))
+		l, err := overlay.DecodeListing(raw)
 		if err != nil {
 			return err
 		}
-		if kind == "runtime" {
-			state.Runtime = paths
+		if err := lay(context.Background(), "/", l, "", state, nothingFetched); err != nil {
+			return err
 		}
 	}
 	if err := installAgent("/"); err != nil {
@@ -152,6 +148,11 @@ func (b *booter) oneStage() error {
 	}
 	b.log.Info("starting " + b.params.Init)
 	return become(b.params.Init, nil)
+}
+
+// nothingFetched is the fetch of a boot without a network: relays put all into the listing.
+func nothingFetched(_ context.Context, ref chunk.Ref, _ func(io.Reader) error) error {
+	return fault.New(fault.Corrupt, "content %s is not in the listing", ref.ID.Short())
 }
 
 func (b *booter) twoStage() error {
@@ -307,28 +308,41 @@ func mib(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 // overlays fetches both kinds and puts them over the image, the runtime ones last, as they will be later too.
 func (b *booter) overlays(ctx context.Context, state *session.State) error {
 	began := time.Now()
-	root, err := os.OpenRoot(newRoot)
+	total := int64(0)
+	for _, kind := range overlayKinds {
+		o, err := b.mesh.Overlays(ctx, b.params.Node, kind, "", 0)
+		if err != nil {
+			return err
+		}
+		if err := lay(ctx, newRoot, o.Listing, o.Tag, state, func(ctx context.Context, ref chunk.Ref, use func(io.Reader) error) error {
+			return b.mesh.Content(ctx, b.params.Node, kind, ref, use)
+		}); err != nil {
+			return err
+		}
+		total += o.Bytes
+	}
+	b.reporter.Record(boot.Event{Stage: boot.StageOverlay, Took: time.Since(began), Bytes: total})
+	return nil
+}
+
+// overlayKinds are the kinds of overlays in the order in which they are put over the image.
+var overlayKinds = []string{overlay.KindSystem, overlay.KindRuntime}
+
+// lay puts the files of a listing below a root. What those of runtime overlays replace is kept where the service finds it.
+func lay(ctx context.Context, at string, l *overlay.Listing, tag string, state *session.State, fetch func(context.Context, chunk.Ref, func(io.Reader) error) error) error {
+	root, err := os.OpenRoot(at)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	total := int64(0)
-	for _, kind := range []string{"system", "runtime"} {
-		archive, tag, err := b.mesh.Overlay(ctx, b.params.Node, kind, "")
-		if err != nil {
+	tree := files.Tree{Root: root, Fetch: fetch}
+	if l.Kind == overlay.KindRuntime {
+		if tree.Kept, err = session.OpenKept("/"); err != nil {
 			return err
 		}
-		paths, err := files.ApplyTar(root, bytes.NewReader(archive))
-		if err != nil {
-			return err
-		}
-		total += int64(len(archive))
-		if kind == "runtime" {
-			state.Runtime, state.Tag = paths, tag
-		}
+		defer tree.Kept.Close()
 	}
-	b.reporter.Record(boot.Event{Stage: boot.StageOverlay, Took: time.Since(began), Bytes: total})
-	return nil
+	return state.Lay(ctx, tree, l, tag)
 }
 
 // installAgent copies this program to where the node's init starts it as a service.
