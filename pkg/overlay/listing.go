@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -21,6 +22,9 @@ type Listing struct {
 	Kind  string   `json:"kind"`  // KindSystem or KindRuntime
 	Files []Listed `json:"files"` // in the order of their paths, each once
 	Hooks []Hook   `json:"hooks,omitempty"`
+	// Asked is when somebody asked the node last to look at once whether its files are right, and to try again what it could
+	// not do. Another time makes another listing, of which the node is told as of any.
+	Asked time.Time `json:"asked,omitzero"`
 }
 
 // The kinds of overlays.

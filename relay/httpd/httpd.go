@@ -35,6 +35,7 @@ type Feed interface {
 	Admitted() error // why this relay may serve nothing, or nil
 	Secrets() *feed.Secrets
 	SecretsChanged() <-chan struct{}
+	Changed() <-chan struct{} // closes when Catalog no longer returns what it returns now
 }
 
 // Chunks is what the server asks of the relay's chunks: relay/cache.
@@ -76,6 +77,7 @@ type Server struct {
 	booting  *booting
 	claims   *claims
 	overlays *overlays
+	waits    *waits
 
 	// For nodes with images of Warewulf.
 	ww        *seen
@@ -87,7 +89,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	return &Server{
 		cfg: cfg, slots: make(chan struct{}, maxTransfers), conns: newConns(), meters: newMeters(), counts: newCounts(),
-		booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg),
+		booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg), waits: newWaits(),
 		ww: newSeen(), images: &images{cfg: cfg}, unpacking: make(chan struct{}, maxUnpacking),
 	}
 }
@@ -104,6 +106,7 @@ func (s *Server) Run(ctx context.Context, plain, mesh net.Listener) error {
 			Handler: l.Handler, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime + bodyTime, IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
 			ConnState: s.conns.state, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 		}
+		srv.RegisterOnShutdown(s.waits.end)
 		g.Go(func() error {
 			if err := srv.Serve(l.Listener); !errors.Is(err, http.ErrServerClosed) {
 				return err

@@ -31,6 +31,7 @@ func (s still) Catalog() *catalog.Catalog       { return s.c }
 func (s still) Admitted() error                 { return nil }
 func (s still) Secrets() *feed.Secrets          { return &feed.Secrets{} }
 func (s still) SecretsChanged() <-chan struct{} { return nil }
+func (s still) Changed() <-chan struct{}        { return nil }
 func (s still) Plan(boot.Request) (boot.Plan, error) {
 	return boot.Plan{}, fault.New(fault.NotFound, "no plan")
 }

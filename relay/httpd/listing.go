@@ -25,12 +25,13 @@ func (s *Server) nodeOverlay(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	render, has, h := s.overlays.patient, r.Header.Get("If-None-Match"), held(r)
-	if has != "" {
-		render = s.overlays.now
-	}
-	made, err := render(r.Context(), node, kind)
-	if err != nil {
+	has, h := r.Header.Get("If-None-Match"), held(r)
+	var made *rendered
+	if has != "" { // it runs, and tells itself what it could not get
+		if made, err = s.whenNew(w, r, node, kind, has); err != nil {
+			return err
+		}
+	} else if made, err = s.overlays.patient(r.Context(), node, kind); err != nil {
 		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Error: err.Error()})
 		return err
 	}

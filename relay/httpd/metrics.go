@@ -61,4 +61,8 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "wulf_relay_http_bytes_total{route=%q,status=\"%d\"} %d\n", k.route, k.status, by[k].bytes)
 	}
 	fmt.Fprintf(w, "# HELP wulf_relay_http_transfers Transfers that go on.\n# TYPE wulf_relay_http_transfers gauge\nwulf_relay_http_transfers %d\n", len(s.slots))
+	s.waits.mu.Lock()
+	waiting := len(s.waits.of)
+	s.waits.mu.Unlock()
+	fmt.Fprintf(w, "# HELP wulf_relay_http_waiting Running nodes that wait for news of their overlays.\n# TYPE wulf_relay_http_waiting gauge\nwulf_relay_http_waiting %d\n", waiting)
 }

@@ -54,11 +54,12 @@ type rendered struct {
 	catalog  *catalog.Catalog
 	secrets  *feed.Secrets
 	result   *overlay.Result
-	id       chunk.ID // of what the node gets: equal files have an equal one, on every relay
-	body     []byte   // its listing, compressed
-	withheld bool     // it asks for secrets that this relay does not hold
-	pending  bool     // and that it may hold: it has not been given them yet
-	bare     bool     // whoever asks is to have no secret
+	asked    time.Time // see overlay.Listing
+	id       chunk.ID  // of what the node gets: equal files have an equal one, on every relay
+	body     []byte    // its listing, compressed
+	withheld bool      // it asks for secrets that this relay does not hold
+	pending  bool      // and that it may hold: it has not been given them yet
+	bare     bool      // whoever asks is to have no secret
 }
 
 // tag is the ETag of the listing.
@@ -116,11 +117,13 @@ func (o *overlays) now(ctx context.Context, node catalog.NodeName, kind string) 
 	if err := o.render(ctx, &made, node, kind); err != nil {
 		return nil, err
 	}
-	made.id = identity(made.result)
+	made.id = identity(made.result, made.asked)
 	if have != nil && have.id == made.id {
 		made.body = have.body
 	} else {
-		plain, err := json.Marshal(overlay.List(kind, made.result.Files, made.result.Hooks, overlay.MaxInline))
+		l := overlay.List(kind, made.result.Files, made.result.Hooks, overlay.MaxInline)
+		l.Asked = made.asked
+		plain, err := json.Marshal(l)
 		if err != nil {
 			return nil, err
 		}
@@ -131,7 +134,7 @@ func (o *overlays) now(ctx context.Context, node catalog.NodeName, kind string) 
 }
 
 // identity is a digest of all that a node gets, which takes no look at contents.
-func identity(r *overlay.Result) chunk.ID {
+func identity(r *overlay.Result, asked time.Time) chunk.ID {
 	h := sha256.New()
 	e := json.NewEncoder(h)
 	for i := range r.Files {
@@ -143,6 +146,7 @@ func identity(r *overlay.Result) chunk.ID {
 		e.Encode(l) // a digest takes everything
 	}
 	e.Encode(r.Hooks)
+	e.Encode(asked)
 	return chunk.ID(h.Sum(nil))
 }
 
@@ -222,7 +226,7 @@ func (o *overlays) render(ctx context.Context, made *rendered, node catalog.Node
 	}
 	names := r.Settings.Overlays.System
 	if kind == overlay.KindRuntime {
-		names = r.Settings.Overlays.Runtime
+		names, made.asked = r.Settings.Overlays.Runtime, r.Node.Synced
 	}
 	allowed := !made.bare && o.mayHold(c, r)
 	subject := render.Subject{Node: r}

@@ -32,6 +32,37 @@ type armory struct {
 	mu      sync.Mutex
 	secrets *feed.Secrets
 	changed chan struct{}
+	moved   chan struct{} // closes when the catalog changes
+}
+
+func (a *armory) Catalog() *catalog.Catalog {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.c
+}
+
+func (a *armory) Changed() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.moved
+}
+
+// declare makes a change of the catalog.
+func (a *armory) declare(t *testing.T, x catalog.Change) {
+	t.Helper()
+	b, err := catalog.Entry{At: time.Now(), Change: x}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next, out, err := a.c.Apply(a.c.Revision+1, b)
+	if err != nil || out.Err != nil {
+		t.Fatal(catalog.KindOf(x), err, out.Err)
+	}
+	a.c = next
+	close(a.moved)
+	a.moved = make(chan struct{})
 }
 
 func (a *armory) Secrets() *feed.Secrets {
@@ -95,17 +126,9 @@ func armed(t *testing.T) (*Server, *armory, *[]boot.Event) {
 	changes = append(changes,
 		catalog.AddToken{Token: catalog.Token{ID: "t", Hash: key, Role: catalog.TokenRelay, Networks: []catalog.NetworkName{"open", "closed"}, Uses: 1, Expires: time.Unix(1e10, 0)}},
 		catalog.AdmitRelay{Token: "t", Hash: key, Relay: catalog.Relay{Name: "r1", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, BootPort: 4480, MeshPort: 4481, Mesh: "10.0.0.1:4481", Gossip: "10.0.0.1:4482", Key: key}})
-	a := &armory{still: still{&catalog.Catalog{}}}
+	a := &armory{still: still{&catalog.Catalog{}}, moved: make(chan struct{})}
 	for _, x := range changes {
-		b, err := catalog.Entry{At: time.Unix(1, 0), Change: x}.Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		next, out, err := a.c.Apply(a.c.Revision+1, b)
-		if err != nil || out.Err != nil {
-			t.Fatal(catalog.KindOf(x), err, out.Err)
-		}
-		a.c = next
+		a.declare(t, x)
 	}
 	a.give("")
 	events := new([]boot.Event)
@@ -117,7 +140,13 @@ func armed(t *testing.T) (*Server, *armory, *[]boot.Event) {
 
 // fetch asks for a node's overlays with its session. It has those that has names, if any.
 func fetch(s *Server, node, kind, has string) *httptest.ResponseRecorder {
+	return await(s, node, kind, has, "")
+}
+
+// await is fetch with what the node prefers.
+func await(s *Server, node, kind, has, prefer string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Prefer", prefer)
 	r.SetPathValue("node", node)
 	r.SetPathValue("kind", kind)
 	if has != "" {

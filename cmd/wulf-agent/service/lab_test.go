@@ -51,6 +51,7 @@ type lab struct {
 	hooks    []overlay.Hook
 	inline   int           // bytes of a file that are in the listing
 	changed  chan struct{} // closes when something of that does
+	askedAt  time.Time     // when somebody asked the node
 	full     bool          // the relay holds back no answer
 	lost     bool          // it knows contents no more
 	asked    int           // how often somebody has asked
@@ -173,7 +174,9 @@ func (l *lab) listing() *overlay.Listing {
 	for _, path := range slices.Sorted(maps.Keys(l.files)) {
 		files = append(files, overlay.Rendered{Path: path, Type: overlay.TypeFile, Mode: 0o644, UID: os.Getuid(), GID: os.Getgid(), Content: []byte(l.files[path])})
 	}
-	return overlay.List(overlay.KindRuntime, files, l.hooks, l.inline)
+	list := overlay.List(overlay.KindRuntime, files, l.hooks, l.inline)
+	list.Asked = l.askedAt
+	return list
 }
 
 // content serves what is not in the listing.
@@ -210,6 +213,12 @@ func (l *lab) declare(files map[string]string) {
 	l.revision++
 	close(l.changed)
 	l.changed = make(chan struct{})
+}
+
+// ask is what an operator does.
+func (l *lab) ask() {
+	l.with(func() { l.askedAt = time.Now() })
+	l.declare(l.files)
 }
 
 // with changes how the relay behaves.

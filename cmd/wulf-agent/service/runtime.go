@@ -103,6 +103,8 @@ func (r *runtime) keep(ctx context.Context, until time.Time) {
 			next = r.again
 		case result != nil:
 			next = time.Now().Add(breath)
+		case r.now.Failed:
+			next = r.again
 		}
 		units := r.pay(ctx)
 		if result != nil || units != "" || r.told != r.problems {
@@ -169,7 +171,10 @@ func (r *runtime) refresh(ctx context.Context, until time.Time) (*files.Result, 
 		return nil, errors.Join(err, r.save())
 	}
 	r.relabel(ctx, result)
-	r.now.Tag, r.now.Hooks = o.Tag, o.Listing.Hooks
+	if !r.now.Asked.Equal(o.Listing.Asked) {
+		r.now.Owed.Due()
+	}
+	r.now.Tag, r.now.Hooks, r.now.Asked = o.Tag, o.Listing.Hooks, o.Listing.Asked
 	if r.revision = o.Revision; len(result.Failed) == 0 {
 		r.succeed(o.Revision)
 	} else {

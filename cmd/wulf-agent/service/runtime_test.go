@@ -138,6 +138,12 @@ func TestWhatWasChangedOnTheNodeIsSetBack(t *testing.T) {
 			time.Sleep(3 * time.Second)
 			l.wantContent(map[string]string{"etc/hosts": "by hand", "etc/motd": "hello"})
 			l.wantRefreshes("9 1 left as changed on the node: etc/hosts")
+			// Somebody asks, and need not wait.
+			l.write("etc/motd", "by hand")
+			l.ask()
+			time.Sleep(3 * time.Second)
+			l.wantContent(map[string]string{"etc/hosts": "by hand", "etc/motd": "hello"})
+			l.wantRefreshes("10 1 changed: etc/motd")
 		})
 	})
 }
@@ -256,10 +262,13 @@ func TestUnitsAreToldWhenTheirFilesChange(t *testing.T) {
 				l.t.Errorf("the last heart-beat is %+v", b)
 			}
 			l.wantRefreshes("")
+			// Somebody mends it, and asks.
 			mend()
-			time.Sleep(time.Hour)
+			l.ask()
+			time.Sleep(3 * time.Second)
 			wantCalled("try-restart broken.service")
-			l.wantRefreshes("11 told broken.service")
+			l.wantRefreshes("12 all files were as declared; told broken.service")
+			time.Sleep(2 * l.interval)
 			if b := l.beat(); b.Error != "" {
 				l.t.Errorf("the last heart-beat is %+v", b)
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +23,7 @@ type Runtime struct {
 	Files  files.Record   `json:"files,omitempty"`  // that it wrote
 	Hooks  []overlay.Hook `json:"hooks,omitempty"`  // that it has
 	Owed   units.Owed     `json:"owed,omitempty"`   // what units have not been told yet
+	Asked  time.Time      `json:"asked,omitzero"`   // see overlay.Listing
 }
 
 // Lay makes the files of a tree a listing's, before the node's init starts. Of the system overlays all must be right, or
@@ -33,7 +35,7 @@ func (s *State) Lay(ctx context.Context, tree files.Tree, l *overlay.Listing, ta
 		return err
 	}
 	if l.Kind == overlay.KindRuntime {
-		s.Runtime = Runtime{Tag: tag, Failed: len(result.Failed) > 0, Files: result.Record, Hooks: l.Hooks}
+		s.Runtime = Runtime{Tag: tag, Failed: len(result.Failed) > 0, Files: result.Record, Hooks: l.Hooks, Asked: l.Asked}
 		return nil
 	}
 	return errors.Join(result.Failed...)

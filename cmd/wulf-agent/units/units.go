@@ -49,6 +49,14 @@ func (o Owed) Add(hooks []overlay.Hook, changed []string) {
 	}
 }
 
+// Due makes all that is owed due now, however often it has failed.
+func (o Owed) Due() {
+	for unit, debt := range o {
+		debt.Next = time.Time{}
+		o[unit] = debt
+	}
+}
+
 // due lists what is to be done now, in order: systemd first, for it must know what the others are; this program last.
 func (o Owed) due(now time.Time) []string {
 	rank := func(unit string) string {
