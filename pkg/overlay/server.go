@@ -189,3 +189,10 @@ func (p ServerPaths) OverlayProvisiondir() string { return path.Join(p.WWProvisi
 
 // ImageProvisiondir is where built images are.
 func (p ServerPaths) ImageProvisiondir() string { return path.Join(p.WWProvisiondir, "images") }
+
+// EnableTLS and SecurePort are the names that some versions of Warewulf have for TLSEnabled and TlsPort: their overlay
+// wwinit asks for them.
+func (w WarewulfService) EnableTLS() bool { return w.TLSEnabled }
+
+// SecurePort is TlsPort: see EnableTLS.
+func (w WarewulfService) SecurePort() int { return w.TlsPort }

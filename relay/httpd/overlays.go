@@ -154,11 +154,7 @@ func identity(r *overlay.Result, asked time.Time) chunk.ID {
 func (o *overlays) keep(key listingKey, made *rendered) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.secrets != made.secrets { // nothing is kept of secrets that this relay may perhaps no longer hold
-		o.secrets, o.bytes, o.held = made.secrets, 0, 0
-		clear(o.listings)
-		clear(o.contents)
-	}
+	o.under(made.secrets)
 	o.drop(key)
 	for old := range o.listings {
 		if o.bytes+len(made.body) <= maxListings {
@@ -197,10 +193,17 @@ func (o *overlays) content(ctx context.Context, node catalog.NodeName, kind stri
 		return b, nil
 	}
 	b = o.press.Compress(f.Content)
+	o.keepContent(id, b, made.secrets)
+	return b, nil
+}
+
+// keepContent remembers the compressed content of a large file, at the cost of others if need be.
+func (o *overlays) keepContent(id chunk.ID, b []byte, with *feed.Secrets) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.secrets != made.secrets || o.contents[id] != nil || len(b) > maxContents {
-		return b, nil
+	o.under(with)
+	if o.contents[id] != nil || len(b) > maxContents {
+		return
 	}
 	for old, c := range o.contents {
 		if o.held+len(b) <= maxContents {
@@ -211,7 +214,16 @@ func (o *overlays) content(ctx context.Context, node catalog.NodeName, kind stri
 	}
 	o.contents[id] = b
 	o.held += len(b)
-	return b, nil
+}
+
+// under forgets everything when secrets are others: nothing is kept of those that this relay may perhaps no longer hold.
+// It is called with mu held.
+func (o *overlays) under(secrets *feed.Secrets) {
+	if o.secrets != secrets {
+		o.secrets, o.bytes, o.held = secrets, 0, 0
+		clear(o.listings)
+		clear(o.contents)
+	}
 }
 
 // render makes a node's files of one kind, from the catalog and secrets of made, and notes in it whether secrets were

@@ -96,7 +96,9 @@ func newLibrary(t testing.TB) library {
 	defer src.Close()
 	l := library{shelf: newShelf(t)}
 	var mu sync.Mutex
-	made, err := segment.Build(context.Background(), src, segment.Options{Level: 1, Sink: func(ref chunk.Ref, b []byte) error {
+	// As images of Warewulf do, it keeps /boot from its nodes.
+	aside := func(path string) bool { return path == "boot" || strings.HasPrefix(path, "boot/") }
+	made, err := segment.Build(context.Background(), src, segment.Options{Level: 1, Exclude: aside, Sink: func(ref chunk.Ref, b []byte) error {
 		mu.Lock()
 		defer mu.Unlock()
 		return l.Put(context.Background(), ref, bytes.NewReader(b))
@@ -104,7 +106,7 @@ func newLibrary(t testing.TB) library {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.image = chunk.Manifest{Format: chunk.ManifestFormat, Image: "rocky", Segments: made.Segments, Index: made.Index, Extras: made.Extras}
+	l.image = chunk.Manifest{Format: chunk.ManifestFormat, Image: "rocky", Segments: made.Segments, Aside: made.Aside, Index: made.Index, Extras: made.Extras}
 	return l
 }
 
@@ -168,9 +170,10 @@ func newMuseum(t testing.TB) *museum {
 			Kernels: []chunk.Kernel{{Version: "6.1.0-1", Kernel: l.keep(t, []byte(kernelText)), StageOne: chunk.RefOf([]byte("s"))}}}},
 		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "wwinit", Content: bundle(
 			file("init", 0o755, "#!/bin/sh\n"), file("warewulf/config", 0o600, "WWHOSTNAME={{.Id}}\n"), file("lib/systemd/x.service", 0o644, "[Unit]\n"),
+			file("etc/warewulf/warewulf.conf", 0o644, `{{Include "warewulf.conf"}}`),
 			file("etc/munge.key", 0o400, `{{.Secret "munge"}}`), overlay.File{Path: "etc/localtime", Type: overlay.TypeLink, Target: "/usr/share/zoneinfo/UTC"})}},
 		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "hosts", Content: bundle(
-			file("root/.ssh/authorized_keys", 0o600, "ssh-ed25519 AAAA\n"), file("etc/hosts", 0o644, "127.0.0.1 {{.Id}}\n"), file("etc/slurm.key", 0o400, `{{.Secret "munge"}}`))}},
+			file("root/.ssh/authorized_keys", 0o600, "ssh-ed25519 AAAA\n"), file("etc/hosts", 0o644, "127.0.0.1 {{.Id}}\n"), file("opt/large", 0o644, strings.Repeat("large ", 10_000)), file("etc/slurm.key", 0o400, `{{.Secret "munge"}}`))}},
 		siteFile("/var/lib/warewulf/files/etc/motd", "welcome {{.Id}}\n"),
 		siteFile("/var/lib/warewulf/files/etc/motd.ww", "welcome {{.Id}} to {{.Ipaddr}}:{{.Warewulf.Port}}\n"),
 		siteFile("/var/lib/warewulf/files/key.ww", `{{.Secret "munge"}}`),
