@@ -75,6 +75,9 @@ func declared(c *catalog.Catalog, r *catalog.Resolved) error {
 	if r.Primary == nil || r.Primary.Network == nil {
 		return fault.New(fault.Invalid, "node %s is in no network", name).WithFix("wulf node set %s --ipaddr ADDRESS", name)
 	}
+	if err := r.Allowed(r.Primary.Network); err != nil {
+		return err
+	}
 	network := r.Primary.Network.Name
 	for relay := range c.Relays() {
 		if slices.Contains(relay.Networks, network) {
@@ -118,6 +121,9 @@ func verdict(j *Journal, c *catalog.Catalog, r *catalog.Resolved, b *api.Boot, n
 		return fmt.Sprintf("it is booting: %s reached %s ago", b.Stage, age(now, b.Last)), ""
 	}
 	n := next[b.Stage]
+	if *r.Settings.Method == catalog.MethodWarewulf && (b.Stage == boot.StageKernel || b.Stage == boot.StageOverlay) {
+		n.verdict, n.fix = "it was sent its image and has not been heard of since", "watch its console; check that the overlays wwinit and wwclient are among its system overlays"
+	}
 	if b.Error != "" {
 		return b.Error, cmp.Or(b.Fix, n.fix)
 	}
@@ -126,6 +132,9 @@ func verdict(j *Journal, c *catalog.Catalog, r *catalog.Resolved, b *api.Boot, n
 
 func upVerdict(r *catalog.Resolved, b *api.Boot, settled catalog.Revision, now time.Time) (verdict, fix string) {
 	if now.Sub(b.Seen) > silence {
+		if *r.Settings.Method == catalog.MethodWarewulf {
+			return fmt.Sprintf("its wwclient has not asked for its overlays for %s: the node is off, hangs, or its relay is gone", age(now, b.Seen)), "look at its console or restart it"
+		}
 		return fmt.Sprintf("its agent has not been heard for %s: the node is off, hangs, or has lost its network", age(now, b.Seen)), "look at its console or restart it"
 	}
 	if want := r.Version.Manifest.ID; !want.IsZero() && b.Manifest != want {

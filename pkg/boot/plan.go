@@ -149,10 +149,11 @@ func (p *Plan) content(r *catalog.Resolved) {
 	}
 	p.Image, p.Manifest, p.Kernel = *s.Image, r.Version.Manifest, r.Version.Kernels[at]
 	p.Unpacked, p.ImageSize = r.Version.Unpacked, r.Version.Size
+	if p.Problem = r.Allowed(p.Network); p.Problem != nil {
+		return
+	}
 	if p.Method == catalog.MethodWarewulf {
-		if p.Problem = p.warewulf(r); p.Problem != nil {
-			return
-		}
+		p.warewulf(r)
 	}
 	if len(p.Relays) == 0 {
 		p.Problem = fault.New(fault.Unavailable, "no relay serves node %s where it is declared", p.Node).WithFix("see wulf relay list, and wulf node show %s --blame", p.Node)

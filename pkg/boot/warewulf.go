@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
-	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // Warewulf is what a plan of catalog.MethodWarewulf knows besides: how the image's own wwinit is to be started.
@@ -32,17 +31,8 @@ const (
 	menuDracut = "dracut"
 )
 
-// warewulf decides how a node starts the wwinit in its image. Where nobody said that the network is for such nodes it is
-// a problem: what they are sent, anybody there may ask for.
-func (p *Plan) warewulf(r *catalog.Resolved) error {
-	if p.Network == nil || !p.Network.Warewulf {
-		where := catalog.NetworkName("NETWORK")
-		if p.Network != nil {
-			where = p.Network.Name
-		}
-		return fault.New(fault.Denied, "node %s boots by method %s, which network %s does not allow", p.Node, catalog.MethodWarewulf, where).
-			WithFix("wulf network set %s --warewulf", where)
-	}
+// warewulf decides how a node starts the wwinit in its image.
+func (p *Plan) warewulf(r *catalog.Resolved) {
 	p.Warewulf = Warewulf{
 		Dracut: strings.HasPrefix(r.Settings.Tags[menuEntry], menuDracut),
 		Asset:  value(r.Settings.Asset) != "",
@@ -51,7 +41,6 @@ func (p *Plan) warewulf(r *catalog.Resolved) error {
 	if i := slices.IndexFunc(r.Nets, func(n catalog.ResolvedNet) bool { return n.Hardware == p.BootHardware }); i >= 0 {
 		p.Warewulf.Device = r.Nets[i].Device
 	}
-	return nil
 }
 
 // unpacksZstd tells whether a kernel knows initial file systems in zstd: Linux does since 5.9, and distributions leave that

@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // Resolved is a node with every setting decided.
@@ -159,6 +161,20 @@ func (s *Settings) fill(source string, blame Blame) {
 			blame[d.path] = source
 		}
 	}
+}
+
+// Allowed tells why the node may not boot by its method in a network, or nil: what nodes of MethodWarewulf are sent, anybody
+// there may ask for.
+func (r *Resolved) Allowed(n *Network) error {
+	if *r.Settings.Method != MethodWarewulf || n != nil && n.Warewulf {
+		return nil
+	}
+	name := NetworkName("NETWORK")
+	if n != nil {
+		name = n.Name
+	}
+	return fault.New(fault.Denied, "node %s boots by method %s, which network %s does not allow", r.Node.Name, MethodWarewulf, name).
+		WithFix("wulf network set %s --warewulf", name)
 }
 
 // DefaultInit is the program that becomes process 1 if nobody decides another.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,26 +80,31 @@ func TestImagesOfWarewulfBootAndAreRefreshed(t *testing.T) {
 	wulf("overlay", "import", "wwinit", overlayOf(t, wwinit))
 	wulf("overlay", "import", "motd", overlayOf(t, map[string]string{"etc/motd.ww": "{{.Tags.motd}} for {{.Id}}\n"}))
 	n := addNode(t, ctx, c, 21, rig.BIOS, "--method", "warewulf", "-O", "wwinit", "-R", "motd", "--tagadd", "motd=first")
-	if err := c.WaitWhy(ctx, n.Name(), "network rack does not allow"); err != nil {
-		t.Error(err)
+	if why, err := c.Why(ctx, n.Name()); err != nil || !strings.Contains(why, "which network rack does not allow") {
+		t.Errorf("why it does not boot yet: %s, %v", why, err)
 	}
 	wulf("network", "set", "rack", "--warewulf")
 	if err := c.WaitRelays(ctx); err != nil {
 		t.Fatal(err)
 	}
-	began := time.Now()
-	if err := n.PowerOn(); err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range []string{"wwinit: node " + n.Name() + ", root tmpfs, server 10.77.", "up: host " + n.Name()} {
-		if _, err := n.Console().Wait(ctx, line); err != nil {
-			t.Fatalf("%v\n%s", err, n.Console().Tail(30))
+	for _, root := range []string{"initramfs", "tmpfs"} {
+		if root != "initramfs" {
+			wulf("node", "set", n.Name(), "--root", root)
 		}
+		began := time.Now()
+		if err := n.PowerCycle(); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"wwinit: node " + n.Name() + ", root " + root + ", server 10.77.", "up: host " + n.Name()} {
+			if _, err := n.Console().Wait(ctx, line); err != nil {
+				t.Fatalf("%v\n%s", err, n.Console().Tail(30))
+			}
+		}
+		if _, err := c.WaitBoot(ctx, n.Name(), began); err != nil {
+			t.Errorf("%v\n%s", err, n.Console().Tail(30))
+		}
+		t.Logf("up %.1f s after power-on, root %s", time.Since(began).Seconds(), root)
 	}
-	if _, err := c.WaitBoot(ctx, n.Name(), began); err != nil {
-		t.Errorf("%v\n%s", err, n.Console().Tail(30))
-	}
-	t.Logf("up %.1f s after power-on", time.Since(began).Seconds())
 	changed := time.Now()
 	wulf("node", "set", n.Name(), "--tagadd", "motd=other")
 	if _, err := n.Console().Wait(ctx, "client: ./etc/motd is now: other for "+n.Name()); err != nil {
