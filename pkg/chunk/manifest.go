@@ -67,7 +67,7 @@ func (m *Manifest) Size() int64 {
 
 // Refs lists every chunk that controllers keep for the version besides the manifest itself. Aside is among them: what
 // an image's own list of excludes keeps from nodes is part of the image for whoever works in it, and its kernels may be
-// there. Relays and nodes never ask for it.
+// there. Nodes never ask for it, and relays only for what boots a machine in Warewulf's way.
 func (m *Manifest) Refs() []Ref {
 	refs := make([]Ref, 0, len(m.Segments)+len(m.Aside)+2*len(m.Kernels)+2)
 	for _, s := range slices.Concat(m.Segments, m.Aside) {
