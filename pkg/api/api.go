@@ -88,6 +88,9 @@ const (
 // listings with all contents, named after their kind. The agent applies them.
 const OneStageOverlay = ".wulf/overlay-"
 
+// OneStageStorage is the path there of what the node's disks are to hold, a Storage; it is missing if nothing is declared.
+const OneStageStorage = ".wulf/storage.json"
+
 // MaxHops bounds the way of a chunk request through the tree of relays: one that has passed so many gets what the
 // relay has on its disk, and nothing else.
 const MaxHops = 8

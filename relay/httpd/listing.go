@@ -140,6 +140,16 @@ func (o *overlays) archive(ctx context.Context, out io.Writer, node catalog.Node
 			return err
 		}
 	}
+	if declared := storage(o.cfg.Feed.Catalog(), node); declared != nil {
+		body, err := json.Marshal(declared)
+		if err != nil {
+			return fault.Wrap(fault.Internal, err, "encoding what the disks are to hold")
+		}
+		e := segment.Entry{Path: api.OneStageStorage, Type: segment.File, Mode: 0o600, Size: int64(len(body))}
+		if err := w.WriteEntry(&e, bytes.NewReader(body)); err != nil {
+			return err
+		}
+	}
 	return w.Close()
 }
 

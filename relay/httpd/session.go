@@ -43,12 +43,12 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
 		s.cfg.Record(boot.Event{Stage: boot.StageKernel, Node: catalog.NodeName(t.Node), Hardware: hardware(t), Boot: t.Boot, Address: remote(r).String(), Error: err.Error()})
 		return err
 	}
-	return s.grant(w, r, key, catalog.NodeName(t.Node), t.Boot, s.storage(catalog.NodeName(t.Node)))
+	return s.grant(w, r, key, catalog.NodeName(t.Node), t.Boot, storage(s.cfg.Feed.Catalog(), catalog.NodeName(t.Node)))
 }
 
 // storage is what a node's disks are to hold, nil if nothing is declared of them. The catalog bounds it.
-func (s *Server) storage(node catalog.NodeName) *api.Storage {
-	r, err := s.cfg.Feed.Catalog().Resolve(node)
+func storage(c *catalog.Catalog, node catalog.NodeName) *api.Storage {
+	r, err := c.Resolve(node)
 	if err != nil || len(r.Settings.Disks)+len(r.Settings.Filesystems) == 0 && r.Settings.RootDevice() == "" {
 		return nil
 	}

@@ -91,7 +91,7 @@ func (s *service) run(ctx context.Context) error {
 	go func() { s.reporter.Run(reports); close(done) }()
 	defer func() { stop(); <-done }()
 
-	s.reporter.Record(boot.Event{Stage: boot.StageInit})
+	s.reporter.Record(boot.Event{Stage: boot.StageInit, Without: s.state.Without})
 	if err := s.cfg.Reached(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil

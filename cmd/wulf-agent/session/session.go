@@ -38,6 +38,7 @@ type State struct {
 	Session  *api.Session         `json:"session,omitempty"`
 	Booted   time.Time            `json:"booted"`
 	Runtime  Runtime              `json:"runtime,omitzero"`
+	Without  string               `json:"without,omitempty"` // what is declared and not there, if nobody was told of it yet
 }
 
 // Save writes the state below root, for root alone: it holds the node's permission to ask for its secrets.

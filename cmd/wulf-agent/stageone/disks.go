@@ -3,6 +3,8 @@ package stageone
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/image"
+	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/session"
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/storage"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
@@ -41,6 +44,39 @@ func (b *booter) disks(ctx context.Context, declared *api.Storage) error {
 	}
 	b.reporter.Record(e)
 	debug.FreeOSMemory() // the image needs it, if its list of files was here
+	return nil
+}
+
+// ownDisks is disks for a boot of one stage: what is declared lies beside the overlays, and the image is there already. What
+// it holds below the place of a file system is hidden by it.
+func (b *booter) ownDisks(state *session.State) error {
+	body, err := os.ReadFile("/" + api.OneStageStorage)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var declared api.Storage
+	if err := json.Unmarshal(body, &declared); err != nil {
+		return fault.Wrap(fault.Corrupt, err, "reading what the disks are to hold")
+	}
+	if b.drivers, err = newDrivers(b.log); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	s := storage.New(storage.Config{Declared: declared, Programs: storage.Own{}, Probe: b.drivers.coldplug, Load: b.drivers.byName, Log: b.log})
+	if err := s.Prepare(ctx); err != nil {
+		return err
+	}
+	if err := s.Mount("/"); err != nil {
+		return err
+	}
+	if err := s.Finish("/"); err != nil {
+		return err
+	}
+	state.Without = strings.Join(s.Without(), "; ")
 	return nil
 }
 

@@ -122,6 +122,9 @@ func (b *booter) state() *session.State {
 // The network is left to the node's own init, so the service claims the boot and reports.
 func (b *booter) oneStage() error {
 	state := b.state()
+	if err := b.ownDisks(state); err != nil {
+		return err
+	}
 	for _, kind := range overlayKinds {
 		raw, err := os.ReadFile("/" + api.OneStageOverlay + kind + ".json")
 		if err != nil {

@@ -36,16 +36,39 @@ func (b *Borrowed) Run(ctx context.Context, f disks.Format, argv []string) error
 	if err != nil {
 		return err
 	}
+	return run(ctx, b.Dir, at, argv)
+}
+
+// Own are programs of the root that this program is in.
+type Own struct{}
+
+// Run runs the program that makes a file system.
+func (Own) Run(ctx context.Context, f disks.Format, argv []string) error {
+	for _, dir := range binDirs {
+		if at := filepath.Join("/", dir, f.Program); isFile(os.DirFS("/"), at[1:]) {
+			return run(ctx, "", at, argv)
+		}
+	}
+	return lacks(f, fault.New(fault.NotFound, "the image has no program %s", f.Program))
+}
+
+// lacks says which package an image lacks.
+func lacks(f disks.Format, err error) error {
+	return fault.Wrap(fault.NotFound, err, "making %s", f.Name).WithFix("install the package %s in the image (in some distributions it has another name), and import it again", f.Package)
+}
+
+// run runs a program, in a root of its own if there is one.
+func run(ctx context.Context, root, at string, argv []string) error {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, at)
 	cmd.Args = argv
 	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	said := &tail{&out}
 	cmd.Stdout, cmd.Stderr = said, said
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: b.Dir, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: root, Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second // one that waits for a disk cannot be killed
-	err = cmd.Run()
+	err := cmd.Run()
 	if ctx.Err() != nil {
 		return fault.Wrap(fault.Timeout, context.Cause(ctx), "%s did not end", argv[0])
 	}
@@ -72,7 +95,7 @@ func (b *Borrowed) borrow(ctx context.Context, f disks.Format) (string, error) {
 	}
 	p, err := gather(b.image, f.Program, "etc/mke2fs.conf")
 	if errors.Is(err, fault.NotFound) {
-		return "", fault.Wrap(fault.NotFound, err, "making %s", f.Name).WithFix("install the package %s in the image (in some distributions it has another name), and import it again", f.Package)
+		return "", lacks(f, err)
 	}
 	if err != nil {
 		return "", err
