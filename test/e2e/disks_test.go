@@ -8,15 +8,21 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	events "github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/disks"
 	"github.com/wulfmesh/wulfmesh/test/cluster"
 	"github.com/wulfmesh/wulfmesh/test/rig"
 )
+
+// diskful is the name of the tiny image with what makes file systems.
+const diskful = "diskful"
 
 // diskSize is enough for a root of the tiny image and something beside it.
 const diskSize = 1 << 30
@@ -41,7 +47,7 @@ func disksNode(t *testing.T, ctx context.Context, c *cluster.Cluster, i int, dis
 		t.Fatal(err)
 	}
 	argv := append([]string{"--init", "/sbin/tell", "--system-overlays", "tell"}, args...)
-	if err := c.AddNode(ctx, name, tiny, mac, fmt.Sprintf("10.77.0.%d", 150+i), argv...); err != nil {
+	if err := c.AddNode(ctx, name, diskful, mac, fmt.Sprintf("10.77.0.%d", 150+i), argv...); err != nil {
 		t.Fatal(err)
 	}
 	return &node{m, c}
@@ -107,6 +113,9 @@ func TestDisks(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 14*time.Minute)
 	defer cancel()
 	c := newCluster(t, ctx)
+	if err := c.ImportImage(ctx, diskful, script(t, ctx, "make-image-busybox", "disks")); err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "sbin"), 0o755); err != nil {
 		t.Fatal(err)
@@ -120,6 +129,16 @@ func TestDisks(t *testing.T) {
 	t.Run("EmptyDiskIsMadeAndKept", func(t *testing.T) { emptyDiskIsMadeAndKept(t, ctx, c) })
 	t.Run("UsedDiskSurvives", func(t *testing.T) { usedDiskSurvives(t, ctx, c) })
 	t.Run("FailingDiskIsTold", func(t *testing.T) { failingDiskIsTold(t, ctx, c) })
+	t.Run("EveryFormatIsMadeAndMounted", func(t *testing.T) { everyFormat(t, ctx, c) })
+	t.Run("OneStageHasItsDisks", func(t *testing.T) {
+		n := disksNode(t, ctx, c, 8, rig.Disk{File: emptyDisk(t)}, "--method", "one-stage",
+			"--diskname", "/dev/vda", "--partname", "scratch", "--partcreate", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch")
+		for boots := range 2 {
+			if got, want := n.tells(t, ctx), fmt.Sprintf("/dev/vda1=/scratch=ext4 swaps: boots: %d", boots+1); got != want {
+				t.Fatalf("got %q, want %q", got, want)
+			}
+		}
+	})
 	t.Run("RootOnDisk", func(t *testing.T) { rootOnDisk(t, ctx, c) })
 }
 
@@ -195,11 +214,59 @@ func failingDiskIsTold(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 	}
 }
 
+// Every format that can be declared is made by the image's own program and mounted by the image's own kernel, on whatever
+// bus the disk is and by whatever name it goes; and the next boot finds it as it is declared.
+func everyFormat(t *testing.T, ctx context.Context, c *cluster.Cluster) {
+	formats := []string{"ext4", "ext2", "vfat"}
+	for _, name := range []string{"xfs", "btrfs"} { // the image has what this machine has
+		if _, err := exec.LookPath("mkfs." + name); err == nil {
+			formats = append(formats, name)
+		}
+	}
+	nvme, scsi := emptyDisk(t), emptyDisk(t)
+	n := disksNode(t, ctx, c, 6, rig.Disk{File: nvme, Bus: "nvme", Serial: "N1"})
+	want := ""
+	for i, format := range formats {
+		n.set(t, ctx, "--diskname", "/dev/nvme0n1", "--partname", "p-"+format, "--partnumber", fmt.Sprint(i+1), "--partsize", map[bool]string{true: "310", false: "120"}[format == "xfs"],
+			"--fsname", "p-"+format, "--fsformat", format, "--fslabel", "L-"+format, "--fspath", "/mnt/"+format)
+	}
+	for _, format := range slices.Sorted(slices.Values(formats)) {
+		want += fmt.Sprintf("/dev/nvme0n1p%d=/mnt/%s=%s ", slices.Index(formats, format)+1, format, format)
+	}
+	for range 2 {
+		if got := n.tells(t, ctx); got != want+"swaps: boots: 0" {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+	boots, err := c.Boots(ctx, n.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(boots[0].Events, func(e events.Event) bool { return e.Message == "the disks are as declared" }) {
+		t.Errorf("the second boot did something: %+v", boots[0].Events)
+	}
+	n = disksNode(t, ctx, c, 7, rig.Disk{File: scsi, Bus: "scsi", Serial: "S1"}, "--fsname", "/dev/sda", "--fsformat", "ext4", "--fspath", "/scratch", "--fsmount", "noatime")
+	for boots := range 2 {
+		if got, want := n.tells(t, ctx), fmt.Sprintf("/dev/sda=/scratch=ext4 swaps: boots: %d", boots+1); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // A root on a disk holds the image of this boot and nothing of the one before; another's file system is not taken for one.
 func rootOnDisk(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 	disk := emptyDisk(t)
 	n := disksNode(t, ctx, c, 5, rig.Disk{File: disk}, "--root", "/dev/disk/by-partlabel/root", "--diskname", "/dev/vda", "--partname", "root", "--partcreate")
-	for range 2 {
+	for boots := range 3 {
+		if boots == 2 { // after a power cut in the middle of the image
+			if err := n.PowerCycle(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := n.Console().Wait(ctx, "unpacking the image"); err != nil {
+				t.Fatal(err)
+			}
+			n.PowerOff()
+		}
 		if got, want := n.tells(t, ctx), "/dev/vda1=/=ext4 swaps: boots: 0"; got != want {
 			t.Fatalf("got %q, want %q", got, want)
 		}

@@ -63,9 +63,9 @@ func newRoom(t *testing.T) *rig.Room {
 }
 
 // script runs one of scripts/ and returns the path that it prints.
-func script(t *testing.T, ctx context.Context, name string) string {
+func script(t *testing.T, ctx context.Context, name string, args ...string) string {
 	t.Helper()
-	path, err := rig.Script(ctx, name)
+	path, err := rig.Script(ctx, name, args...)
 	if err != nil {
 		t.Fatal(err)
 	}

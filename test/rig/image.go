@@ -29,12 +29,12 @@ func Repository() (string, error) {
 }
 
 // Script runs one of scripts/, which prints the path of what it made; a thing that was made before comes from the cache.
-func Script(ctx context.Context, name string) (string, error) {
+func Script(ctx context.Context, name string, args ...string) (string, error) {
 	root, err := Repository()
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "scripts", name))
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "scripts", name), args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

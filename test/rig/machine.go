@@ -18,7 +18,7 @@ type MachineConfig struct {
 	MAC      string   // aa:bb:cc:dd:ee:ff
 	Firmware Firmware // what it starts with
 	Memory   int      // MiB; 0 means 512
-	Disks    []Disk   // /dev/vda and so on, in this order
+	Disks    []Disk   // in this order; /dev/vda and so on, unless their bus has other names
 	Port     string   // a file that takes what the machine writes to its second serial port, if it shall have one
 
 	// Of a Direct machine only: files on this computer, and the kernel's command line.
@@ -31,6 +31,7 @@ type Disk struct {
 	ReadOnly bool
 	Fail     string // "read" or "write": what it answers with an I/O error; "" for one that works
 	Serial   string
+	Bus      string // "virtio" or "", "nvme", "scsi"
 }
 
 // A Machine is a virtual machine with one network card on a segment and a serial console. Its methods may be called
@@ -229,11 +230,18 @@ func (d Disk) arguments(i int) []string {
 			",inject-error.0.event=none,inject-error.0.iotype="+d.Fail+",inject-error.0.errno=5,inject-error.0.immediately=on")
 		node = "bad" + node
 	}
-	device := "virtio-blk-pci,drive=" + node + ",werror=report,rerror=report"
+	device := "virtio-blk-pci,werror=report,rerror=report"
+	switch d.Bus {
+	case "nvme":
+		device = "nvme"
+	case "scsi":
+		args = append(args, "-device", "virtio-scsi-pci,id=hba"+node)
+		device = "scsi-hd,bus=hba" + node + ".0"
+	}
 	if d.Serial != "" {
 		device += ",serial=" + d.Serial
 	}
-	return append(args, "-device", device)
+	return append(args, "-device", device+",drive="+node)
 }
 
 // monitorPatience bounds an answer of QEMU's monitor: it comes from the same computer, but with many machines on few
