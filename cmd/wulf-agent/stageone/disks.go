@@ -28,7 +28,7 @@ func (b *booter) disks(ctx context.Context, declared *api.Storage) error {
 		return nil
 	}
 	began := time.Now()
-	programs := &storage.Borrowed{Dir: home + "/programs", Open: b.files}
+	programs := &storage.Borrowed{Dir: home + "/programs", Open: func() (fs.FS, error) { return b.files(ctx) }}
 	defer programs.Close()
 	s := storage.New(storage.Config{
 		Declared: *declared, Programs: programs, Probe: b.drivers.coldplug, Load: b.drivers.byName,
@@ -80,7 +80,7 @@ func (b *booter) ownDisks(state *session.State) error {
 	return nil
 }
 
-// files opens the image, to read single files of it.
+// files opens the image, to read single files of it until ctx ends.
 func (b *booter) files(ctx context.Context) (fs.FS, error) {
 	m, err := b.signed(ctx)
 	if err != nil {

@@ -89,6 +89,9 @@ func reread(ctx context.Context, f *os.File) error {
 		if errno == 0 {
 			return nil
 		}
+		if errno == unix.EINVAL || errno == unix.ENOTTY {
+			return nil // a disk that has no partitions, by its driver
+		}
 		if !errors.Is(errno, unix.EBUSY) {
 			return fault.Wrap(fault.Unavailable, errno, "the kernel cannot read the new partition table")
 		}

@@ -21,8 +21,9 @@ import (
 // Borrowed are programs of a node's image that run before the image is there: those few files are fetched, and run with a
 // small root of their own.
 type Borrowed struct {
-	// Open opens the image. It is called once, and not at all where every disk is as declared.
-	Open func(ctx context.Context) (fs.FS, error)
+	// Open opens the image, for as long as its programs are borrowed. It is called once, and not at all where every disk is as
+	// declared.
+	Open func() (fs.FS, error)
 	// Dir is where the root of the programs is mounted, while there is need.
 	Dir string
 
@@ -32,7 +33,7 @@ type Borrowed struct {
 
 // Run runs the program that makes a file system, and tells of a failure what the program said last.
 func (b *Borrowed) Run(ctx context.Context, f disks.Format, argv []string) error {
-	at, err := b.borrow(ctx, f)
+	at, err := b.borrow(f)
 	if err != nil {
 		return err
 	}
@@ -79,12 +80,12 @@ func run(ctx context.Context, root, at string, argv []string) error {
 }
 
 // borrow brings a program to where it can run.
-func (b *Borrowed) borrow(ctx context.Context, f disks.Format) (string, error) {
+func (b *Borrowed) borrow(f disks.Format) (string, error) {
 	if at := b.have[f.Program]; at != "" {
 		return at, nil
 	}
 	if b.image == nil {
-		image, err := b.Open(ctx)
+		image, err := b.Open()
 		if err != nil {
 			return "", err
 		}

@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -67,7 +66,7 @@ func TestMissingProgramIsNamed(t *testing.T) {
 	if !errors.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "mkfs.xfs") || !strings.Contains(fault.Fix(err), "xfsprogs") {
 		t.Errorf("got %v, fix %s", err, fault.Fix(err))
 	}
-	b = &Borrowed{Open: func(context.Context) (fs.FS, error) { return nil, fault.New(fault.Unavailable, "no relay") }}
+	b = &Borrowed{Open: func() (fs.FS, error) { return nil, fault.New(fault.Unavailable, "no relay") }}
 	if err := b.Run(t.Context(), f, nil); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}

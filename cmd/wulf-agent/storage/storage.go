@@ -90,13 +90,8 @@ func (s *Storage) Prepare(ctx context.Context) error {
 		}
 	}
 	for _, f := range s.systems {
-		wait := appearTime
-		for name := range broken {
-			if s.on(f.name, name) {
-				wait = 0
-			}
-		}
-		if err := s.prepare(ctx, f, wait); err != nil {
+		wrong := slices.ContainsFunc(slices.Sorted(maps.Keys(broken)), func(disk string) bool { return s.on(f.name, disk) })
+		if err := s.prepare(ctx, f, wrong); err != nil {
 			err = within("file system "+f.name, err)
 			if !f.mount.NoFail || f == s.root {
 				return err
@@ -251,8 +246,13 @@ func (s *Storage) disk(ctx context.Context, name string) error {
 	return err
 }
 
-// prepare makes a file system ready to be mounted.
-func (s *Storage) prepare(ctx context.Context, f *filesystem, wait time.Duration) error {
+// prepare makes a file system ready to be mounted. On a disk that is wrong, because it is not as declared, one that is there
+// is taken, and none is made or waited for.
+func (s *Storage) prepare(ctx context.Context, f *filesystem, wrong bool) error {
+	wait := appearTime
+	if wrong {
+		wait = 0
+	}
 	if f.mount.Path == "" && f.declared.Format == nil {
 		return nil // for programs of the node's own
 	}
@@ -287,6 +287,9 @@ func (s *Storage) prepare(ctx context.Context, f *filesystem, wait time.Duration
 	what, err := decide()
 	if err != nil {
 		return err
+	}
+	if what.Make && wrong {
+		return fault.New(fault.Conflict, "it is not made, for its disk is not as declared")
 	}
 	if f.format = is.content.Format; what.Make {
 		f.format = *f.declared.Format
@@ -328,6 +331,11 @@ func (s *Storage) make(ctx context.Context, f *filesystem, present disks.Content
 		id = *f.declared.UUID
 	} else if f == s.root {
 		id = s.cfg.Mark
+	}
+	if f.device.number == 0 {
+		if err := reread(ctx, file); err != nil { // there may have been partitions
+			return err
+		}
 	}
 	if format.Program != "" {
 		file.Close() // the program wants it for itself

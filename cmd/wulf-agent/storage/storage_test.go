@@ -159,6 +159,23 @@ func TestWhatMayNotGoStays(t *testing.T) {
 	}
 }
 
+// A disk that is not as declared is left alone altogether: what is wiped at each boot is not wiped there.
+func TestNothingIsMadeOnADiskThatIsWrong(t *testing.T) {
+	l := newLab(t, "sda", "sda1")
+	for _, n := range []string{"sda", "sda1"} {
+		if err := os.WriteFile(filepath.Join(l.dev, n), append([]byte("somebody's"), make([]byte, diskSize)...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := l.prepare(t, api.Storage{
+		Disks:       map[string]catalog.Disk{"/dev/sda": {Partitions: map[string]catalog.Partition{"x": {}}}},
+		Filesystems: map[string]catalog.Filesystem{"/dev/sda1": {Format: new("ext4"), Path: new("/x"), Wipe: new(true), Mount: new("nofail")}},
+	})
+	if err != nil || len(s.Steps()) > 0 || len(l.mkfs.ran) > 0 || len(s.Without()) != 2 || !strings.Contains(s.Without()[1], "not made, for its disk is not as declared") {
+		t.Errorf("did %v, without %v, %v", s.Steps(), s.Without(), err)
+	}
+}
+
 // A disk that is not there is waited for, and then told with those that are.
 func TestMissingDiskIsWaitedForAndTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
