@@ -52,6 +52,7 @@ type Storage struct {
 	cfg     Config
 	root    *filesystem
 	systems []*filesystem // the root first, then by their paths
+	until   time.Time     // when all devices should have appeared
 	without []string
 	done    []string
 }
@@ -78,6 +79,7 @@ func (s *Storage) Prepare(ctx context.Context) error {
 	if err := s.read(); err != nil {
 		return err
 	}
+	s.until = time.Now().Add(appearTime)
 	broken := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(s.cfg.Declared.Disks)) {
 		if err := s.disk(ctx, name); err != nil {
@@ -192,8 +194,8 @@ func (s *Storage) optional(disk string) bool {
 }
 
 // appear waits until a device is there.
-func (s *Storage) appear(ctx context.Context, name string, wait time.Duration) (device, error) {
-	waiting, cancel := context.WithTimeout(ctx, wait)
+func (s *Storage) appear(ctx context.Context, name string, until time.Time) (device, error) {
+	waiting, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	for {
 		s.cfg.Probe()
@@ -234,7 +236,7 @@ func bounded[T any](ctx context.Context, do func(context.Context) (T, error)) (T
 // disk makes a disk hold its partitions.
 func (s *Storage) disk(ctx context.Context, name string) error {
 	declared := s.cfg.Declared.Disks[name]
-	d, err := s.appear(ctx, name, appearTime)
+	d, err := s.appear(ctx, name, s.until)
 	if err != nil {
 		return err
 	}
@@ -249,15 +251,15 @@ func (s *Storage) disk(ctx context.Context, name string) error {
 // prepare makes a file system ready to be mounted. On a disk that is wrong, because it is not as declared, one that is there
 // is taken, and none is made or waited for.
 func (s *Storage) prepare(ctx context.Context, f *filesystem, wrong bool) error {
-	wait := appearTime
+	until := s.until
 	if wrong {
-		wait = 0
+		until = time.Now()
 	}
 	if f.mount.Path == "" && f.declared.Format == nil {
 		return nil // for programs of the node's own
 	}
 	var err error
-	if f.device, err = s.appear(ctx, f.name, wait); err != nil {
+	if f.device, err = s.appear(ctx, f.name, until); err != nil {
 		return err
 	}
 	type state struct {
