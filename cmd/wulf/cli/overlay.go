@@ -52,6 +52,8 @@ func (p *program) overlayViews() []verb {
 				toggle("detailed-exitcode", "end with 2 if there is a difference"), staleFlag(),
 			}, run: p.overlayDiff,
 		},
+		overlayCheck(p.overlayCheck),
+		overlayTrace(p.overlayTrace),
 	}
 }
 
