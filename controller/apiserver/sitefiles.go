@@ -11,6 +11,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/pkg/warewulf/view"
 )
 
 func (s *Server) getSiteFiles(w http.ResponseWriter, r *http.Request, _ caller) error {
@@ -62,6 +63,11 @@ func (s *Server) putSiteFile(w http.ResponseWriter, r *http.Request, by caller) 
 	if err != nil {
 		return fault.Wrap(fault.Invalid, err, "the file was not received whole, or has more than %d bytes", catalog.MaxSiteFile).
 			WithFix("put large files into an image")
+	}
+	if put.File.Path == catalog.SiteServerFile {
+		if _, err := view.ReadServer(raw); err != nil {
+			return fault.Wrap(fault.KindOf(err), err, "site file %s", put.File.Path)
+		}
 	}
 	if put.File.Content, err = s.cfg.Chunks.Publish(r.Context(), raw); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
@@ -81,5 +82,21 @@ func TestASiteFileIsNotPutWithoutItsContent(t *testing.T) {
 	w := b.local(0, "POST", api.PathChanges, encode(t, api.ChangeRequest{Kind: "file.put", Change: change}))
 	if err := problemOf(t, w); !errors.Is(err, fault.Denied) || fault.Fix(err) == "" {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAServersConfigurationIsReadBeforeItIsTaken(t *testing.T) {
+	b := newBench(t)
+	path := "/v1/files/" + url.PathEscape(catalog.SiteServerFile)
+	for _, text := range []string{"ipaddr: [", "nfs: 7\n"} {
+		if err := problemOf(t, b.local(0, "PUT", path, []byte(text))); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if _, ok := b.cfg.State.Current().SiteFile(catalog.SiteServerFile); ok {
+		t.Error("what cannot be read is in the catalog")
+	}
+	if w := b.local(0, "PUT", path, []byte("ipaddr: 10.0.0.1\n")); w.Code != 200 {
+		t.Errorf("%d: %s", w.Code, w.Body)
 	}
 }

@@ -49,6 +49,10 @@ const (
 	SiteDirectory = "/etc/warewulf"
 )
 
+// SiteServerFile says what templates are told of Warewulf's server. No node could be rendered by one that cannot be read, so
+// controllers read it before they take it; it is no link, and no other file gets its name.
+const SiteServerFile = SiteDirectory + "/warewulf.conf"
+
 // SitePath is the path of the site file that a template means by name: what is not absolute lies in SiteDirectory.
 func SitePath(name string) string {
 	if !path.IsAbs(name) {
@@ -134,6 +138,9 @@ func (x PutSiteFile) apply(c *Catalog, e *Entry) error {
 }
 
 func (x LinkSiteFile) apply(c *Catalog, e *Entry) error {
+	if x.Path == SiteServerFile {
+		return fault.New(fault.Invalid, "site file %s cannot be a link", x.Path).WithFix("put it with its content: wulf file put")
+	}
 	if x.Target == "" || !isSitePath(x.Target) {
 		return fault.New(fault.Invalid, "site file %s: %q is not the target of a link", clip(x.Path), clip(x.Target)).
 			WithFix("use a path of at most %d bytes of printable text", maxSitePath)
@@ -157,6 +164,9 @@ func (x RenameSiteFile) apply(c *Catalog, e *Entry) error {
 	}
 	if _, ok := c.SiteFile(x.To); ok {
 		return fault.New(fault.Conflict, "there is a site file %s already", x.To).WithFix("choose another path, or delete it first")
+	}
+	if x.To == SiteServerFile {
+		return fault.New(fault.Invalid, "no other site file can become %s", x.To).WithFix("put it with its content: wulf file put")
 	}
 	c.files.delete(x.Path)
 	c.touched.file(x.Path)

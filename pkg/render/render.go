@@ -32,9 +32,6 @@ const (
 	bundleWeight = 4 // parsed, a bundle takes about so many times what it takes as a chunk
 )
 
-// serverFile is the site file that says what templates are told of Warewulf's server.
-const serverFile = catalog.SiteDirectory + "/warewulf.conf"
-
 // Renderer renders nodes of one catalog after another. Any number of goroutines may use it.
 type Renderer struct {
 	chunks Chunks
@@ -147,12 +144,12 @@ func (r *Renderer) world(ctx context.Context, c *catalog.Catalog) (*overlay.Worl
 		return r.worlds[i].World, nil
 	}
 	w := &world{c, overlay.NewWorld(c, r)}
-	if text, ok, err := r.siteText(ctx, c, serverFile); err != nil {
+	if text, ok, err := r.siteText(ctx, c, catalog.SiteServerFile); err != nil {
 		return nil, err
 	} else if ok {
 		s, err := view.ReadServer(text)
 		if err != nil {
-			return nil, fault.Wrap(fault.KindOf(err), err, "site file %s", serverFile)
+			return nil, fault.Wrap(fault.KindOf(err), err, "site file %s", catalog.SiteServerFile)
 		}
 		w.Server = &s
 	}
