@@ -82,11 +82,6 @@ const (
 	PoolOverlap       HazardID = "overlapping-pool"
 	InvalidPool       HazardID = "invalid-pool"
 	NoCounterpart     HazardID = "setting-without-counterpart"
-
-	PrivateSiteFile HazardID = "private-site-file" // these are of files that templates include
-	SiteFileLeftOut HazardID = "site-file-left-out"
-	DynamicInclude  HazardID = "dynamic-include"
-	BrokenTemplate  HazardID = "broken-template"
 )
 
 // HazardIDs are all hazards that there are, those of a conversion last.

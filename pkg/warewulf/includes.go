@@ -10,6 +10,14 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
+// The hazards of what templates include.
+const (
+	PrivateSiteFile HazardID = "private-site-file" // not everybody may read it on the server
+	SiteFileLeftOut HazardID = "site-file-left-out"
+	DynamicInclude  HazardID = "dynamic-include"
+	BrokenTemplate  HazardID = "broken-template"
+)
+
 // Inclusion is a place in a template that reads a file of the server.
 type Inclusion struct {
 	Function string // Include, IncludeBlock, ImportLink or readlink
