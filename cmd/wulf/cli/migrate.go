@@ -59,6 +59,13 @@ func (p *program) migrate() *cli.Command {
 			flags:    from(append(slices.Clone(places), toggle("quiet", "print the files without their names", "q"))...), run: p.migrateRender,
 		},
 		verb{
+			name: "verify", usage: "compare nodes as Warewulf has them with what they are here, file by file", args: "[NODESET…]", most: unlimited,
+			about: "Settings, image and kernel, and every file of both kinds of overlays, rendered there and here. What differs is told by the nodes that share it; " +
+				"differences that are meant to be are told, and not counted. It ends with 1 if anything differs.",
+			examples: []string{"wulf migrate verify", "wulf migrate verify --nodes-conf nodes.conf --warewulf-conf warewulf.conf n[1-4]"},
+			flags:    from(append(slices.Concat(places, showFlags()), toggle("all", "show every difference"))...), run: p.migrateVerify,
+		},
+		verb{
 			name: "import", usage: "declare Warewulf's nodes, profiles and network here, with its overlays and images",
 			about:    "Without --apply it only tells what it would do. Hazards that are errors keep it from doing anything, unless they are accepted by name.",
 			examples: []string{"wulf migrate import --plan", "wulf migrate import --apply", "wulf migrate import --apply --accept root-device"},
