@@ -136,7 +136,7 @@ func (x *execution) funcs() texttemplate.FuncMap {
 		"nobackup": func() string { x.nobackup = true; return "" }, // nothing is ever backed up on a node
 		"Include":  x.include, "IncludeFrom": x.includeFrom, "IncludeBlock": x.includeBlock,
 		"ImportLink": x.importLink, "readlink": x.readLink,
-		"IgnitionJson": x.ignition,
+		"IgnitionJson": x.ignition, "now": x.now,
 	} {
 		all[name] = f
 	}

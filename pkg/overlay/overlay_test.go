@@ -192,7 +192,7 @@ func template(t *testing.T, text string) *overlay.Bundle {
 }
 
 func TestTemplatesCannotLookOutside(t *testing.T) {
-	for _, f := range []string{"env", "expandenv", "getHostByName", "now", "date", "ago", "randAlpha", "uuidv4", "genPrivateKey", "derivePassword", "shuffle", "htpasswd"} {
+	for _, f := range []string{"env", "expandenv", "getHostByName", "ago", "dateInZone", "toDate", "randAlpha", "uuidv4", "genPrivateKey", "derivePassword", "shuffle", "htpasswd"} {
 		_, err := overlay.NewBundle([]overlay.File{{Path: "x", Type: overlay.TypeFile, Template: true, Content: []byte("{{" + f + "}}")}})
 		if err == nil || !strings.Contains(err.Error(), "not defined") {
 			t.Errorf("%s: %v", f, err)

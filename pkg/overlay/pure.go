@@ -11,7 +11,8 @@ import (
 )
 
 // impure are beginnings of the names of sprig's functions that would make the output depend on anything but the
-// data: the environment, the network, the clock, chance, the renderer's operating system.
+// data: the environment, the network, the clock, chance, the renderer's operating system. For some there are others, see
+// dates.
 var impure = []string{
 	"env", "expandenv", "getHostByName", "gen", "buildCustomCert", "bcrypt", "htpasswd", "derivePassword", "encryptAES",
 	"now", "date", "mustDate", "must_date", "ago", "toDate", "mustToDate", "htmlDate", "rand", "uuidv4", "shuffle",
@@ -28,6 +29,7 @@ func textFuncs() template.FuncMap {
 			}
 		}
 	}
+	maps.Copy(all, dates())
 	all["repeat"] = func(n int, s string) (string, error) {
 		if err := within(n, len(s)); err != nil {
 			return "", err

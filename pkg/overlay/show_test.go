@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
@@ -14,7 +15,7 @@ func showTemplate(t *testing.T, text string) (*Shown, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Show(context.Background(), View{World: &World{}, Node: &Node{Name: "n1"}}, Layer{Name: "site", Bundle: b}, 0)
+	return Show(context.Background(), View{World: &World{}, Node: &Node{Name: "n1"}}, Layer{Name: "site", Bundle: b, Changed: time.Date(2026, 3, 4, 23, 6, 7, 0, time.FixedZone("", -3600))}, 0)
 }
 
 func TestShownTemplatesTellTheirFiles(t *testing.T) {
@@ -23,6 +24,8 @@ func TestShownTemplatesTellTheirFiles(t *testing.T) {
 		{"named files", "{{nobackup}}dropped{{file \"y\"}}1{{file \"/z\"}}{{softlink \"t\"}}",
 			"backupFile: false\nwriteFile: true\nFilename: y\n1\nbackupFile: false\nwriteFile: true\nFilename: /z\nSymlink: t\n", "1\n"},
 		{"nothing", "", "backupFile: true\nwriteFile: true\nFilename: etc/x\n\n", "\n"},
+		{"times", `{{now | date "2006-01-02 15:04 MST"}} {{date "2006" 0}} {{now | date_modify "-24h" | htmlDate}} {{.BuildTimeUnix | int64 | date "15:04"}} {{now | unixEpoch}}`,
+			"backupFile: true\nwriteFile: true\nFilename: etc/x\n2026-03-05 00:06 UTC 1970 2026-03-04 00:06 1772669167\n", "2026-03-05 00:06 UTC 1970 2026-03-04 00:06 1772669167\n"},
 		{"what is aborted", "before{{abort}}{{index .Profiles 7}}", "backupFile: true\nwriteFile: false\nbefore\nAborted\n", "before\n"},
 	} {
 		s, err := showTemplate(t, c.template)
@@ -37,8 +40,10 @@ func TestShownTemplatesTellTheirFiles(t *testing.T) {
 			t.Errorf("%s: quietly %q, want %q", c.name, got, c.quiet)
 		}
 	}
-	if _, err := showTemplate(t, "{{index .Profiles 7}}"); !errors.Is(err, fault.Invalid) {
-		t.Errorf("a template that fails: %v", err)
+	for _, text := range []string{"{{index .Profiles 7}}", `{{date "2006" "never"}}`, `{{date_modify "soon" now}}`} {
+		if _, err := showTemplate(t, text); !errors.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", text, err)
+		}
 	}
 }
 
