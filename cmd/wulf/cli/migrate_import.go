@@ -121,7 +121,9 @@ func (p *program) migration(c *cli.Context, cl *client, l *legacy, inv inventory
 	}
 	m.kept = m.files.without(files.Items)
 	for _, name := range m.converted.Overlays {
-		if !slices.Contains(here, name) {
+		// A site's copy of an overlay that wulfmesh ships under the same name goes on as it is, in its place.
+		untouched := func(o catalog.Overlay) bool { return string(o.Name) == name && o.Content.ID.IsZero() }
+		if !slices.Contains(here, name) || inv.site[name] != "" && slices.ContainsFunc(overlays.Items, untouched) {
 			m.overlays = append(m.overlays, name)
 		}
 	}
