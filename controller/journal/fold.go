@@ -57,6 +57,9 @@ func (m *machine) find(e boot.Event) *api.Boot {
 	if len(m.boots) == 0 {
 		return nil
 	}
+	if e.Boot == "" && e.Stage == boot.StageAlive { // of a node with a client of Warewulf, which knows no boots
+		return m.boots[0]
+	}
 	if b := m.around(e); b != nil {
 		return b
 	}

@@ -189,6 +189,17 @@ func TestAHeartBeatShowsThatANodeIsUp(t *testing.T) {
 }
 
 // Who asks for events is told of all that come after the question, also of those that come before the first look.
+// A client of Warewulf knows of no boots, nor does a relay that began after the node's boot.
+func TestAHeartBeatOfNoBootIsOfTheNewest(t *testing.T) {
+	j := open(t, "")
+	j.Record(append(whole("b1", 0), whole("b2", 1000)...))
+	j.Record([]boot.Event{event(5000, boot.StageAlive, "")})
+	boots := j.Boot("n1")
+	if len(boots) != 2 || boots[0].Boot != "b2" || !boots[0].Seen.Equal(event(5000, boot.StageAlive, "").Time) {
+		t.Errorf("got %+v", boots)
+	}
+}
+
 func TestAWatchBeginsWithItsCall(t *testing.T) {
 	j := open(t, "")
 	ctx, cancel := context.WithCancel(t.Context())

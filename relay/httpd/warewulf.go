@@ -161,6 +161,7 @@ func (s *Server) warewulf(w http.ResponseWriter, r *http.Request, stage string) 
 			stage = wwIPXE
 		}
 	}
+	a.stage = stage
 	c, err := s.caller(r, a)
 	if err != nil {
 		return err
@@ -172,7 +173,7 @@ func (s *Server) warewulf(w http.ResponseWriter, r *http.Request, stage string) 
 		return err
 	}
 	if err := s.admit(r, c, stage); err != nil {
-		s.refused(c, err)
+		s.refused(c, stage, err)
 		return err
 	}
 	switch stage {
@@ -207,7 +208,7 @@ func (s *Server) caller(r *http.Request, a asked) (*caller, error) {
 	}
 	if c.plan.Known() && c.plan.Warewulf.Asset && !s.assetOf(c) {
 		err := fault.New(fault.Denied, "%s does not have the asset key of node %s", c.addr, c.plan.Node)
-		s.refused(c, err)
+		s.refused(c, a.stage, err)
 		return nil, err
 	}
 	return c, nil
@@ -261,7 +262,8 @@ func (s *Server) admit(r *http.Request, c *caller, stage string) error {
 		if err != nil || !server.Warewulf.Secure {
 			return err
 		}
-		return fault.New(fault.Denied, "node %s asks from port %d, which any user may", c.plan.Node, port.Port())
+		return fault.New(fault.Denied, "node %s asks from port %d, which any user may", c.plan.Node, port.Port()).
+			WithFix("let its client ask from a port below %d, or say secure: false in the site file warewulf.conf", unprivileged)
 	}
 	return nil
 }
@@ -275,10 +277,19 @@ func (s *Server) isAt(c *caller) bool {
 	return atHome(&c.plan, c.addr)
 }
 
-// refused tells the controllers of a node that was refused, so that people find out why it does not boot; as often as a
-// node may tell of anything.
-func (s *Server) refused(c *caller, err error) {
-	if s.meters.take(c.plan.Node, 1) {
-		s.cfg.Record(boot.Event{Stage: boot.StageKernel, Node: c.plan.Node, Hardware: c.plan.BootHardware, Address: c.addr.String(), Revision: c.plan.Revision, Error: err.Error()})
+// refused tells the controllers of a node that was refused what it asked for, so that people find out what is wrong with
+// it; as often as a node may tell of anything. What somebody does who is not at its address says nothing about it.
+func (s *Server) refused(c *caller, stage string, err error) {
+	if !s.meters.take(c.plan.Node, 1) {
+		return
 	}
+	id, step := s.ww.now(c.plan.Node)
+	if !s.isAt(c) || id == "" && stage == wwRuntime { // or of a boot before this relay began
+		s.cfg.Log.Warn("somebody is refused what is a node's", "node", c.plan.Node, "peer", c.addr, "err", err)
+		return
+	}
+	s.cfg.Record(boot.Event{
+		Stage: step, Node: c.plan.Node, Hardware: c.plan.BootHardware, Boot: id, Address: c.addr.String(), Revision: c.plan.Revision,
+		Error: err.Error(), Fix: fault.Fix(err),
+	})
 }

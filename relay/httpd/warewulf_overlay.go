@@ -30,11 +30,11 @@ func (s *Server) wwOverlay(w http.ResponseWriter, r *http.Request, c *caller, ki
 	}
 	files, with, err := s.overlays.files(r.Context(), c.plan.Node, kind, c.boot != "")
 	if err != nil {
-		s.refused(c, err)
+		s.refused(c, kind, err)
 		return err
 	}
 	if err := pointHere(files, c.plan.Relays[0]); err != nil {
-		s.refused(c, err)
+		s.refused(c, kind, err)
 		return err
 	}
 	parts, err := archive(files, o.tree)

@@ -60,7 +60,7 @@ func (s *Server) wwFile(w http.ResponseWriter, r *http.Request) error {
 			return fault.New(fault.Denied, "node %s may not have what is rendered for %.80q", c.plan.Node, node)
 		}
 		if body, err = s.overlays.renderSite(r.Context(), c.plan.Node, f, body); err != nil {
-			s.refused(c, err)
+			s.refused(c, wwRuntime, err)
 			return err
 		}
 	}

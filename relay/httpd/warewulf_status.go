@@ -21,7 +21,8 @@ type seen struct {
 }
 
 type sight struct {
-	boot  string // begun here, and not known to have ended
+	boot  string // the last one that was begun here
+	up    bool   // and whether it has ended well
 	stage string // the last one
 	sent  string
 	addr  string
@@ -35,7 +36,8 @@ func (x *seen) begin(p *boot.Plan, id string) {
 	if p.Method == catalog.MethodWarewulf {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.of(p.Node).boot = id
+		v := x.of(p.Node)
+		v.boot, v.up = id, false
 	}
 }
 
@@ -70,13 +72,27 @@ func (x *seen) note(c *caller, stage, sent string) (boot.Event, bool) {
 		e.Stage = boot.StageOverlay
 	case stage != wwRuntime || c.boot != "" || before == wwSystem:
 		return e, false
-	case v.boot != "":
+	case v.boot != "" && !v.up:
 		e.Stage, e.Message = boot.StageUp, "its client asked for the runtime overlays"
-		v.boot = ""
+		v.up = true
 	default:
 		e.Stage = boot.StageAlive
 	}
 	return e, true
+}
+
+// now is the boot of a node that this relay knows of, and its step.
+func (x *seen) now(node catalog.NodeName) (id string, stage boot.Stage) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	v := x.by[node]
+	switch {
+	case v == nil || v.boot == "":
+		return "", boot.StageKernel
+	case v.up:
+		return v.boot, boot.StageAlive
+	}
+	return v.boot, boot.StageKernel
 }
 
 // sentTo notes what was sent to a caller, and tells the controllers.

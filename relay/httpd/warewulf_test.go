@@ -346,12 +346,14 @@ func TestTheControllersLearnHowFarANodeIs(t *testing.T) {
 	m.ask("/runtime/"+n1+"?"+found[1], "")
 	m.ask("/runtime/"+n1, "")
 	m.ask("/runtime/"+n1, "")
+	m.ask("/runtime/"+n1, "10.4.0.1:40000")
+	m.ask("/system/"+n1, "10.4.0.66:40000") // who is not there says nothing about it
 	m.ask("/system/"+n2+"?assetkey=wrong", "10.4.0.2:987")
 	var got []string
 	for _, e := range *m.events {
 		got = append(got, fmt.Sprintf("%s %s %v %v", e.Node, e.Stage, e.Boot != "", e.Error != ""))
 	}
-	want := []string{"n1 script true false", "n1 kernel true false", "n1 overlay true false", "n1 up true false", "n1 alive false false", "n2 kernel false true"}
+	want := []string{"n1 script true false", "n1 kernel true false", "n1 overlay true false", "n1 up true false", "n1 alive true false", "n1 alive true true", "n2 kernel false true"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}

@@ -51,6 +51,7 @@ exec /sbin/init
 	"warewulf/client": `#!/bin/sh
 . /warewulf/config
 wwid=$(sed 's/.*wwid=\([^ ]*\).*/\1/' /proc/cmdline)
+echo 512 >/proc/sys/net/ipv4/ip_unprivileged_port_start
 echo 512 1023 >/proc/sys/net/ipv4/ip_local_port_range
 sleep 3
 while :; do
