@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -72,7 +73,7 @@ func tree() map[string]tar.Header {
 // content is that of a file of the image.
 func content(name string) string { return strings.Repeat(name+"\n", 20_000) }
 
-func newLibrary(t testing.TB) library {
+func newLibrary(t testing.TB, more ...string) library {
 	t.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -86,6 +87,10 @@ func newLibrary(t testing.TB) library {
 		if err := w.WriteHeader(&h); err != nil {
 			t.Fatal(err)
 		}
+		io.WriteString(w, body)
+	}
+	for i, body := range more {
+		w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("usr/lib/more%d", i), Mode: 0o755, Size: int64(len(body))})
 		io.WriteString(w, body)
 	}
 	w.Close()
@@ -131,9 +136,9 @@ type museum struct {
 
 const kernelText = "the kernel"
 
-func newMuseum(t testing.TB) *museum {
+func newMuseum(t testing.TB, more ...string) *museum {
 	t.Helper()
-	l := newLibrary(t)
+	l := newLibrary(t, more...)
 	bundle := func(files ...overlay.File) chunk.Ref {
 		b, err := overlay.NewBundle(files)
 		if err != nil {
