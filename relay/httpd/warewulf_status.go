@@ -61,6 +61,9 @@ func (x *seen) note(c *caller, stage, sent string) (boot.Event, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	v := x.of(c.plan.Node)
+	if c.boot != "" && c.boot != v.boot { // another relay wrote the script
+		v.boot, v.up = c.boot, false
+	}
 	before := v.stage
 	v.stage, v.sent, v.addr, v.at = stage, sent, c.addr.String(), time.Now()
 	e := boot.Event{

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
 )
@@ -356,6 +357,16 @@ func TestTheControllersLearnHowFarANodeIs(t *testing.T) {
 	want := []string{"n1 script true false", "n1 kernel true false", "n1 overlay true false", "n1 up true false", "n1 alive true false", "n1 alive true true", "n2 kernel false true"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	// The next boot's script comes from another relay: the ticket tells.
+	*m.events = nil
+	other := newMuseum(t)
+	found = ticketed.FindStringSubmatch(other.ask("/ipxe/"+n1, "").Body.String())
+	m.ask("/system/"+n1+"?"+found[1], "")
+	m.ask("/runtime/"+n1+"?"+found[1], "")
+	m.ask("/runtime/"+n1, "")
+	if got := *m.events; len(got) != 2 || got[1].Stage != boot.StageUp || got[1].Boot != (*other.events)[0].Boot {
+		t.Errorf("with another relay's script: %+v", got)
 	}
 	w := m.ask("/status", "")
 	if want := `"n1":{"node name":"n1","stage":"RUNTIME_OVERLAY","sent":"__RUNTIME__.img","ipaddr":"10.4.0.1","last seen":`; w.Code != 200 || !strings.Contains(w.Body.String(), want) {

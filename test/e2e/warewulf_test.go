@@ -56,7 +56,7 @@ echo 512 1023 >/proc/sys/net/ipv4/ip_local_port_range
 sleep 3
 while :; do
 	rm -rf /warewulf/new && mkdir /warewulf/new && cd /warewulf/new
-	wget -q -O - "http://$WWIPADDR:$WWPORT/runtime/$wwid?assetkey=&uuid=&compress=gz" | gzip -dc | cpio -imu
+	wget -q -O - "http://$WWIPADDR:$WWPORT/runtime/$wwid?assetkey=&uuid=&compress=gz" | gzip -dc | cpio -imu 2>/dev/null
 	find . -type f | while read -r file; do
 		[ "$(stat -c '%s %Y' "$file")" = "$(stat -c '%s %Y' "/$file")" ] && continue
 		mv "$file" "/$file"
