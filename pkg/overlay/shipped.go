@@ -50,11 +50,12 @@ var shippedModes = map[string]uint32{
 // shippedHooks are what running nodes do when files of shipped overlays have changed. The names of units are those that
 // every distribution knows them by, if only as an alias.
 var shippedHooks = map[string][]Hook{
-	"chrony":        {{Path: "etc/chrony.conf", Restart: "chronyd.service"}},
-	"ssh.host_keys": {{Path: "etc/ssh/ssh_host_*", Reload: "sshd.service"}, {Path: "etc/ssh/sshd_config.d/wulf.conf", Reload: "sshd.service"}},
-	"example.munge": {{Path: "etc/munge/munge.key", Restart: "munge.service"}},
-	"example.slurm": {{Path: "etc/slurm/slurm.conf", Reload: "slurmd.service"}},
-	"example.sssd":  {{Path: "etc/sssd/sssd.conf", Restart: "sssd.service"}},
+	"chrony":           {{Path: "etc/chrony.conf", Restart: "chronyd.service"}},
+	"ssh.host_keys":    {{Path: "etc/ssh/ssh_host_*", Reload: "sshd.service"}, {Path: "etc/ssh/sshd_config.d/wulf.conf", Reload: "sshd.service"}},
+	"example.munge":    {{Path: "etc/munge/munge.key", Restart: "munge.service"}},
+	"example.slurm":    {{Path: "etc/slurm/slurm.conf", Reload: "slurmd.service"}},
+	"example.sssd":     {{Path: "etc/sssd/sssd.conf", Restart: "sssd.service"}},
+	"systemd.networkd": {{Path: "etc/systemd/network/*", Reload: "systemd-networkd.service"}},
 }
 
 // DefaultSystem are the shipped overlays that a new cluster's default profile names, in order.

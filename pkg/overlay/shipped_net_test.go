@@ -63,7 +63,7 @@ func netNodes() []catalog.Node {
 				Tags: map[string]string{"DNS1": "10.6.0.53", "DNS2": "10.6.1.53", "DNS3": "fd00:6::53", "DNSSEARCH": "lab.example;far.example;",
 					"route1": "10.7.0.0/16,10.6.0.1", "route2": "fd00:7::/64,fd00:6::2", "route3": "10.8.0.0/16, 10.6.0.1, 50"}},
 			"second": {Device: new("eth1"), Hardware: hw("52:54:00:00:07:02"), Address: addr("10.1.0.7"), Tags: map[string]string{"DNS": "10.6.0.53", "DNSSEARCH": "lab.example"}},
-			"third":  {Device: new("eth2"), Hardware: hw("52:54:00:00:07:03"), Tags: map[string]string{"ipv6_method": "auto"}},
+			"third":  {Device: new("eth2"), Hardware: hw("52:54:00:00:07:03"), Tags: map[string]string{"ipv4_method": "manual", "ipv6_method": "auto"}},
 			"fourth": {Device: new("eth3"), Hardware: hw("52:54:00:00:07:04"), Tags: map[string]string{"ipv6_method": "disabled"}},
 		}),
 		lone,
@@ -94,15 +94,7 @@ func netLab(t *testing.T) *catalog.Catalog {
 // rendered are the files of a shipped overlay for a node of netLab.
 func rendered(t *testing.T, c *catalog.Catalog, name string, node catalog.NodeName) []overlay.Rendered {
 	t.Helper()
-	shipped, err := overlay.Shipped()
-	if err != nil {
-		t.Fatal(err)
-	}
-	i := slices.IndexFunc(shipped, func(s overlay.ShippedOverlay) bool { return s.Name == name })
-	if i < 0 {
-		t.Fatalf("overlay %s does not ship", name)
-	}
-	r, err := renderAll([]*overlay.Bundle{shipped[i].Bundle}, view(t, c, node, keys))
+	r, err := renderAll([]*overlay.Bundle{shippedBundle(t, name)}, view(t, c, node, keys))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,5 +119,35 @@ func TestNetworkOverlaysSayWhatTheNodeIs(t *testing.T) {
 			}
 			golden(t, "net/"+name+".golden", b.String())
 		})
+	}
+}
+
+// What would be half a network is none, and the node's administrator is told of it.
+func TestNetworksThatCannotBeAreTold(t *testing.T) {
+	for _, x := range []struct {
+		dev  catalog.NetDev
+		want string
+	}{
+		{catalog.NetDev{Type: new("bond-slave"), Device: new("en1")}, "network device odd has no tag master"},
+		{catalog.NetDev{Type: new("vlan"), Device: new("storage"), Tags: map[string]string{"parent_device": "en1"}}, "network device odd has no tag vlan_id"},
+	} {
+		c := change(t, netLab(t), catalog.AddNodes{Nodes: []catalog.Node{{Name: "odd", Settings: catalog.Settings{Nets: map[string]catalog.NetDev{"odd": x.dev}}}}})
+		for _, name := range []string{"NetworkManager", "ifcfg", "ifupdown", "netplan", "systemd.networkd", "wicked"} {
+			if _, err := renderAll([]*overlay.Bundle{shippedBundle(t, name)}, view(t, c, "odd", keys)); err == nil || !strings.Contains(err.Error(), x.want) {
+				t.Errorf("%s: got %v, want %q", name, err, x.want)
+			}
+		}
+	}
+}
+
+// A node without network devices has no files that say so.
+func TestNodesWithoutNetworksHaveNoFilesOfThem(t *testing.T) {
+	c := change(t, netLab(t), catalog.AddNodes{Nodes: []catalog.Node{{Name: "bare"}}})
+	for _, name := range netOverlays {
+		for _, f := range rendered(t, c, name, "bare") {
+			if f.Template != "" && f.Type == overlay.TypeFile && !slices.Contains([]string{"etc/hosts", "etc/hostname", "etc/sysconfig/network", "etc/NetworkManager/conf.d/warewulf-unmanaged.conf"}, f.Path) {
+				t.Errorf("%s: %s: %s", name, f.Path, f.Content)
+			}
+		}
 	}
 }
