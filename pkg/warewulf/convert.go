@@ -1,6 +1,7 @@
 package warewulf
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -40,9 +41,13 @@ const (
 // doneElsewhere are the overlays of Warewulf whose work something else does here, and what does it.
 var doneElsewhere = map[string]string{
 	"wwinit": "stage one", "generic": "stage one", "wwclient": "wulf-agent", "wwclient.x86_64": "wulf-agent", "wwclient.aarch64": "wulf-agent",
-	"NetworkManager": "systemd.networkd", "ifcfg": "systemd.networkd", "wicked": "systemd.networkd", "netplan": "systemd.networkd",
-	"debian.interfaces": "systemd.networkd", "ifupdown": "systemd.networkd", "systemd.netname": "systemd.networkd", "udev.netname": "systemd.networkd",
+	"debian.interfaces": "ifupdown",
 }
+
+// networkd is the overlay that sets a node's network up if no other does; others do it as well.
+const networkd = "systemd.networkd"
+
+var otherNetworks = []string{"NetworkManager", "ifcfg", "ifupdown", "debian.interfaces", "wicked", "netplan"}
 
 // Convert makes of Warewulf's configuration what wulfmesh declares. Config may be nil. Overlays are those that exist in
 // wulfmesh, or will when the site's own are imported; all others are left out of lists, with a hazard. Base are the
@@ -236,19 +241,24 @@ func (c *converter) overlayList(subject string, names []string) []string {
 		by, gone := doneElsewhere[bare]
 		switch {
 		case bare == name && (name == "wwinit" || name == "generic"):
-			for _, o := range c.base {
+			// Where the site says what sets the network up, a second one would get in its way.
+			other := slices.ContainsFunc(otherNetworks, func(o string) bool {
+				return slices.Contains(names, o) && slices.Contains(c.overlays, cmp.Or(doneElsewhere[o], o))
+			})
+			base := slices.DeleteFunc(slices.Clone(c.base), func(o string) bool { return o == networkd && other })
+			for _, o := range base {
 				if !slices.Contains(out, o) {
 					out = append(out, o)
 				}
 			}
-			c.say(OverlayGone, Note, subject, "nothing is to be done", "in place of overlay %s come %s", name, strings.Join(c.base, ", "))
+			c.say(OverlayGone, Note, subject, "nothing is to be done", "in place of overlay %s come %s", name, strings.Join(base, ", "))
 		case slices.Contains(c.overlays, bare):
 			if !slices.Contains(out, name) {
 				out = append(out, name)
 			}
 			c.out.Overlays = append(c.out.Overlays, bare)
 		case gone:
-			if by == "systemd.networkd" && !slices.Contains(out, by) && bare == name && slices.Contains(c.overlays, by) {
+			if !slices.Contains(out, by) && bare == name && slices.Contains(c.overlays, by) {
 				out = append(out, by)
 				c.out.Overlays = append(c.out.Overlays, by)
 			}

@@ -209,3 +209,20 @@ func TestHazardsHaveAnOrder(t *testing.T) {
 		}
 	}
 }
+
+func TestNodesHaveOneOverlayThatSetsTheirNetworkUp(t *testing.T) {
+	base, here := []string{"hostname", "systemd.networkd"}, []string{"NetworkManager", "ifupdown", "hosts", "systemd.networkd", "wulf-agent"}
+	for list, want := range map[string]string{
+		"wwinit, hosts":                    "hostname systemd.networkd hosts",
+		"wwinit, NetworkManager, hosts":    "hostname NetworkManager hosts",
+		"wwinit, debian.interfaces":        "hostname ifupdown",
+		"wwinit, wicked":                   "hostname systemd.networkd", // which is not here
+		"wwinit, systemd.networkd, hosts":  "hostname systemd.networkd hosts",
+		"hosts, ifupdown, ~NetworkManager": "hosts ifupdown ~NetworkManager",
+	} {
+		c := warewulf.Convert(nodes(t, `{nodes: {n: {system overlay: [`+list+`]}}}`), nil, here, base)
+		if got := strings.Join(c.Nodes[0].Settings.Overlays.System, " "); got != want {
+			t.Errorf("%s: got %q, want %q", list, got, want)
+		}
+	}
+}
