@@ -62,9 +62,9 @@ func TestAChangeRendersAnewOnlyWhatReadsIt(t *testing.T) {
 		"a tag of a node elsewhere":         {catalog.SetNodes{Nodes: []catalog.NodeName{"r004n07"}, Set: catalog.Settings{Tags: map[string]string{"role": "x"}}}, 1},
 		"another tag of a node elsewhere":   {catalog.SetNodes{Nodes: []catalog.NodeName{"r004n07"}, Set: catalog.Settings{Tags: map[string]string{"other": "x"}}}, 0},
 		"a rack":                            {catalog.SetNodes{Nodes: one, Set: catalog.Settings{Rack: new("r99")}}, 1},
-		"an address elsewhere":              {catalog.SetNodes{Nodes: []catalog.NodeName{"r004n08"}, Set: catalog.Settings{Nets: map[string]catalog.NetDev{"default": {Address: new(netip.MustParseAddr("10.1.3.200"))}}}}, 1}, // hosts
+		"an address elsewhere":              {catalog.SetNodes{Nodes: []catalog.NodeName{"r004n08"}, Set: catalog.Settings{Nets: map[string]catalog.NetDev{"default": {Address: new(netip.MustParseAddr("10.1.3.200"))}}}}, 2}, // hosts, known_hosts
 		"a node elsewhere that is gone":     {catalog.DeleteNodes{Nodes: []catalog.NodeName{"r004n09"}}, 4},                                                                                                                    // hosts, known_hosts, roles, all
-		"a network that is none of theirs":  {catalog.SetNetwork{Network: catalog.Network{Name: "rack003", Prefix: netip.MustParsePrefix("10.1.2.0/24"), Domain: "big.example", MTU: 9000}}, 1},                                // hosts asks of all nodes for all that is said of their devices
+		"a network that is none of theirs":  {catalog.SetNetwork{Network: catalog.Network{Name: "rack003", Prefix: netip.MustParsePrefix("10.1.2.0/24"), Domain: "big.example", MTU: 9000, SSHAuthority: fleetAuthority}}, 1},  // hosts asks of all nodes for all that is said of their devices
 		"the keys of all nodes of the site": {catalog.SetProfiles{Names: []catalog.ProfileName{catalog.DefaultProfile}, Set: catalog.Settings{SSHKeys: []string{"ssh-ed25519 BBBB"}}}, 1},                                      // authorized_keys, alike for all
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -51,6 +51,7 @@ func newFleet(t testing.TB, nodes int) *fleet {
 		changes = append(changes, catalog.AddNetwork{Network: catalog.Network{
 			Name: catalog.NetworkName(fmt.Sprintf("rack%03d", r+1)), Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(1 + r/250), byte(r % 250), 0}), 24),
 			Gateway: netip.AddrFrom4([4]byte{10, byte(1 + r/250), byte(r % 250), 254}), DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}, Domain: "big.example",
+			SSHAuthority: fleetAuthority,
 		}})
 		for n := range perRack {
 			names = append(names, catalog.NodeName(fmt.Sprintf("r%03dn%02d", r+1, n+1)))
@@ -73,6 +74,8 @@ func newFleet(t testing.TB, nodes int) *fleet {
 	f.s.cfg.Feed, f.s.overlays.cfg.Feed = f, f
 	return f
 }
+
+const fleetAuthority = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICsb51v9Urw7XJrCx+BGJ2TnYzmEnQY65HiBByumQWlM"
 
 // Secrets are those of the first rack.
 func (f *fleet) Secrets() *feed.Secrets { return rackSecrets }
