@@ -236,7 +236,7 @@ func TestNetworksTellByWhichKeyTheirNodesAreCertified(t *testing.T) {
 		return all
 	}
 	key := b.cfg.Mesh.NetworkKey("far").SSHAuthority()
-	if got := authorities(); len(got) != 1 || got[0].Key != key || strings.Join(got[0].Hosts, " ") != "n1.far.example n1 10.3.0.9" {
+	if got := authorities(); len(got) != 1 || got[0].Key != key || strings.Join(got[0].Hosts, " ") != "n1.far.example n1 10.3.0.9 n1-default" {
 		t.Errorf("got %+v", got)
 	}
 	lost.Secrets = catalog.SecretsRelay

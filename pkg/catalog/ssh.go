@@ -38,7 +38,8 @@ func (c *Catalog) SSHAuthorities() iter.Seq[*SSHAuthority] {
 }
 
 // HostNames are the names and addresses by which a node is reached, each once, those of the device it boots from first:
-// with its network's domain, its own, up to the first dot; and for its other devices the name followed by that of the device.
+// with its network's domain, its own, up to the first dot; and for each device that has an address the name followed by that
+// of the device, as the shipped overlay hosts has them.
 func (r *Resolved) HostNames() []string {
 	short, _, dotted := strings.Cut(string(r.Node.Name), ".")
 	var all []string
@@ -47,12 +48,19 @@ func (r *Resolved) HostNames() []string {
 			all = append(all, name)
 		}
 	}
-	addresses := func(n *ResolvedNet) {
+	device := func(n *ResolvedNet) {
+		if !n.Address.IsValid() && !n.Address6.IsValid() {
+			return
+		}
 		if n.Address.IsValid() {
 			add(n.Address.Addr().String())
 		}
 		if n.Address6.IsValid() {
 			add(n.Address6.Addr().String())
+		}
+		add(string(r.Node.Name) + "-" + n.Name)
+		if n.Device != "" {
+			add(string(r.Node.Name) + "-" + n.Device)
 		}
 	}
 	if p := r.Primary; p != nil && p.Network != nil && p.Network.Domain != "" && !dotted {
@@ -61,16 +69,10 @@ func (r *Resolved) HostNames() []string {
 	add(string(r.Node.Name))
 	add(short)
 	if r.Primary != nil {
-		addresses(r.Primary)
+		device(r.Primary)
 	}
 	for i := range r.Nets {
-		if n := &r.Nets[i]; n != r.Primary && (n.Address.IsValid() || n.Address6.IsValid()) {
-			add(short + "-" + n.Name)
-			if n.Device != "" {
-				add(short + "-" + n.Device)
-			}
-			addresses(n)
-		}
+		device(&r.Nets[i])
 	}
 	return all
 }

@@ -26,7 +26,7 @@ func TestAnAuthorityVouchesForTheNodesThatBootInItsNetwork(t *testing.T) {
 	for a := range l.c.SSHAuthorities() {
 		got[a.Network] = a.Key + " " + strings.Join(a.Hosts, " ")
 	}
-	want := "ssh-ed25519 AAAA x1.far.example x1 10.8.0.1 fd08::1 x1-a-first x1-ib0 10.9.0.1 x1-odd 10.9.0.3 x2.own.example x2 10.8.0.2"
+	want := "ssh-ed25519 AAAA x1.far.example x1 10.8.0.1 fd08::1 x1-default x1-eth0 10.9.0.1 x1-a-first x1-ib0 10.9.0.3 x1-odd x2.own.example x2 10.8.0.2 x2.own.example-default"
 	if got["far"] != want || got["ib"] != "ssh-ed25519 BBBB " {
 		t.Errorf("got  %s\nand  %s\nwant %s", got["far"], got["ib"], want)
 	}
