@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -239,6 +241,16 @@ func TestLinksOfOtherOverlaysLeadSomewhere(t *testing.T) {
 					t.Errorf("%s of %s: %s leads to %s, which is not there", name, n.Name, f.Path, f.Target)
 				}
 			}
+		}
+	}
+}
+
+func TestTheDebugOverlayNamesEveryVariable(t *testing.T) {
+	files := more(t, moreLab(t), "debug", "full", moreKeys)
+	for m := range reflect.TypeFor[*overlay.Dot]().Methods() {
+		word := regexp.MustCompile("[` ,.]" + m.Name + "\\b")
+		if !slices.Contains([]string{"Format", "MarshalJSON", "Valid"}, m.Name) && !word.Match(files[0].Content) {
+			t.Errorf("it does not name %s", m.Name)
 		}
 	}
 }

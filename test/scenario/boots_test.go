@@ -5,9 +5,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
@@ -76,6 +79,7 @@ func TestEveryKindOfMachineBoots(t *testing.T) {
 			if err != nil || viewErr != nil || view.HostKey == "" || !strings.HasPrefix(string(key), view.HostKey) {
 				t.Errorf("%s shows the host key %q, and %q is said of it; %v, %v", n.Name(), key, view.HostKey, err, viewErr)
 			}
+			certified(t, m, n)
 		}
 		for _, c := range m.Controllers {
 			by := boots(t, m, c)
@@ -173,4 +177,34 @@ func TestEverythingComesBackFromAPowerCut(t *testing.T) {
 		}
 		told(t, m, m.Nodes...)
 	})
+}
+
+// certified checks that whoever knows the authority of its network knows a node by its name, and by no other; the nodes
+// themselves know it.
+func certified(t *testing.T, m *mesh.Mesh, n *firmware.Machine) {
+	t.Helper()
+	line, err := os.ReadFile(filepath.Join(n.Root(), "etc/ssh/ssh_host_ed25519_key-cert.pub"))
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	public, _, _, _, err := ssh.ParseAuthorizedKey(line)
+	list, listErr := get[api.List[catalog.SSHAuthority]](t, m, api.PathAuthorities)
+	if err != nil || listErr != nil {
+		t.Errorf("%s: %v, %v", n.Name(), err, listErr)
+		return
+	}
+	check := ssh.CertChecker{IsHostAuthority: func(k ssh.PublicKey, _ string) bool {
+		return slices.ContainsFunc(list.Items, func(a catalog.SSHAuthority) bool { return a.Key+"\n" == string(ssh.MarshalAuthorizedKey(k)) })
+	}}
+	if err := check.CheckHostKey(n.Name()+":22", nil, public); err != nil {
+		t.Errorf("%s is not known by its certificate: %v", n.Name(), err)
+	}
+	if err := check.CheckHostKey("other:22", nil, public); err == nil {
+		t.Errorf("%s may pose as other", n.Name())
+	}
+	known, err := os.ReadFile(filepath.Join(n.Root(), "etc/ssh/ssh_known_hosts"))
+	if err != nil || !strings.Contains(string(known), list.Items[0].KnownHosts(list.Items[0].Hosts...)) {
+		t.Errorf("%s knows %q, %v", n.Name(), known, err)
+	}
 }
