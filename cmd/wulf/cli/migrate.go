@@ -202,7 +202,11 @@ func (p *program) migrateScan(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	converted := warewulf.Convert(l.nodes, l.config, known(inv, overlay.DefaultSystem()), overlay.DefaultSystem())
+	shipped, err := shippedNames()
+	if err != nil {
+		return err
+	}
+	converted := warewulf.Convert(l.nodes, l.config, known(inv, shipped), overlay.DefaultSystem())
 	files, err := l.serverFiles(c, inv, converted.Overlays)
 	if err != nil {
 		return err

@@ -15,6 +15,16 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/warewulf"
 )
 
+// shippedNames are the overlays that every cluster has.
+func shippedNames() ([]string, error) {
+	shipped, err := overlay.Shipped()
+	names := make([]string, len(shipped))
+	for i, o := range shipped {
+		names[i] = o.Name
+	}
+	return names, err
+}
+
 // known are the overlays that are here, or will be when the site's are imported.
 func known(inv inventory, here []string) []string {
 	return slices.Concat(here, slices.Collect(maps.Keys(inv.site)))

@@ -125,8 +125,12 @@ func (k *checker) look(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		optional, err := k.shippedIncludes(ctx, o)
+		if err != nil {
+			return err
+		}
 		for _, p := range b.Includes() {
-			if _, ok := k.catalog.FollowSiteFile(p); !ok {
+			if _, ok := k.catalog.FollowSiteFile(p); !ok && !slices.Contains(optional, p) {
 				k.note(severityWarning, fmt.Sprintf("overlay %s includes the site file %s, which is not there", o.Name, p), "wulf file put FILE "+p, "")
 			}
 		}
@@ -137,6 +141,18 @@ func (k *checker) look(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// shippedIncludes are the site files that the shipped part of an overlay includes. It does without those that are not there.
+func (k *checker) shippedIncludes(ctx context.Context, o *catalog.Overlay) ([]string, error) {
+	if o.Base.ID.IsZero() {
+		return nil, nil
+	}
+	b, err := k.renderer.Bundle(ctx, &catalog.Overlay{Name: o.Name, Base: o.Base})
+	if err != nil {
+		return nil, err
+	}
+	return b.Includes(), nil
 }
 
 // result is all that was found: errors first, then by how many nodes it is about.
