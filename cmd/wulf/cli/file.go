@@ -38,6 +38,12 @@ func (p *program) file() *cli.Command {
 			run:   p.filePut,
 		},
 		verb{
+			name: "diff", usage: "show what putting a file would change", args: "PATH [FILE]", least: 1, most: 2,
+			about:    pathsAbout + " Without FILE it is held against the file of that path on this machine.",
+			examples: []string{"wulf file diff /etc/hosts", "wulf file diff authorized_keys ./keys"},
+			flags:    []cli.Flag{toggle("detailed-exitcode", "end with 2 if there is a difference"), staleFlag()}, run: p.fileDiff,
+		},
+		verb{
 			name: "edit", usage: "edit a site file with $EDITOR", args: "PATH", least: 1, most: 1, about: pathsAbout,
 			examples: []string{"wulf file edit authorized_keys"}, flags: []cli.Flag{messageFlag(), waitFlag(), waitTimeFlag()}, run: p.fileEdit,
 		},
@@ -159,6 +165,35 @@ func (p *program) fileShow(c *cli.Context) error {
 	}
 	_, err = p.out.Write(raw)
 	return err
+}
+
+func (p *program) fileDiff(c *cli.Context) error {
+	path := catalog.SitePath(c.Args().First())
+	now, _, source, err := p.newContent(c, path)
+	if err != nil {
+		return err
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	known, err := cl.siteFile(path)
+	if err != nil {
+		return err
+	}
+	old, err := cl.siteContent(known.Path)
+	if err != nil {
+		return err
+	}
+	text := diffContent("site file "+path, old, source, now)
+	if _, err := p.out.Write(text); err != nil {
+		return err
+	}
+	if len(text) > 0 && c.Bool("detailed-exitcode") {
+		return errDifferent
+	}
+	return nil
 }
 
 func (p *program) fileLink(c *cli.Context) error {

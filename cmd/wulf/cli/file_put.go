@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -55,18 +56,9 @@ func (p *program) filePut(c *cli.Context) error {
 	if err := catalog.CheckSitePath(f.path); err != nil {
 		return err
 	}
-	source := f.path
-	if c.NArg() > 1 {
-		source = c.Args().Get(1)
-	}
+	var source string
 	var err error
-	if source == "-" {
-		f.mode = 0o644
-		f.content, err = readSite(p.in, "standard input")
-	} else {
-		f.content, f.mode, err = readSiteFile(source)
-	}
-	if err != nil {
+	if f.content, f.mode, source, err = p.newContent(c, f.path); err != nil {
 		return err
 	}
 	if said := c.String("mode"); said != "" {
@@ -100,6 +92,18 @@ func (p *program) filePut(c *cli.Context) error {
 		return err
 	}
 	return p.changed(c, cl, made)
+}
+
+// newContent reads what a command names after a path: a file, standard input, or the file of that path on this machine.
+func (p *program) newContent(c *cli.Context, path string) (content []byte, mode fs.FileMode, source string, err error) {
+	if source = c.Args().Get(1); source == "-" {
+		source = "standard input"
+		content, err = readSite(p.in, source)
+		return content, 0o644, source, err
+	}
+	source = cmp.Or(source, path)
+	content, mode, err = readSiteFile(source)
+	return content, mode, source, err
 }
 
 // readSiteFile reads a file that is to be a site file, with its permission bits.

@@ -143,13 +143,20 @@ func diffFile(out *bytes.Buffer, name string, old, now *overlay.File) {
 		}
 		return
 	}
-	if !utf8.Valid(old.Content) || !utf8.Valid(now.Content) {
-		fmt.Fprintf(out, "--- %s\n+++ %s\nthey are not text: %s and %s\n", a, b, size(int64(len(old.Content))), size(int64(len(now.Content))))
-		return
+	out.Write(diffContent(a, old.Content, b, now.Content))
+}
+
+// diffContent says what differs between two contents, as diff -u does; nothing if they are the same.
+func diffContent(a string, old []byte, b string, now []byte) []byte {
+	switch {
+	case bytes.Equal(old, now):
+		return nil
+	case !utf8.Valid(old) || !utf8.Valid(now):
+		return fmt.Appendf(nil, "--- %s\n+++ %s\nthey are not text: %s and %s\n", a, b, size(int64(len(old))), size(int64(len(now))))
 	}
-	text := diff.Diff(a, old.Content, b, now.Content)
+	text := diff.Diff(a, old, b, now)
 	_, text, _ = bytes.Cut(text, []byte("\n")) // a line that is no part of the format: diff a b
-	out.Write(text)
+	return text
 }
 
 func typeOf(f *overlay.File) string {
