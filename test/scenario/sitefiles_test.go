@@ -72,9 +72,10 @@ func TestASiteFileComesToTheNodesWhoeverDies(t *testing.T) {
 		m.Settle()
 		for _, c := range m.Controllers {
 			for _, text := range []string{first + "\n", second} { // the first one can come back
-				if b, err := os.ReadFile(c.ChunkFile(chunk.Of([]byte(text)))); err != nil || string(b) != text {
-					t.Errorf("%s holds %q of %q, %v", c.Name, b, text, err)
-				}
+				m.Eventually(c.Name+" to hold both texts", func() bool {
+					b, err := os.ReadFile(c.ChunkFile(chunk.Of([]byte(text))))
+					return err == nil && string(b) == text
+				})
 			}
 		}
 
