@@ -14,7 +14,7 @@ import (
 // Times. A unit that does not come back within its time is told of, and systemd goes on with it.
 const (
 	unitTime   = 90 * time.Second
-	allTime    = 5 * time.Minute
+	beginTime  = 30 * time.Second // after which the rest is left for the next time, so that the node's heart goes on beating
 	firstPause = 30 * time.Second // after a failure; doubles
 	maxPause   = 30 * time.Minute
 )
@@ -34,11 +34,10 @@ func Running() bool {
 // again after a pause that grows. before is called before this program itself is told to restart, for it does not come
 // back: nothing is owed by then but what failed.
 func (s Systemd) Pay(ctx context.Context, o Owed, before func() error) []error {
-	ctx, cancel := context.WithTimeout(ctx, allTime)
-	defer cancel()
+	began := time.Now()
 	var failed []error
-	for _, unit := range o.due(time.Now()) {
-		if ctx.Err() != nil {
+	for _, unit := range o.due(began) {
+		if ctx.Err() != nil || time.Since(began) > beginTime {
 			break
 		}
 		debt := o[unit]
