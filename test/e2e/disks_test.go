@@ -54,7 +54,7 @@ func disksNode(t *testing.T, ctx context.Context, c *cluster.Cluster, i int, dis
 }
 
 // emptyDisk makes a file that is a disk of zeros.
-func emptyDisk(t *testing.T) string {
+func emptyDisk(t *testing.T, size int64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "disk")
 	f, err := os.Create(path)
@@ -62,7 +62,7 @@ func emptyDisk(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := f.Truncate(diskSize); err != nil {
+	if err := f.Truncate(size); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -131,7 +131,7 @@ func TestDisks(t *testing.T) {
 	t.Run("FailingDiskIsTold", func(t *testing.T) { failingDiskIsTold(t, ctx, c) })
 	t.Run("EveryFormatIsMadeAndMounted", func(t *testing.T) { everyFormat(t, ctx, c) })
 	t.Run("OneStageHasItsDisks", func(t *testing.T) {
-		n := disksNode(t, ctx, c, 8, rig.Disk{File: emptyDisk(t)}, "--method", "one-stage",
+		n := disksNode(t, ctx, c, 8, rig.Disk{File: emptyDisk(t, diskSize)}, "--method", "one-stage",
 			"--diskname", "/dev/vda", "--partname", "scratch", "--partcreate", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch")
 		for boots := range 2 {
 			if got, want := n.tells(t, ctx), fmt.Sprintf("/dev/vda1=/scratch=ext4 swaps: boots: %d", boots+1); got != want {
@@ -145,7 +145,7 @@ func TestDisks(t *testing.T) {
 // An empty disk gets partitions, a file system and swap; the next boot touches nothing of them, and what was written
 // between stays.
 func emptyDiskIsMadeAndKept(t *testing.T, ctx context.Context, c *cluster.Cluster) {
-	disk := emptyDisk(t)
+	disk := emptyDisk(t, diskSize)
 	n := disksNode(t, ctx, c, 1, rig.Disk{File: disk},
 		"--diskname", "/dev/vda", "--partname", "scratch", "--partsize", "300", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch")
 	n.set(t, ctx, "--diskname", "/dev/vda", "--partname", "swap", "--partnumber", "1", "--partsize", "100", "--fsname", "swap", "--fsformat", "swap", "--fspath", "swap")
@@ -172,7 +172,7 @@ func emptyDiskIsMadeAndKept(t *testing.T, ctx context.Context, c *cluster.Cluste
 
 // A disk with somebody's data is left as it is, byte for byte, until its removal is permitted.
 func usedDiskSurvives(t *testing.T, ctx context.Context, c *cluster.Cluster) {
-	disk := emptyDisk(t)
+	disk := emptyDisk(t, diskSize)
 	data := bytes.Repeat([]byte("somebody's data. "), 1<<20)
 	if err := writeAt(disk, data, 3<<20); err != nil {
 		t.Fatal(err)
@@ -203,9 +203,9 @@ func usedDiskSurvives(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 // A disk that fails is told as that; the node boots without it if it may.
 func failingDiskIsTold(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 	declared := []string{"--diskname", "/dev/vda", "--partname", "scratch", "--partcreate", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch"}
-	writes := disksNode(t, ctx, c, 3, rig.Disk{File: emptyDisk(t), Fail: "write"}, declared...)
+	writes := disksNode(t, ctx, c, 3, rig.Disk{File: emptyDisk(t, diskSize), Fail: "write"}, declared...)
 	writes.failsWith(t, ctx, "disk /dev/vda: writing to the disk: ", "input/output error")
-	reads := disksNode(t, ctx, c, 4, rig.Disk{File: emptyDisk(t), Fail: "read"}, append(declared, "--fsmount", "nofail")...)
+	reads := disksNode(t, ctx, c, 4, rig.Disk{File: emptyDisk(t, diskSize), Fail: "read"}, append(declared, "--fsmount", "nofail")...)
 	if got, want := reads.tells(t, ctx), "swaps: boots: 0"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -223,7 +223,7 @@ func everyFormat(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 			formats = append(formats, name)
 		}
 	}
-	nvme, scsi := emptyDisk(t), emptyDisk(t)
+	nvme, scsi := emptyDisk(t, diskSize), emptyDisk(t, diskSize)
 	n := disksNode(t, ctx, c, 6, rig.Disk{File: nvme, Bus: "nvme", Serial: "N1"})
 	want := ""
 	for i, format := range formats {
@@ -255,7 +255,7 @@ func everyFormat(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 
 // A root on a disk holds the image of this boot and nothing of the one before; another's file system is not taken for one.
 func rootOnDisk(t *testing.T, ctx context.Context, c *cluster.Cluster) {
-	disk := emptyDisk(t)
+	disk := emptyDisk(t, diskSize)
 	n := disksNode(t, ctx, c, 5, rig.Disk{File: disk}, "--root", "/dev/disk/by-partlabel/root", "--diskname", "/dev/vda", "--partname", "root", "--partcreate")
 	for boots := range 3 {
 		if boots == 2 { // after a power cut in the middle of the image

@@ -66,11 +66,19 @@ func TestTreeOfANodeIsItsSource(t *testing.T) {
 		for _, method := range []string{"two-stage", "one-stage"} {
 			i++
 			t.Run(image+" "+method, func(t *testing.T) {
-				got, console := nodeTree(t, ctx, c, i, image, method)
+				n := treeNode(t, ctx, c, i, image, nil, "--method", method)
+				got, console := n.tree(t, ctx)
 				compare(t, expected(source, method, console), got)
 			})
 		}
 	}
+	t.Run("root on a disk, twice", func(t *testing.T) { // the second time there is an earlier root
+		n := treeNode(t, ctx, c, i+1, "dir", []rig.Disk{{File: emptyDisk(t, 4<<30)}}, "--root", "/dev/vda")
+		for range 2 {
+			got, console := n.tree(t, ctx)
+			compare(t, expected(source, "two-stage", console), got)
+		}
+	})
 }
 
 // sumProgram is an overlay with the program that nodes run as their init.
@@ -85,18 +93,29 @@ func sumProgram(t *testing.T) string {
 	return dir
 }
 
-// nodeTree boots a node from the image and returns the sums of its root, and what it said on its console.
-func nodeTree(t *testing.T, ctx context.Context, c *cluster.Cluster, i int, image, method string) ([]treesum.Entry, *rig.Output) {
+// listed is a node that lists its root.
+type listed struct {
+	*rig.Machine
+	port string
+}
+
+func treeNode(t *testing.T, ctx context.Context, c *cluster.Cluster, i int, image string, disks []rig.Disk, args ...string) listed {
 	t.Helper()
 	name, mac := fmt.Sprintf("n%d", i), fmt.Sprintf("52:54:00:77:00:%02x", i)
 	port := filepath.Join(t.TempDir(), "port")
-	m, err := c.Room.Rack.Machine(rig.MachineConfig{Name: name, MAC: mac, Firmware: rig.BIOS, Memory: 1536, Port: port})
+	m, err := c.Room.Rack.Machine(rig.MachineConfig{Name: name, MAC: mac, Firmware: rig.BIOS, Memory: 1536, Port: port, Disks: disks})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.AddNode(ctx, name, image, mac, fmt.Sprintf("10.77.0.%d", 100+i), "--method", method, "--init", "/treesum", "-O", "treesum"); err != nil {
+	if err := c.AddNode(ctx, name, image, mac, fmt.Sprintf("10.77.0.%d", 100+i), append(args, "--init", "/treesum", "-O", "treesum")...); err != nil {
 		t.Fatal(err)
 	}
+	return listed{m, port}
+}
+
+// tree boots a node and returns the sums of its root, and what it said on its console.
+func (m listed) tree(t *testing.T, ctx context.Context) ([]treesum.Entry, *rig.Output) {
+	t.Helper()
 	began := time.Now()
 	if err := m.PowerOn(); err != nil {
 		t.Fatal(err)
@@ -113,7 +132,7 @@ func nodeTree(t *testing.T, ctx context.Context, c *cluster.Cluster, i int, imag
 	if err := m.WaitOff(ctx); err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(port)
+	f, err := os.Open(m.port)
 	if err != nil {
 		t.Fatal(err)
 	}
