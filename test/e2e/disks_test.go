@@ -139,6 +139,7 @@ func TestDisks(t *testing.T) {
 			}
 		}
 	})
+	t.Run("SystemdAgrees", func(t *testing.T) { systemdAgrees(t, ctx, c) })
 	t.Run("RootOnDisk", func(t *testing.T) { rootOnDisk(t, ctx, c) })
 }
 
@@ -248,6 +249,57 @@ func everyFormat(t *testing.T, ctx context.Context, c *cluster.Cluster) {
 	n = disksNode(t, ctx, c, 7, rig.Disk{File: scsi, Bus: "scsi", Serial: "S1"}, "--fsname", "/dev/sda", "--fsformat", "ext4", "--fspath", "/scratch", "--fsmount", "noatime")
 	for boots := range 2 {
 		if got, want := n.tells(t, ctx), fmt.Sprintf("/dev/sda=/scratch=ext4 swaps: boots: %d", boots+1); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// reportUnit says what systemd makes of the disks.
+const reportUnit = `[Unit]
+After=local-fs.target swap.target
+
+[Service]
+Type=oneshot
+StandardOutput=tty
+ExecStart=/bin/sh -c 'echo "disks: root $$(findmnt -no SOURCE,FSTYPE /), scratch $$(systemctl is-active scratch.mount), swap $$(swapon --show=NAME --noheadings), failed: $$(systemctl list-units --failed --no-legend)"'
+
+[Install]
+WantedBy=multi-user.target
+`
+
+// A real distribution starts from a root on a disk, and units for what is mounted and switched on already do no harm.
+func systemdAgrees(t *testing.T, ctx context.Context, c *cluster.Cluster) {
+	if err := c.ImportImage(ctx, "debian", script(t, ctx, "make-image")); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	units := filepath.Join(dir, "etc/systemd/system")
+	if err := os.MkdirAll(filepath.Join(units, "multi-user.target.wants"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(units, "report.service"), []byte(reportUnit), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("../report.service", filepath.Join(units, "multi-user.target.wants/report.service")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wulf(ctx, "overlay", "import", "report", dir); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Room.Rack.Machine(rig.MachineConfig{Name: "d9", MAC: "52:54:00:77:01:09", Firmware: rig.BIOS, Memory: 768, Disks: []rig.Disk{{File: emptyDisk(t, 4<<30)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddNode(ctx, "d9", "debian", "52:54:00:77:01:09", "10.77.0.159", "-O", "report", "-O", "systemd.mount", "-O", "systemd.swap",
+		"--diskname", "/dev/vda", "--partname", "root", "--partsize", "2500", "--fsname", "root", "--fsformat", "ext4", "--fspath", "/"); err != nil {
+		t.Fatal(err)
+	}
+	n := &node{m, c}
+	n.set(t, ctx, "--diskname", "/dev/vda", "--partname", "scratch", "--partsize", "200", "--fsname", "scratch", "--fsformat", "ext4", "--fspath", "/scratch", "--fsmount", "noatime")
+	n.set(t, ctx, "--diskname", "/dev/vda", "--partname", "swap", "--partcreate", "--fsname", "swap", "--fsformat", "swap", "--fspath", "swap")
+	for range 2 {
+		want := "root /dev/vda1 ext4, scratch active, swap /dev/vda3, failed:"
+		if got := n.tells(t, ctx); got != want {
 			t.Fatalf("got %q, want %q", got, want)
 		}
 	}

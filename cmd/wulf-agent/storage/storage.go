@@ -149,6 +149,9 @@ func (s *Storage) read() error {
 	}
 	for _, f := range s.systems {
 		f.mount = disks.MountOf(f.declared)
+		if f.declared.Format == nil && f.declared.Path != nil && *f.declared.Path == "swap" {
+			f.declared.Format = new(disks.Swap) // as in fstab
+		}
 		switch {
 		case f.name == d.Root && f.declared.Format == nil:
 			f.declared.Format = new(disks.Ext4)

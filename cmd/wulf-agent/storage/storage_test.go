@@ -94,7 +94,7 @@ func TestDisksAreMadeOnceAndKept(t *testing.T) {
 		Disks: map[string]catalog.Disk{"/dev/sda": {Partitions: map[string]catalog.Partition{"scratch": {}}}},
 		Filesystems: map[string]catalog.Filesystem{
 			"/dev/sdb": {Format: new("ext4"), Label: new("data"), Path: new("/data")},
-			"/dev/sdc": {Format: new("swap"), Mount: new("noauto")},
+			"/dev/sdc": {Path: new("swap"), Mount: new("noauto")},
 		},
 	}
 	s, err := l.prepare(t, d)
