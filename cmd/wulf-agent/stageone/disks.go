@@ -29,12 +29,14 @@ func (b *booter) disks(ctx context.Context, declared *api.Storage) error {
 	}
 	began := time.Now()
 	programs := &storage.Borrowed{Dir: home + "/programs", Open: func() (fs.FS, error) { return b.files(ctx) }}
-	defer programs.Close()
 	s := storage.New(storage.Config{
 		Declared: *declared, Programs: programs, Probe: b.drivers.coldplug, Load: b.drivers.byName,
 		Mark: storage.Mark(b.trust.Cluster, b.params.Node), Log: b.log,
 	})
-	if err := s.Prepare(ctx); err != nil {
+	err := s.Prepare(ctx)
+	programs.Close()
+	debug.FreeOSMemory() // the image's list of files was there, and the image needs the memory
+	if err != nil {
 		return err
 	}
 	b.storage = s
@@ -43,7 +45,6 @@ func (b *booter) disks(ctx context.Context, declared *api.Storage) error {
 		e.Message = "the disks are as declared"
 	}
 	b.reporter.Record(e)
-	debug.FreeOSMemory() // the image needs it, if its list of files was here
 	return nil
 }
 
