@@ -220,11 +220,11 @@ func (m *Machine) arguments(accel string) []string {
 	return append(args, "-machine", machine, "-device", card)
 }
 
-// arguments are those of the i-th disk. A name of a file with commas would need care; the rig's own have none.
+// arguments are those of the i-th disk. A comma in the name of its file is written twice.
 func (d Disk) arguments(i int) []string {
 	node := fmt.Sprintf("disk%d", i)
 	readOnly := map[bool]string{true: "on", false: "off"}[d.ReadOnly]
-	args := []string{"-blockdev", "driver=file,node-name=" + node + ",read-only=" + readOnly + ",filename=" + d.File}
+	args := []string{"-blockdev", "driver=file,node-name=" + node + ",read-only=" + readOnly + ",filename=" + strings.ReplaceAll(d.File, ",", ",,")}
 	if d.Fail != "" {
 		args = append(args, "-blockdev", "driver=blkdebug,node-name=bad"+node+",image="+node+
 			",inject-error.0.event=none,inject-error.0.iotype="+d.Fail+",inject-error.0.errno=5,inject-error.0.immediately=on")
