@@ -32,7 +32,7 @@ func (s *Server) nodeOverlay(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	} else if made, err = s.overlays.patient(r.Context(), node, kind); err != nil {
-		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Error: err.Error()})
+		s.cfg.Record(boot.Event{Stage: boot.StageImage, Node: node, Boot: h.Boot, Error: err.Error(), Fix: fault.Fix(err)})
 		return err
 	}
 	w.Header().Set("Cache-Control", "private, no-cache")
@@ -109,6 +109,7 @@ func (s *Server) bootOverlay(w http.ResponseWriter, r *http.Request) error {
 	}
 	var b bytes.Buffer
 	if err := s.overlays.archive(r.Context(), &b, catalog.NodeName(t.Node)); err != nil {
+		s.cfg.Record(boot.Event{Stage: boot.StageScript, Node: catalog.NodeName(t.Node), Boot: t.Boot, Error: err.Error(), Fix: fault.Fix(err)})
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")

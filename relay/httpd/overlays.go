@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 	"github.com/wulfmesh/wulfmesh/pkg/render"
 	"github.com/wulfmesh/wulfmesh/pkg/segment"
@@ -251,11 +253,23 @@ func (o *overlays) render(ctx context.Context, made *rendered, node catalog.Node
 		return err
 	}
 	if made.result, err = o.renderer.Node(ctx, c, subject, names); err != nil {
-		return err
+		return mendable(err, node)
 	}
 	made.withheld = made.result.Withheld
 	made.pending = made.withheld && allowed
 	return nil
+}
+
+// mendable says how the failure of a template is mended, for it goes to whoever asks why the node does not boot.
+func mendable(err error, node catalog.NodeName) error {
+	if !errors.Is(err, fault.Invalid) {
+		return err
+	}
+	fix := "mend the template, and see that it works: wulf overlay check --node " + string(node)
+	if had := fault.Fix(err); had != "" {
+		fix = had + "; then: wulf overlay check --node " + string(node)
+	}
+	return fault.Wrap(fault.Invalid, err, "").WithFix("%s", fix)
 }
 
 // mayHold tells whether the catalog lets this relay hold the node's secrets. What it was given before may be of another

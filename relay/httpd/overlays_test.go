@@ -252,3 +252,41 @@ func TestANodeWaitsForASecretThatIsOnItsWayAndARunningOneKeepsItsFiles(t *testin
 		}
 	})
 }
+
+func TestWhoAsksWhyANodeDoesNotBootIsToldOfTheTemplate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, a, events := armed(t)
+		b, err := overlay.NewBundle([]overlay.File{{Path: "etc/issue", Type: overlay.TypeFile, Mode: 0o644, Template: true, Content: []byte("\n{{index .Groups 3}}")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := b.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.cfg.Chunks = newShelf(t, raw)
+		s.overlays = newOverlays(s.cfg)
+		e, err := catalog.Entry{At: time.Unix(1, 0), Change: catalog.PutOverlay{Overlay: catalog.Overlay{Name: "slurm", Content: chunk.RefOf(raw)}}}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		next, out, err := a.c.Apply(a.c.Revision+1, e)
+		if err != nil || out.Err != nil {
+			t.Fatal(err, out.Err)
+		}
+		a.c = next
+		fetch(s, "n-open", overlay.KindSystem, "")
+		if len(*events) != 1 {
+			t.Fatalf("%d events", len(*events))
+		}
+		got := (*events)[0]
+		for _, part := range []string{"overlay slurm", "etc/issue.ww", "n-open", ":2:", "out of range"} {
+			if !strings.Contains(got.Error, part) {
+				t.Errorf("it says nothing of %q: %s", part, got.Error)
+			}
+		}
+		if !strings.Contains(got.Fix, "wulf overlay check --node n-open") {
+			t.Errorf("it says %q of what to do", got.Fix)
+		}
+	})
+}
