@@ -43,6 +43,7 @@ var descriptions = map[string]about{
 		params: []openapi.Parameter{
 			query("limit", "records in the answer; 50 where nothing is said", number()),
 			query("node", "only what changed this node", text()),
+			query("overlay", "only what changed this overlay", text()),
 		}, answer: jsonOf[api.List[api.Record]](), fresh: true, tagged: true},
 
 	"GET " + api.PathNodes: {id: "listNodes", tag: tagNodes, summary: "List nodes, all or those of a query",

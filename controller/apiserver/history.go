@@ -13,7 +13,8 @@ import (
 // usualHistory is how many records are told where nobody says how many.
 const usualHistory = 50
 
-// getHistory tells what happened, the newest first; with ?node= only what changed that node.
+// getHistory tells what happened, the newest first; with ?node= only what changed that node, with ?overlay= that
+// overlay.
 func (s *Server) getHistory(w http.ResponseWriter, r *http.Request, _ caller) error {
 	c, err := s.read(w, r)
 	if err != nil {
@@ -28,10 +29,10 @@ func (s *Server) getHistory(w http.ResponseWriter, r *http.Request, _ caller) er
 	if unchanged(w, r, tagOf(c)) {
 		return nil
 	}
-	node := catalog.NodeName(r.URL.Query().Get("node"))
+	node, overlay := catalog.NodeName(r.URL.Query().Get("node")), catalog.OverlayName(r.URL.Query().Get("overlay"))
 	return writeList(w, c.Revision, func(yield func(api.Record) bool) {
 		for rec := range c.History() {
-			if node != "" && !slices.Contains(rec.Nodes, node) {
+			if node != "" && !slices.Contains(rec.Nodes, node) || overlay != "" && !slices.Contains(rec.Overlays, overlay) {
 				continue
 			}
 			v := api.Record{Record: *rec, About: rec.About(), Undoable: rec.Undo != nil && rec.Revision > c.HistoryFloor()}

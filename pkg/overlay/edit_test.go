@@ -1,6 +1,7 @@
 package overlay_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -126,6 +127,85 @@ func TestAnEditThatCannotBeSaysWhy(t *testing.T) {
 	} {
 		if _, err := tc.edit.Apply(shipped, nil, shipped); !errors.Is(err, tc.kind) || !strings.Contains(err.Error(), text) {
 			t.Errorf("want %q, %s, and got: %v", text, tc.kind, err)
+		}
+	}
+}
+
+// Whatever an edit asks for: what comes of it is an overlay that lies over what is shipped, or a refusal.
+func FuzzEdit(f *testing.F) {
+	f.Add([]byte(`{"put":[{"path":"etc/motd","type":"file","mode":420,"content":"aGk="}],"was":{"etc/motd":"2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881"}}`))
+	f.Add([]byte(`{"remove":["/etc/a","etc/hosts.ww"],"below":true,"reset":["etc/motd"],"set":[{"path":"etc/a/x","mode":2541,"uid":-1}]}`))
+	f.Add([]byte(`{"hook":[{"path":"etc/*","restart":"x.service"}],"unhook":["etc/hosts","/"],"put":[{"path":"etc/l","type":"link","target":"x"},{"path":"etc/g","type":"gone"}]}`))
+	template := plain("etc/hosts", "{{.Id}}")
+	template.Template = true
+	shipped, err := overlay.NewBundle([]overlay.File{template, plain("etc/motd", "hi"), plain("etc/a/x", "1")}, overlay.Hook{Path: "etc/hosts", Reload: "x.service"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	own, err := overlay.NewBundle([]overlay.File{{Path: "etc/a/x", Type: overlay.TypeGone}, plain("etc/b", "b")})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var e overlay.Edit
+		if json.Unmarshal(raw, &e) != nil {
+			return
+		}
+		for _, base := range []*overlay.Bundle{shipped, nil} {
+			got, err := e.Apply(base, own, shipped)
+			if err != nil {
+				continue
+			}
+			again, err := got.Encode()
+			if err != nil {
+				continue // it is too large
+			}
+			if _, err := overlay.Decode(again); err != nil {
+				t.Errorf("%s makes what cannot be read: %v", raw, err)
+			}
+			if _, err := overlay.Lay(base, got); err != nil {
+				t.Errorf("%s makes what does not lie over the shipped: %v", raw, err)
+			}
+		}
+	})
+}
+
+func FuzzDescribe(f *testing.F) {
+	f.Add("{{/* wwdoc: x */}}{{range $k, $v := .NetDevs}}{{$v.Hwaddr}}{{with $v.Tags}}{{.x}}{{end}}{{else}}{{.Id | upper}}{{end}}")
+	f.Add("{{define `a`}}{{.x}}{{end}}{{template `a` .Tags}}{{$x := .Kernel}}{{$x.Version}}{{(index .NetDevs `a`).Ipaddr}}")
+	f.Fuzz(func(t *testing.T, text string) {
+		d, err := overlay.Describe(&overlay.File{Path: "etc/x", Type: overlay.TypeFile, Template: true, Content: []byte(text)})
+		if err != nil {
+			return
+		}
+		for _, v := range d.Variables {
+			if !strings.HasPrefix(v.Name, ".") {
+				t.Errorf("%q reads %q", text, v.Name)
+			}
+		}
+	})
+}
+
+func TestATemplateTellsWhatItReads(t *testing.T) {
+	for text, want := range map[string]string{
+		"{{.Id}} {{.Tags.motd | upper}}":                                              ".Id .Tags.motd",
+		"{{range $n, $d := .NetDevs}}{{$n}}{{$d.Hwaddr}}{{.Device}}{{$.Id}}{{end}}":   ".Id .NetDevs .NetDevs.*.Device .NetDevs.*.Hwaddr",
+		"{{with .Kernel}}{{.Version}}{{else}}{{.Id}}{{end}}":                          ".Id .Kernel .Kernel.Version",
+		"{{$x := .Kernel}}{{if $x.Args}}{{$y := $x}}{{end}}{{range .Groups}}x{{end}}": ".Groups .Kernel .Kernel.Args",
+		"{{range $i, $x := split `,` .Tags.list}}{{$x.no}}{{end}}":                    ".Tags.list",
+		"{{range .AllNodes}}{{range .NetDevs}}{{.Ipaddr}}{{end}}{{end}}":              ".AllNodes .AllNodes.*.NetDevs .AllNodes.*.NetDevs.*.Ipaddr",
+		"plain": "",
+	} {
+		d, err := overlay.Describe(&overlay.File{Path: "etc/x", Type: overlay.TypeFile, Template: true, Content: []byte(text)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, v := range d.Variables {
+			names = append(names, v.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: reads %q, want %q", text, got, want)
 		}
 	}
 }

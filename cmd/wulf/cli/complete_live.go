@@ -10,6 +10,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
+	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 )
 
 // namesOf lists what a value of a kind may be, as the arguments of commands are called, where word is being typed.
@@ -59,6 +60,23 @@ func listNames[T any](cl *client, path string, name func(T) string) []string {
 func (c *client) glance(path string, out any, query url.Values) error {
 	query.Set("consistency", "stale")
 	return c.Get(c.ctx, path+"?"+query.Encode(), out)
+}
+
+// overlayPaths are the files of an overlay.
+func overlayPaths(cl *client, name string) []string {
+	cl.stale = "?consistency=stale"
+	b, err := cl.bundle(name)
+	if err != nil {
+		return nil
+	}
+	paths := make([]string, len(b.Files))
+	for i := range b.Files {
+		paths[i] = b.Files[i].Path
+		if b.Files[i].Template {
+			paths[i] += overlay.TemplateSuffix
+		}
+	}
+	return paths
 }
 
 // nodeNames are the first nodes whose names begin with a word.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/warewulf"
@@ -175,7 +176,7 @@ func flagValues(flag string) string {
 		return "FORMAT"
 	case "P", "profile":
 		return "PROFILE"
-	case "O", "R", "system-overlays", "runtime-overlays":
+	case "O", "R", "system-overlays", "runtime-overlays", "overlay":
 		return "OVERLAY"
 	case "x", "exclude":
 		return "NODESET"
@@ -201,6 +202,8 @@ func flagValues(flag string) string {
 		return "HAZARD"
 	case "without":
 		return "UNSET"
+	case "layer":
+		return "LAYER"
 	case "image", "network", "context", "columns", "unset", "method", "root", "type", "dhcp", "secrets", "severity":
 		return strings.ToUpper(flag)
 	}
@@ -226,6 +229,8 @@ func fixedValues(noun, kind string) []string {
 		return catalog.NetTypes
 	case "DHCP":
 		return []string{catalog.DHCPAuthoritative, catalog.DHCPProxy, catalog.DHCPOff}
+	case "LAYER":
+		return []string{api.LayerOwn, api.LayerBase}
 	case "SECRETS":
 		return []string{catalog.SecretsRelay, catalog.SecretsRefuse}
 	case "SEVERITY":
@@ -234,6 +239,9 @@ func fixedValues(noun, kind string) []string {
 		return hazardWords()
 	case "KIND":
 		return []string{"all", "nodes.conf"}
+	}
+	if strings.Contains(kind, "|") { // one of these words
+		return strings.Split(kind, "|")
 	}
 	if kind == "UNSET" && noun == "network" {
 		return networkParts()
@@ -264,10 +272,9 @@ func (p *program) live(c *cli.Context, app *cli.App, before []string, kind, word
 		}
 		return nil
 	case "PATH": // of an overlay it is another one
-		if noun != "file" {
-			return nil
+		if noun == "file" {
+			kind = "SITEFILE"
 		}
-		kind = "SITEFILE"
 	case "":
 		return nil
 	}
@@ -284,6 +291,9 @@ func (p *program) live(c *cli.Context, app *cli.App, before []string, kind, word
 	cl := &client{Client: api, ctx: ctx, cancel: cancel, stale: "?consistency=stale"}
 	if kind == "UNSET" {
 		return decidedPaths(cl, noun, l.args)
+	}
+	if kind == "PATH" && noun == "overlay" && len(l.args) > 0 {
+		return overlayPaths(cl, l.args[0])
 	}
 	return namesOf(cl, kind, word)
 }

@@ -17,7 +17,7 @@ func (p *program) history() *cli.Command {
 	return verb{
 		name: "history", usage: "list what was changed, when and by whom, the newest first",
 		examples: []string{"wulf history", "wulf history --node n1", "wulf history --limit 500 -o csv"},
-		flags:    listFlags(text("node", "only what changed `NODE`"), number("limit", "the last `N` changes (default 50)")), run: p.runHistory,
+		flags:    listFlags(text("node", "only what changed `NODE`"), text("overlay", "only what changed the overlay `NAME`"), number("limit", "the last `N` changes (default 50)")), run: p.runHistory,
 	}.command()
 }
 
@@ -26,8 +26,10 @@ func (p *program) runHistory(c *cli.Context) error {
 	if c.IsSet("limit") {
 		q.Set("limit", strconv.Itoa(c.Int("limit")))
 	}
-	if c.IsSet("node") {
-		q.Set("node", c.String("node"))
+	for _, name := range []string{"node", "overlay"} {
+		if c.IsSet(name) {
+			q.Set(name, c.String(name))
+		}
 	}
 	cl, err := p.connect(c)
 	if err != nil {
@@ -70,7 +72,7 @@ func (p *program) runHistory(c *cli.Context) error {
 func (p *program) revert() *cli.Command {
 	return verb{
 		name: "revert", usage: "take back all that was changed after a revision", args: "REVISION", least: 1, most: 1,
-		about: "Nodes, profiles, networks and tags of images become as they were at that revision. Joins of relays and controllers, tokens and the bytes of " +
+		about: "Nodes, profiles, networks, tags of images and files of overlays become as they were at that revision. Joins of relays and controllers, tokens and the bytes of " +
 			"images stay as they are. It is a change like any other: what it takes back can be brought back by another revert.",
 		examples: []string{"wulf revert 4711 -m 'gpu profile broke r07'"},
 		flags:    changeFlags(), run: p.runRevert,

@@ -97,6 +97,8 @@ func (p *program) overlayCheck(c *cli.Context) error {
 	if err := p.show(c, result, func(r *report) { r.check(result) }); err != nil {
 		return err
 	}
+	p.say("%s, %s rendered, %s as for another node; %s", plural(result.Nodes, "node"), plural(result.Rendered, "template"), thousands(result.Reused),
+		plural(len(result.Findings)+result.More, "finding"))
 	if result.Failed > 0 {
 		return fmt.Errorf("%s cannot be given what overlays declare", plural(result.Failed, "node"))
 	}
@@ -164,6 +166,11 @@ func (k *checker) node(ctx context.Context, name catalog.NodeName) error {
 	if err != nil {
 		return err
 	}
+	k.mu.Lock()
+	for _, o := range k.chosen(r.Settings.Overlays) {
+		k.used[o] = true
+	}
+	k.mu.Unlock()
 	for _, err := range failed {
 		k.fail(name, err)
 	}
@@ -261,7 +268,6 @@ func (r *report) check(v *checkResult) {
 	if v.More > 0 {
 		r.line("and %s more", plural(v.More, "finding"))
 	}
-	r.line("%s, %s rendered, %s as for another node; %s", plural(v.Nodes, "node"), plural(v.Rendered, "template"), thousands(v.Reused), plural(len(v.Findings)+v.More, "finding"))
 }
 
 // rendered looks at what a node gets.

@@ -27,6 +27,7 @@ type checker struct {
 	mu     sync.Mutex
 	found  map[foundKey][]string // names of nodes
 	failed map[catalog.NodeName]bool
+	used   map[string]bool            // overlays that nodes have
 	apart  map[string][]overlay.Layer // see parts
 }
 
@@ -35,6 +36,7 @@ type foundKey struct{ severity, text, fix string }
 func newChecker(c *catalog.Catalog, r *render.Renderer) *checker {
 	return &checker{
 		catalog: c, renderer: r, only: map[string]bool{}, found: map[foundKey][]string{}, failed: map[catalog.NodeName]bool{}, apart: map[string][]overlay.Layer{},
+		used: map[string]bool{},
 	}
 }
 
@@ -115,13 +117,14 @@ func (k *checker) inputs(node catalog.NodeName, f *overlay.Rendered) {
 // privateKey is how keys begin that nobody else may have.
 var privateKey = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
 
-// look looks at the overlays themselves.
+// look looks at the site's part of the overlays that nodes have, or that somebody named. What comes with wulfmesh does
+// without the files that it includes where there are none.
 func (k *checker) look(ctx context.Context) error {
 	for o := range k.catalog.Overlays() {
-		if len(k.only) > 0 && !k.only[string(o.Name)] {
+		if name := string(o.Name); !k.used[name] && !k.only[name] || o.Content.ID.IsZero() {
 			continue
 		}
-		b, err := k.renderer.Bundle(ctx, o)
+		b, err := k.renderer.Bundle(ctx, &catalog.Overlay{Name: o.Name, Content: o.Content})
 		if err != nil {
 			return err
 		}
