@@ -192,3 +192,21 @@ func BenchmarkMissing(b *testing.B) {
 		}
 	}
 }
+
+// What a revert would bring back of an overlay is as good as named.
+func TestFormerFilesOfOverlaysStayAsLongAsTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t, 1, Config{Grace: time.Hour})
+		defer r.net.Close()
+		p := r.ctls[0]
+		defer run(t, p)()
+		shipped, former, now, stray := r.put(p, []byte("shipped")), r.put(p, []byte("former")), r.put(p, []byte("now")), r.put(p, []byte("stray"))
+		r.apply(catalog.ShipOverlay{Name: "o", Base: shipped, Files: 1})
+		r.apply(catalog.PutOverlay{Overlay: catalog.Overlay{Name: "o", Content: former, Laid: true}})
+		r.apply(catalog.PutOverlay{Overlay: catalog.Overlay{Name: "o", Content: now, Laid: true}})
+		time.Sleep(48 * time.Hour)
+		if n := p.has([]chunk.Ref{shipped, former, now}); n != 3 || p.has([]chunk.Ref{stray}) != 0 {
+			t.Errorf("%d of 3 chunks are there, and %d that nothing names", n, p.has([]chunk.Ref{stray}))
+		}
+	})
+}
