@@ -45,10 +45,11 @@ func (x *execution) includeBlock(name, mark string) (string, error) {
 	}
 	var b strings.Builder
 	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(strings.TrimSuffix(line, "\n"), "\r")
 		if strings.Contains(line, mark) {
 			break
 		}
-		b.WriteString(strings.TrimRight(line, "\r\n"))
+		b.WriteString(line)
 		b.WriteByte('\n')
 	}
 	b.WriteString(mark)
