@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,6 +68,51 @@ done
 `,
 }
 
+// initramfs is what the module of dracut does that Warewulf puts into an image's own initramfs, in a page: it fetches
+// image and overlays, and starts the node's init in them.
+const initramfs = `#!/bin/sh
+export PATH=/sbin:/bin:/usr/sbin:/usr/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+exec </dev/console >/dev/console 2>&1
+modprobe -a virtio_pci virtio_net
+for word in $(cat /proc/cmdline); do
+	case $word in wwinit.uri=*) uri=${word#wwinit.uri=} ;; init=*) init=${word#init=} ;; esac
+done
+ip link set eth0 up
+udhcpc -i eth0 -n -q -s /dhcp
+mkdir /newroot && mount -t tmpfs tmpfs /newroot
+for stage in image system runtime; do
+	wget -q -O - "$uri&assetkey=&uuid=&stage=$stage&compress=gz" | gzip -d | (cd /newroot && cpio -ium) && echo "initramfs: $stage is there"
+done
+ip addr flush dev eth0
+ip link set eth0 down
+for path in proc sys dev; do mount --move /$path /newroot/$path; done
+exec switch_root -c /dev/console /newroot $init
+`
+
+// withInitramfs makes of the busybox image one that has an initramfs for its kernel.
+func withInitramfs(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	root := filepath.Join(t.TempDir(), "root")
+	for name, text := range map[string]string{"init": initramfs, "dhcp": "#!/bin/sh\n[ -n \"$ip\" ] && ip addr add $ip/$mask dev $interface\nexit 0\n"} {
+		if err := os.MkdirAll(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(ctx, "sh", "-ec", `tar -xf "$1"; kernel=$(ls lib/modules)
+find . | cpio --quiet -o -H newc | gzip -1 >../initramfs; mv ../initramfs boot/initramfs-$kernel.img; rm init dhcp`, "sh", script(t, ctx, "make-image-busybox"))
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return root
+}
+
 // An image and an overlay as Warewulf has them boot unchanged, and the node is refreshed by its own client.
 func TestImagesOfWarewulfBootAndAreRefreshed(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
@@ -112,6 +158,29 @@ func TestImagesOfWarewulfBootAndAreRefreshed(t *testing.T) {
 		t.Fatalf("%v\n%s", err, n.Console().Tail(30))
 	}
 	t.Logf("refreshed %.1f s after the change", time.Since(changed).Seconds())
+	n.PowerOff()
+
+	// The image's own initramfs fetches the rest.
+	if err := c.ImportImage(ctx, "dracut", withInitramfs(t, ctx)); err != nil {
+		t.Fatal(err)
+	}
+	wulf("node", "set", n.Name(), "--image", "dracut", "--tagadd", "IPXEMenuEntry=dracut")
+	if err := c.WaitRelays(ctx); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := n.PowerCycle(); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"initramfs: image is there", "initramfs: system is there", "initramfs: runtime is there", "up: host " + n.Name()} {
+		if _, err := n.Console().Wait(ctx, line); err != nil {
+			t.Fatalf("%v\n%s", err, n.Console().Tail(30))
+		}
+	}
+	if _, err := c.WaitBoot(ctx, n.Name(), began); err != nil {
+		t.Errorf("%v\n%s", err, n.Console().Tail(30))
+	}
+	t.Logf("up %.1f s after power-on, by its own initramfs", time.Since(began).Seconds())
 	n.PowerOff()
 }
 
