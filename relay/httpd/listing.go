@@ -102,6 +102,9 @@ func (s *Server) bootOverlay(w http.ResponseWriter, r *http.Request) error {
 	if hw, err := catalog.ParseHardwareAddr(r.PathValue("hw")); err != nil || hw != hardware(t) {
 		return fault.New(fault.Denied, "the ticket is another machine's")
 	}
+	if err := s.byAgent(catalog.NodeName(t.Node)); err != nil {
+		return err
+	}
 	// iPXE asks for a size first (HEAD), and again when a relay breaks off: within one boot, by one address, that is the
 	// same use.
 	if !s.claims.take(t, "overlay", remote(r).String()) {

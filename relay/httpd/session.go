@@ -34,6 +34,9 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.byAgent(catalog.NodeName(t.Node)); err != nil {
+		return err
+	}
 	if len(q.Claim) > api.MaxClaim {
 		return fault.New(fault.Invalid, "a claim has at most %d bytes", api.MaxClaim)
 	}
@@ -258,4 +261,25 @@ func (c *claims) take(t pki.Ticket, use, by string) bool {
 	}
 	c.by[k] = claim{by, t.Expires}
 	return true
+}
+
+// finish ends uses of a ticket, also for who has used it.
+func (c *claims) finish(t pki.Ticket, uses ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, use := range uses {
+		if k := (claimKey{t.Nonce, use}); len(c.by) < maxClaims || c.by[k] != (claim{}) {
+			c.by[k] = claim{"", t.Expires}
+		}
+	}
+}
+
+// byAgent refuses what only an agent asks for to a node that boots without one. Its ticket is for other uses: any user of
+// the node may know it.
+func (s *Server) byAgent(node catalog.NodeName) error {
+	r, err := s.cfg.Feed.Catalog().Resolve(node)
+	if err == nil && *r.Settings.Method == catalog.MethodWarewulf {
+		return fault.New(fault.Denied, "node %s boots by method %s, without an agent", node, catalog.MethodWarewulf)
+	}
+	return err
 }

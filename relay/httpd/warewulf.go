@@ -148,6 +148,7 @@ type caller struct {
 	addr netip.Addr
 	plan boot.Plan
 	boot string // which boot it is, if it showed its ticket; else it only says that it is the node
+	used pki.Ticket
 }
 
 // warewulf answers a stage; "" is the one that the query names.
@@ -239,7 +240,9 @@ func (c *caller) boots() error {
 // Without one it must at least ask from an address of the node, and for the runtime overlays from a port that only its
 // root may use.
 func (s *Server) admit(r *http.Request, c *caller, stage string) error {
-	overlay := stage == wwSystem || stage == wwRuntime
+	if stage != wwSystem && stage != wwRuntime {
+		return nil // anybody may have kernels and images
+	}
 	if c.ticket != "" {
 		t, _, err := s.openTicket(c.ticket)
 		if err != nil {
@@ -248,13 +251,13 @@ func (s *Server) admit(r *http.Request, c *caller, stage string) error {
 		if t.Node != string(c.plan.Node) {
 			return fault.New(fault.Denied, "the ticket is another machine's")
 		}
-		if overlay && !s.claims.take(t, stage, c.addr.String()) {
+		if !s.claims.take(t, stage, c.addr.String()) {
 			return fault.New(fault.Denied, "the %s overlays of boot %s were fetched already", stage, t.Boot)
 		}
-		c.boot = t.Boot
+		c.boot, c.used = t.Boot, t
 		return nil
 	}
-	if overlay && !s.isAt(c) {
+	if !s.isAt(c) {
 		return fault.New(fault.Denied, "%s is no address of node %s", c.addr, c.plan.Node)
 	}
 	if port, _ := netip.ParseAddrPort(r.RemoteAddr); stage == wwRuntime && port.Port() >= unprivileged {

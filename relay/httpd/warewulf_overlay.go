@@ -46,6 +46,10 @@ func (s *Server) wwOverlay(w http.ResponseWriter, r *http.Request, c *caller, ki
 		return err
 	}
 	whole, err := s.stream(w, r, b)
+	if whole && kind == wwRuntime && c.boot != "" {
+		// The last that a boot asks for. A command line, where an initramfs finds its ticket, any user of the node may read.
+		s.claims.finish(c.used, wwSystem, wwRuntime)
+	}
 	if whole {
 		s.sentTo(c, kind, "__"+map[string]string{wwSystem: "SYSTEM", wwRuntime: "RUNTIME"}[kind]+"__.img", b.size)
 	}
