@@ -175,7 +175,7 @@ func newMuseum(t testing.TB, more ...string) *museum {
 			Kernels: []chunk.Kernel{{Version: "6.1.0-1", Kernel: l.keep(t, []byte(kernelText)), StageOne: chunk.RefOf([]byte("s"))}}}},
 		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "wwinit", Content: bundle(
 			file("init", 0o755, "#!/bin/sh\n"), file("warewulf/config", 0o600, "WWHOSTNAME={{.Id}}\n"), file("lib/systemd/x.service", 0o644, "[Unit]\n"),
-			file("etc/warewulf/warewulf.conf", 0o644, `{{Include "warewulf.conf"}}`),
+			file("etc/warewulf/warewulf.conf", 0o644, `{{with Include "warewulf.conf"}}{{.}}{{else}}{{abort}}{{end}}`),
 			file("etc/munge.key", 0o400, `{{.Secret "munge"}}`), overlay.File{Path: "etc/localtime", Type: overlay.TypeLink, Target: "/usr/share/zoneinfo/UTC"})}},
 		catalog.PutOverlay{Overlay: catalog.Overlay{Name: "hosts", Content: bundle(
 			file("root/.ssh/authorized_keys", 0o600, "ssh-ed25519 AAAA\n"), file("etc/hosts", 0o644, "127.0.0.1 {{.Id}}\n"), file("opt/large", 0o644, strings.Repeat("large ", 10_000)), file("etc/slurm.key", 0o400, `{{.Secret "munge"}}`))}},

@@ -33,7 +33,7 @@ func (s *Server) wwOverlay(w http.ResponseWriter, r *http.Request, c *caller, ki
 		s.refused(c, kind, err)
 		return err
 	}
-	if err := pointHere(files, c.plan.Relays[0]); err != nil {
+	if files, err = pointHere(files, kind, c.plan.Relays[0]); err != nil {
 		s.refused(c, kind, err)
 		return err
 	}
@@ -60,19 +60,25 @@ func (s *Server) wwOverlay(w http.ResponseWriter, r *http.Request, c *caller, ki
 // as it is, so that no template can tell it of relays.
 const clientFile = "etc/warewulf/warewulf.conf"
 
-// pointHere has that file name a relay.
-func pointHere(files []overlay.Rendered, to boot.Relay) error {
-	for i, f := range files {
-		if f.Path == clientFile && f.Type == overlay.TypeFile {
-			text, err := warewulf.ClientConfig(f.Content, netip.AddrPortFrom(to.Addr, to.BootPort))
-			if err != nil {
-				return fault.Wrap(fault.Invalid, err, "overlay file %s", f.Path)
-			}
-			f.Content = text
-			files[i] = f
-		}
+// pointHere has that file name a relay. Where the system overlays have none, because the site has no file to copy, it is made:
+// wwclient looks nowhere else.
+func pointHere(files []overlay.Rendered, kind string, to boot.Relay) ([]overlay.Rendered, error) {
+	at := slices.IndexFunc(files, func(f overlay.Rendered) bool { return f.Path == clientFile })
+	f := overlay.Rendered{Path: clientFile, Type: overlay.TypeFile, Mode: 0o644}
+	switch {
+	case at < 0 && kind != wwSystem, at >= 0 && files[at].Type != overlay.TypeFile:
+		return files, nil
+	case at < 0:
+		at, files = len(files), append(files, f)
+	default:
+		f = overlay.Rendered{Path: clientFile, Type: overlay.TypeFile, Mode: files[at].Mode, UID: files[at].UID, GID: files[at].GID, Content: files[at].Content}
 	}
-	return nil
+	var err error
+	if f.Content, err = warewulf.ClientConfig(f.Content, netip.AddrPortFrom(to.Addr, to.BootPort)); err != nil {
+		return nil, fault.Wrap(fault.Invalid, err, "overlay file %s", f.Path)
+	}
+	files[at] = f
+	return files, nil
 }
 
 // files renders a node's overlays of a kind: with its secrets, for which it waits as patient does, or without any. It tells

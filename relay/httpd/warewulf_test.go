@@ -144,6 +144,9 @@ func unpack(t *testing.T, archive []byte) (files map[string]string, entries map[
 // The port from which any user may ask is refused unless the site's warewulf.conf says so.
 func TestTheSiteMayOpenRuntimeOverlaysToAllPorts(t *testing.T) {
 	m := newMuseum(t)
+	if files, _ := unpack(t, m.ask("/system/"+n1, "").Body.Bytes()); !strings.Contains(files["etc/warewulf/warewulf.conf"], "ipaddr: 10.4.0.101\n") {
+		t.Errorf("where the site says nothing wwclient is told\n%s", files["etc/warewulf/warewulf.conf"])
+	}
 	text := []byte("warewulf:\n  secure: false\n  port: 9873\nipaddr: 10.4.0.250\n")
 	m.feed.change(t, catalog.PutSiteFile{File: catalog.SiteFile{Path: "/etc/warewulf/warewulf.conf", Content: m.lib.keep(t, text), Mode: 0o644}})
 	for _, path := range []string{"/runtime/" + n1, "/files/etc/motd"} {
@@ -204,7 +207,7 @@ func TestSecretsGoToWhoShowsTheTicketOfTheBoot(t *testing.T) {
 	system, runtime := "/system/"+n1+"?"+found[1], "/runtime/"+n1+"?"+found[1]
 	for _, x := range []struct{ path, from, file string }{
 		{system, "10.4.0.1:40000", "etc/munge.key"}, {system, "10.4.0.66:40000", ""},
-		{system, "10.4.0.1:40000", "etc/munge.key"}, // as often as it is needed, by the same machine
+		{system, "10.4.0.1:40000", "etc/munge.key"},  // as often as it is needed, by the same machine
 		{runtime, "10.4.0.1:40000", "etc/slurm.key"}, // the last that a boot asks for: the ticket has done its work
 		{system, "10.4.0.1:40000", ""}, {runtime, "10.4.0.1:40000", ""}, {runtime, "10.4.0.66:40000", ""},
 	} {

@@ -14,10 +14,9 @@ import (
 	"github.com/wulfmesh/wulfmesh/test/rig"
 )
 
-// wwinit is what an overlay of that name does on a node of Warewulf, in a page: it becomes the node's first process, makes
-// a root of its own, and starts the image's init there, and a client that asks for the runtime overlays again and again.
-// The server's address and port it learns from a template, as the programs of Warewulf do.
-var wwinit = map[string]string{
+// oldinit is what Warewulf's overlay wwinit does, in a page: it becomes the node's first process, makes a root of its own,
+// and starts the image's init there.
+var oldinit = map[string]string{
 	"init": `#!/bin/sh
 export PATH=/sbin:/bin:/usr/sbin:/usr/bin
 mount -t proc proc /proc
@@ -45,6 +44,11 @@ WWPORT={{.Warewulf.Port}}
 for script in /warewulf/init.d/*; do "$script"; done
 exec /sbin/init
 `,
+}
+
+// client is what wwclient does, in a page: it asks for the runtime overlays again and again. The server's address and port it
+// learns from a template, as the programs of Warewulf do.
+var client = map[string]string{
 	"warewulf/init.d/80-client": `#!/bin/sh
 /warewulf/client &
 `,
@@ -124,9 +128,10 @@ func TestImagesOfWarewulfBootAndAreRefreshed(t *testing.T) {
 			t.Fatalf("wulf %q: %v %s", args, err, out)
 		}
 	}
-	wulf("overlay", "import", "wwinit", overlayOf(t, wwinit))
+	wulf("overlay", "import", "oldinit", overlayOf(t, oldinit))
+	wulf("overlay", "import", "client", overlayOf(t, client))
 	wulf("overlay", "import", "motd", overlayOf(t, map[string]string{"etc/motd.ww": "{{.Tags.motd}} for {{.Id}}\n"}))
-	n := addNode(t, ctx, c, 21, rig.BIOS, "--method", "warewulf", "-O", "wwinit", "-R", "motd", "--tagadd", "motd=first")
+	n := addNode(t, ctx, c, 21, rig.BIOS, "--method", "warewulf", "-O", "oldinit,client", "--root", "tmpfs", "-R", "motd", "--tagadd", "motd=first")
 	if why, err := c.Why(ctx, n.Name()); err != nil || !strings.Contains(why, "which network rack does not allow") {
 		t.Errorf("why it does not boot yet: %s, %v", why, err)
 	}
@@ -134,15 +139,17 @@ func TestImagesOfWarewulfBootAndAreRefreshed(t *testing.T) {
 	if err := c.WaitRelays(ctx); err != nil {
 		t.Fatal(err)
 	}
-	for _, root := range []string{"initramfs", "tmpfs"} {
-		if root != "initramfs" {
-			wulf("node", "set", n.Name(), "--root", root)
+	for i, says := range []string{"wwinit: node " + n.Name() + ", root tmpfs, server 10.77.", "wwinit: the root stays in the initramfs"} {
+		what := []string{"a site's own wwinit", "the one that ships"}[i]
+		if i == 1 {
+			wulf("node", "set", n.Name(), "--unset", "overlays.system,root")
+			wulf("node", "set", n.Name(), "-O", "wwinit,client")
 		}
 		began := time.Now()
 		if err := n.PowerCycle(); err != nil {
 			t.Fatal(err)
 		}
-		for _, line := range []string{"wwinit: node " + n.Name() + ", root " + root + ", server 10.77.", "up: host " + n.Name()} {
+		for _, line := range []string{says, "up: host " + n.Name()} {
 			if _, err := n.Console().Wait(ctx, line); err != nil {
 				t.Fatalf("%v\n%s", err, n.Console().Tail(30))
 			}
@@ -150,7 +157,7 @@ func TestImagesOfWarewulfBootAndAreRefreshed(t *testing.T) {
 		if _, err := c.WaitBoot(ctx, n.Name(), began); err != nil {
 			t.Errorf("%v\n%s", err, n.Console().Tail(30))
 		}
-		t.Logf("up %.1f s after power-on, root %s", time.Since(began).Seconds(), root)
+		t.Logf("up %.1f s after power-on, by %s", time.Since(began).Seconds(), what)
 	}
 	changed := time.Now()
 	wulf("node", "set", n.Name(), "--tagadd", "motd=other")
