@@ -22,12 +22,15 @@ import (
 
 // added are the paths that a node's root has besides its image's, or with another content, and why.
 var added = map[string]string{
-	"treesum":                          "the overlay of this test",
-	"etc/hostname":                     "the overlay hostname",
-	"etc/hosts":                        "the overlay hosts",
-	"etc/machine-id":                   "the overlay machine-id",
-	"etc/ssh/ssh_host_ed25519_key":     "the overlay ssh.host_keys",
-	"etc/ssh/ssh_host_ed25519_key.pub": "the overlay ssh.host_keys",
+	"treesum":                               "the overlay of this test",
+	"etc/hostname":                          "the overlay hostname",
+	"etc/hosts":                             "the overlay hosts",
+	"etc/machine-id":                        "the overlay machine-id",
+	"etc/ssh/ssh_host_ed25519_key":          "the overlay ssh.host_keys",
+	"etc/ssh/ssh_host_ed25519_key.pub":      "the overlay ssh.host_keys",
+	"etc/ssh/ssh_host_ed25519_key-cert.pub": "the overlay ssh.host_keys",
+	"etc/ssh/sshd_config.d/wulf.conf":       "the overlay ssh.host_keys",
+	"etc/ssh/ssh_known_hosts":               "the overlay ssh.known_hosts",
 	"etc/systemd/network/10-ww4-networkd-default.network":           "the overlay systemd.networkd",
 	"etc/systemd/network/71-default.network":                        "the overlay systemd.networkd",
 	"etc/systemd/system/multi-user.target.wants/wulf-agent.service": "the overlay wulf-agent",
