@@ -288,3 +288,13 @@ func FuzzRender(f *testing.F) {
 		}
 	})
 }
+
+func TestDevicesWithoutAnAddressHaveTheNetmaskTheySay(t *testing.T) {
+	c := change(t, lab(t), catalog.AddNodes{Nodes: []catalog.Node{{Name: "n3", Settings: catalog.Settings{Nets: map[string]catalog.NetDev{
+		"ib": {Device: new("ib0"), Netmask: new(netip.MustParseAddr("255.255.252.0"))},
+	}}}}})
+	v := view(t, c, "n3", overlay.Secrets{})
+	if d := v.Node.NetDevs["ib"]; d.Ipaddr != nil || d.Netmask.String() != "255.255.252.0" || d.PrefixLen != 22 || d.IpCIDR() != "" {
+		t.Error(d.Ipaddr, d.Netmask, d.PrefixLen, d.IpCIDR())
+	}
+}

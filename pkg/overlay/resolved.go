@@ -90,6 +90,9 @@ func netDev(n *catalog.ResolvedNet, s catalog.NetDev, primary, foremost bool) *N
 	}
 	if a := n.Address; a.IsValid() {
 		d.Ipaddr, d.PrefixLen, d.Netmask = ip(a.Addr(), true), a.Bits(), net.IP(net.CIDRMask(a.Bits(), a.Addr().BitLen()))
+	} else if s.Netmask != nil {
+		d.Netmask = ip(*s.Netmask, true)
+		d.PrefixLen, _ = catalog.MaskLength(*s.Netmask)
 	}
 	if a := n.Address6; a.IsValid() {
 		d.Ipaddr6, d.PrefixLen6 = ip(a.Addr(), true), strconv.Itoa(a.Bits())

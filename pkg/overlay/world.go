@@ -84,7 +84,9 @@ func (f *catalogFleet) Node(i int) *Node {
 	if err != nil {
 		return &Node{Name: string(f.order()[i].Name)} // it is in the catalog, so this cannot be
 	}
-	return NodeOf(f.c, r)
+	n := NodeOf(f.c, r)
+	n.Kernel.Version = value(r.Settings.Kernel.Version) // of other nodes Warewulf tells what they say, not what their image has
+	return n
 }
 
 // inOrder are the nodes as Warewulf's AllNodes lists them.

@@ -49,6 +49,10 @@ func (v *verifier) meant(d warewulf.Difference, m warewulf.Merged, r *catalog.Re
 		if (d.Before == "" || d.Before == "initramfs") && d.After == catalog.RootTmpfs {
 			return "what is in memory is a tmpfs here"
 		}
+	case "ipxe template":
+		if d.Before == "default" && d.After == "" {
+			return "the relay's own script is the default"
+		}
 	case "profiles":
 		if slices.Equal(v.known(m.Profiles), v.known(r.Node.Profiles)) {
 			return "profiles that do not exist are not named here"
