@@ -84,6 +84,7 @@ while read -r name hardware; do
 	ip link set dev "peer$i" up
 done <"$ROOT/ports"
 LOG=$ROOT/log
+: >"$LOG"
 (
 	eval "$RUN"
 ) >"$LOG" 2>&1 </dev/null &
