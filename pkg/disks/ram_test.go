@@ -16,7 +16,6 @@ type ram struct {
 	size   int64
 	sector int
 	blocks map[int64][]byte // of 4 KiB
-	writes int              // how many writes it takes before the current fails; 0 for all
 }
 
 func newRAM(size int64) *ram { return &ram{size: size, sector: 512, blocks: map[int64][]byte{}} }

@@ -51,10 +51,7 @@ func (p *planned) change(t testing.TB, x catalog.Change) {
 var imageMade = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 // library is a shelf with one image that can be looked into.
-type library struct {
-	*shelf
-	id chunk.ID
-}
+type library struct{ *shelf }
 
 func (l library) Manifest(context.Context, chunk.ID) (*chunk.Manifest, error) { return &l.image, nil }
 

@@ -44,10 +44,6 @@ type inclusion struct {
 	ours          bool // the overlay comes with wulfmesh
 }
 
-func (i inclusion) where() string {
-	return fmt.Sprintf("overlay %s, %s, line %d", i.overlay, i.file, i.Line)
-}
-
 // sysconf is where what templates call by a relative name lies on the server.
 func (l *legacy) sysconf() string {
 	if dir := l.paths().Sysconfdir; dir != "" {

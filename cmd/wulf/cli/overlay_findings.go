@@ -134,7 +134,7 @@ func (k *checker) look(ctx context.Context) error {
 		}
 		for _, p := range b.Includes() {
 			if _, ok := k.catalog.FollowSiteFile(p); !ok && !slices.Contains(optional, p) {
-				k.note(severityWarning, fmt.Sprintf("overlay %s includes the site file %s, which is not there", o.Name, p), "wulf file put FILE "+p, "")
+				k.note(severityWarning, fmt.Sprintf("overlay %s includes the site file %s, which is not there", o.Name, p), "wulf file put "+p+" FILE", "")
 			}
 		}
 		for i := range b.Files {
