@@ -60,6 +60,11 @@ bench-scale: build ## 40 000 nodes on real controllers and relays, beside what i
 bench-image: ## building images beside cpio and zstd, and what changes of them cost (root; WULF_BENCH_IMAGE=DIR is another image)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestImage ./test/bench
 
+.PHONY: bench-overlay
+bench-overlay: ## a relay's overlays in a cluster of 40 000 nodes: its 64 nodes cold, after changes, and warm
+	go test -tags $(TAGS) -run '^$$' -bench Overlays -benchtime 5x -benchmem ./relay/httpd
+	go test -tags $(TAGS) -run '^$$' -bench Overlays/warm -benchtime 20000x ./relay/httpd
+
 .PHONY: bench-node
 bench-node: build ## fetching and unpacking an image as a node does, beside curl, zstd and cpio (root; WULF_BENCH_IMAGE=DIR)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestNode ./test/bench
