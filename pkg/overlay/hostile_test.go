@@ -77,6 +77,19 @@ func TestTemplatesThatTakeTooMuchAreStopped(t *testing.T) {
 	}
 }
 
+func TestABoundIsToldWithItsLine(t *testing.T) {
+	for text, want := range map[string]string{
+		"a\n{{range 100000000}}{{end}}":                                       "x.ww:2:8: it takes more than",
+		"\n\n{{define `a`}}\n{{template `a`}}{{end}}{{template `a`}}":         "its templates call",
+		"a\nb\n{{$x := `0123456789`}}{{range 60}}{{$x = print $x $x}}{{end}}": "x.ww:3:",
+	} {
+		_, err := renderAll([]*overlay.Bundle{template(t, text)}, data(t, "n1", keys))
+		if want = strings.Replace(want, "its templates call", "its templates call", 1); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+}
+
 // A template that was stopped leaves nothing behind for the next execution of it.
 func TestAnExecutionBeginsAnew(t *testing.T) {
 	b := template(t, `{{define "a"}}{{template "a"}}{{end}}{{if eq .Id "n1"}}{{file "a"}}{{template "a"}}{{else}}good{{end}}`)

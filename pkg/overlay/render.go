@@ -188,8 +188,14 @@ func (x *execution) failed(err error) error {
 // then it is only said where that was, in the words of the template.
 func cause(err error, secret bool) string {
 	text := oneLine(err)
-	if b, ok := errors.AsType[bound](err); ok || !secret {
-		return cmp.Or(string(b), text)
+	if b, ok := errors.AsType[bound](err); ok {
+		if place, _, told := strings.Cut(text, ": executing "); told && !strings.Contains(place, " ") {
+			return place + ": " + string(b)
+		}
+		return string(b)
+	}
+	if !secret {
+		return text
 	}
 	where, _, found := strings.Cut(text, ">: ")
 	if !found {

@@ -64,7 +64,8 @@ func parseTemplate(f *File) (*prepared, error) {
 	for _, named := range t.text.Templates() {
 		if named.Tree != nil && named.Root != nil {
 			u.list(named.Root)
-			named.Root.Nodes = append(append([]parse.Node{call(enterName)}, named.Root.Nodes...), call(leaveName))
+			at := named.Root.Pos
+			named.Root.Nodes = append(append([]parse.Node{call(enterName, at)}, named.Root.Nodes...), call(leaveName, at))
 		}
 	}
 	t.tags, t.resources, t.includes = u.tags.list(), u.resources.list(), slices.Compact(slices.Sorted(slices.Values(u.includes)))
@@ -77,10 +78,10 @@ func parseTemplate(f *File) (*prepared, error) {
 	return t, nil
 }
 
-func call(name string) parse.Node {
-	id := parse.NewIdentifier(name)
-	return &parse.ActionNode{NodeType: parse.NodeAction, Pipe: &parse.PipeNode{
-		NodeType: parse.NodePipe, Cmds: []*parse.CommandNode{{NodeType: parse.NodeCommand, Args: []parse.Node{id}}},
+// call is a call of a function, as if it stood in the text at that place: errors tell it.
+func call(name string, at parse.Pos) parse.Node {
+	return &parse.ActionNode{NodeType: parse.NodeAction, Pos: at, Pipe: &parse.PipeNode{
+		NodeType: parse.NodePipe, Pos: at, Cmds: []*parse.CommandNode{{NodeType: parse.NodeCommand, Pos: at, Args: []parse.Node{parse.NewIdentifier(name).SetPos(at)}}},
 	}}
 }
 
@@ -154,7 +155,7 @@ func (u *usage) list(l *parse.ListNode) {
 			u.branch(&n.BranchNode)
 		case *parse.RangeNode:
 			u.branch(&n.BranchNode)
-			n.List.Nodes = append([]parse.Node{call(stepName)}, n.List.Nodes...)
+			n.List.Nodes = append([]parse.Node{call(stepName, n.Pos)}, n.List.Nodes...)
 		}
 	}
 }
