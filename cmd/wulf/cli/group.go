@@ -219,6 +219,31 @@ func (p *program) groupList(c *cli.Context) error {
 	})
 }
 
+// matching connects, and lists the nodes of a set that a change is about: at least one. Whoever gets a client has to end it.
+func (p *program) matching(c *cli.Context, set string) (*client, api.List[api.NodeView], error) {
+	var none api.List[api.NodeView]
+	q := api.NodeQuery{Nodes: set}
+	if err := notEmpty(c, q.Nodes); err != nil {
+		return nil, none, err
+	}
+	if err := p.readFiles(q.Nodes, &q); err != nil {
+		return nil, none, err
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return nil, none, err
+	}
+	list, err := cl.views(q)
+	if err == nil && len(list.Items) == 0 {
+		err = nobody(q)
+	}
+	if err != nil {
+		cl.done()
+		return nil, none, err
+	}
+	return cl, list, nil
+}
+
 // groupChange puts nodes into a group or takes them out. A node that is in it by a profile leaves it by ~GROUP.
 func (p *program) groupChange(c *cli.Context, in bool) error {
 	args := c.Args().Slice()
@@ -226,25 +251,11 @@ func (p *program) groupChange(c *cli.Context, in bool) error {
 	if err != nil {
 		return err
 	}
-	q := api.NodeQuery{Nodes: strings.Join(args[1:], " ")}
-	if err := notEmpty(c, q.Nodes); err != nil {
-		return err
-	}
-	if err := p.readFiles(q.Nodes, &q); err != nil {
-		return err
-	}
-	cl, err := p.connect(c)
+	cl, list, err := p.matching(c, strings.Join(args[1:], " "))
 	if err != nil {
 		return err
 	}
 	defer cl.done()
-	list, err := cl.views(q)
-	if err != nil {
-		return err
-	}
-	if len(list.Items) == 0 {
-		return nobody(q)
-	}
 	change, err := regrouped(list.Items, group, in)
 	if err != nil {
 		return err

@@ -114,25 +114,11 @@ func (p *program) nodeOverlay(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	q := api.NodeQuery{Nodes: c.Args().Get(1)}
-	if err := notEmpty(c, q.Nodes); err != nil {
-		return err
-	}
-	if err := p.readFiles(q.Nodes, &q); err != nil {
-		return err
-	}
-	cl, err := p.connect(c)
+	cl, list, err := p.matching(c, c.Args().Get(1))
 	if err != nil {
 		return err
 	}
 	defer cl.done()
-	list, err := cl.views(q)
-	if err != nil {
-		return err
-	}
-	if len(list.Items) == 0 {
-		return nobody(q)
-	}
 	var sets groupedNodes
 	for _, v := range list.Items {
 		if set, unset := m.settings(v.Settings, effective(v)); len(unset)+len(set.Decided()) > 0 {
