@@ -23,7 +23,7 @@ var shells embed.FS
 
 // Bounds of completion: what takes longer, or is more, does not help somebody who types.
 const (
-	completionTime = 300 * time.Millisecond
+	completionTime = 500 * time.Millisecond
 	maxCandidates  = 100
 )
 
