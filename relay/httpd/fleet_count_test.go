@@ -75,3 +75,22 @@ func TestAChangeRendersAnewOnlyWhatReadsIt(t *testing.T) {
 		})
 	}
 }
+
+// A file that lists all nodes and names its own is large for every node. A relay holds no more of them than it may.
+func TestLargeFilesOfEachNodeAreHeldWithinBounds(t *testing.T) {
+	f := newFleet(t, 2*perRack)
+	f.own(map[string]string{"etc/large": `{{.Id}}{{range untilStep 0 20000 1}}{{printf "%0100d" .}}{{end}}`}) // 2 MB
+	for range 2 {
+		f.renew(overlay.KindSystem)
+	}
+	o := f.s.overlays
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	held := 0
+	for _, made := range o.listings {
+		held += made.size()
+	}
+	if held != o.bytes || held > maxListings || held < maxListings/2 {
+		t.Errorf("%d listings take %d bytes, counted %d, of at most %d", len(o.listings), held, o.bytes, maxListings)
+	}
+}

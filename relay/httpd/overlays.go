@@ -158,23 +158,37 @@ func (o *overlays) keep(key listingKey, made *rendered) {
 	defer o.mu.Unlock()
 	o.under(made.secrets)
 	o.drop(key)
+	size := made.size()
 	for old := range o.listings {
-		if o.bytes+len(made.body) <= maxListings {
+		if o.bytes+size <= maxListings {
 			break
 		}
 		o.drop(old)
 	}
-	if len(made.body) <= maxListings {
+	if size <= maxListings {
 		o.listings[key] = made
-		o.bytes += len(made.body)
+		o.bytes += size
 	}
 }
 
 func (o *overlays) drop(key listingKey) {
 	if old := o.listings[key]; old != nil {
-		o.bytes -= len(old.body)
+		o.bytes -= old.size()
 		delete(o.listings, key)
 	}
+}
+
+// size is about how many bytes a rendering takes for itself. What many nodes have alike is held once, by the renderer: a file
+// of which nothing was read of this node.
+func (r *rendered) size() int {
+	n := len(r.body)
+	for i := range r.result.Files {
+		f := &r.result.Files[i]
+		if slices.ContainsFunc(f.Inputs, func(in overlay.Input) bool { return in.Scope == overlay.ScopeNode || in.Scope == overlay.ScopeSecret }) {
+			n += len(f.Content)
+		}
+	}
+	return n
 }
 
 // content is the content of a large file of a node's overlays, compressed; nil if it has no such file. It is compressed
