@@ -13,7 +13,7 @@ const maxNesting = 100
 
 // guard bounds what a function makes: the value and all that it leads to, counted as often as it is led to, for that is
 // what it takes to print it. Functions that give numbers or truth make nothing.
-func (x *execution) guard(_ string, f any) any {
+func (x *execution) guard(f any) any {
 	fn := reflect.ValueOf(f)
 	typ := fn.Type()
 	switch typ.Out(0).Kind() {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 )
@@ -124,5 +126,24 @@ func TestRenderingEndsWithItsContext(t *testing.T) {
 	_, err := overlay.Render(ctx, nil, data(t, "n1", keys), overlay.Layer{Name: "x", Bundle: template(t, `{{range 1000000}}{{end}}`)})
 	if err == nil || !strings.Contains(err.Error(), "deadline") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Executions of one template do not meet, whoever makes them: the race detector looks.
+func TestABundleIsRenderedByManyAtOnce(t *testing.T) {
+	b := template(t, `{{range list 1 2 3}}{{print .}}{{end}}{{.Id | trim | lower | upper}}`)
+	var g errgroup.Group
+	for range 8 {
+		v := data(t, "n1", keys)
+		g.Go(func() error {
+			r, err := overlay.Render(context.Background(), nil, v, overlay.Layer{Name: "x", Bundle: b})
+			if err == nil && string(r.Files[0].Content) != "123N1" {
+				err = fmt.Errorf("got %q", r.Files[0].Content)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }

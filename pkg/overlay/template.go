@@ -92,8 +92,8 @@ func (t *prepared) take(ctx context.Context, v *View, l *Layer) *execution {
 		x = &execution{of: t}
 		x.text, _ = t.text.Clone() // fails only for HTML templates, after they were executed
 		all, used := x.funcs(), texttemplate.FuncMap{}
-		for _, name := range append(t.calls, stepName, enterName, leaveName) {
-			used[name] = x.guard(name, all[name])
+		for _, name := range slices.Concat(t.calls, []string{stepName, enterName, leaveName}) {
+			used[name] = x.guard(all[name])
 		}
 		x.text.Funcs(used)
 	}
