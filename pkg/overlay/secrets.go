@@ -14,6 +14,11 @@ type Secrets struct {
 	Open        func(catalog.Secret) (string, bool) // the value of a sealed secret, false if it is not held here; nil: none is
 }
 
+// HiddenSecrets opens every secret to the word that stands for one: for renderings that are looked at, and that no node gets.
+func HiddenSecrets() Secrets {
+	return Secrets{Open: func(catalog.Secret) (string, bool) { return catalog.Hidden, true }}
+}
+
 // HostKey is an SSH host key.
 type HostKey struct {
 	Type        string // as OpenSSH writes it: ssh-ed25519, ecdsa-sha2-nistp256

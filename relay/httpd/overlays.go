@@ -88,11 +88,16 @@ func newOverlays(cfg Config) *overlays {
 
 // patient is now for a node that boots: what it does not get now, it may have to do without for long.
 func (o *overlays) patient(ctx context.Context, node catalog.NodeName, kind string) (*rendered, error) {
+	return o.withSecrets(ctx, func() (*rendered, error) { return o.now(ctx, node, kind) })
+}
+
+// withSecrets renders, and does so again while secrets are on their way, for so long as a node that boots is made to wait.
+func (o *overlays) withSecrets(ctx context.Context, render func() (*rendered, error)) (*rendered, error) {
 	giveUp := time.NewTimer(secretsWait)
 	defer giveUp.Stop()
 	for {
 		changed := o.cfg.Feed.SecretsChanged()
-		made, err := o.now(ctx, node, kind)
+		made, err := render()
 		if err != nil || !made.pending {
 			return made, err
 		}

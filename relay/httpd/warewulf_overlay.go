@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
@@ -84,24 +83,14 @@ func pointHere(files []overlay.Rendered, kind string, to boot.Relay) ([]overlay.
 // files renders a node's overlays of a kind: with its secrets, for which it waits as patient does, or without any. It tells
 // which ones those were.
 func (o *overlays) files(ctx context.Context, node catalog.NodeName, kind string, secrets bool) ([]overlay.Rendered, *feed.Secrets, error) {
-	giveUp := time.NewTimer(secretsWait)
-	defer giveUp.Stop()
-	for {
-		changed := o.cfg.Feed.SecretsChanged()
-		made := rendered{catalog: o.cfg.Feed.Catalog(), secrets: o.cfg.Feed.Secrets(), bare: !secrets}
-		if err := o.render(ctx, &made, node, kind); err != nil {
-			return nil, nil, err
-		}
-		if made.pending {
-			select {
-			case <-changed:
-				continue
-			case <-giveUp.C:
-			case <-ctx.Done():
-			}
-		}
-		return slices.Clone(made.result.Files), made.secrets, nil
+	made, err := o.withSecrets(ctx, func() (*rendered, error) {
+		made := &rendered{catalog: o.cfg.Feed.Catalog(), secrets: o.cfg.Feed.Secrets(), bare: !secrets}
+		return made, o.render(ctx, made, node, kind)
+	})
+	if err != nil {
+		return nil, nil, err
 	}
+	return slices.Clone(made.result.Files), made.secrets, nil
 }
 
 // serverOf is what the templates of a node that boots by Warewulf's method are told of the server: what the site says of

@@ -181,7 +181,7 @@ func (k *checker) node(ctx context.Context, name catalog.NodeName) error {
 // render makes what a node gets: of all its overlays at once, and file by file if that fails, so that one template does not
 // hide what is wrong with another. It returns what fails apart from what is made without.
 func (k *checker) render(ctx context.Context, r *catalog.Resolved) (made *overlay.Result, failed []error, err error) {
-	subject := render.Subject{Node: r, Secrets: anySecret()}
+	subject := render.Subject{Node: r, Secrets: overlay.HiddenSecrets()}
 	names := k.chosen(r.Settings.Overlays)
 	if made, err = k.renderer.Node(ctx, k.catalog, subject, names); err == nil {
 		return made, nil, nil

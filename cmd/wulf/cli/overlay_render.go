@@ -26,13 +26,7 @@ func (cl *client) renderAll(c *catalog.Catalog, node string, layers ...overlay.L
 	if err != nil {
 		return nil, err
 	}
-	return render.New(clientChunks{cl}, 0).Layers(cl.ctx, c, render.Subject{Node: r, Secrets: anySecret()}, layers...)
-}
-
-// anySecret stands for secrets: they are sealed in the catalog, and where a template asks for one, it shows that there is
-// one.
-func anySecret() overlay.Secrets {
-	return overlay.Secrets{Open: func(catalog.Secret) (string, bool) { return catalog.Hidden, true }}
+	return render.New(clientChunks{cl}, 0).Layers(cl.ctx, c, render.Subject{Node: r, Secrets: overlay.HiddenSecrets()}, layers...)
 }
 
 // asBundle are rendered files as an overlay without templates.
