@@ -34,6 +34,7 @@ func (m *machine) add(e boot.Event) *api.Boot {
 	b := m.find(e)
 	if b == nil {
 		b = &api.Boot{Node: e.Node, Hardware: e.Hardware, Boot: e.Boot, Started: e.Time}
+		m.reclaim(b, e)
 		m.boots = slices.Insert(m.boots, 0, b)
 		// A late event of an older boot must not pass for the newest boot.
 		slices.SortStableFunc(m.boots, func(a, b *api.Boot) int { return b.Started.Compare(a.Started) })
@@ -44,6 +45,30 @@ func (m *machine) add(e boot.Event) *api.Boot {
 	}
 	fold(b, e)
 	return b
+}
+
+// reclaim gives a boot what firmware did before it, where that was told earlier and has been taken for the beginning of a
+// later boot, or for a boot of its own. Otherwise the later one would seem to have begun first.
+func (m *machine) reclaim(b *api.Boot, e boot.Event) {
+	if e.Boot == "" {
+		return
+	}
+	mine := func(f boot.Event) bool { return f.Boot == "" && !f.Time.After(e.Time) && e.Time.Sub(f.Time) < early }
+	for _, o := range m.boots {
+		named := slices.IndexFunc(o.Events, func(f boot.Event) bool { return f.Boot != "" })
+		if named >= 0 && !o.Events[named].Time.After(e.Time) {
+			continue // what lies before it belongs to it
+		}
+		for _, f := range o.Events {
+			if mine(f) {
+				fold(b, f)
+			}
+		}
+		if o.Events = slices.DeleteFunc(o.Events, mine); len(o.Events) > 0 {
+			o.Started = o.Events[0].Time
+		}
+	}
+	m.boots = slices.DeleteFunc(m.boots, func(o *api.Boot) bool { return o.Boot == "" && len(o.Events) == 0 })
 }
 
 func (m *machine) find(e boot.Event) *api.Boot {

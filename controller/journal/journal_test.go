@@ -168,6 +168,35 @@ func TestWhatOneRelayTellsLateBelongsToItsBoot(t *testing.T) {
 
 // A relay that dies takes with it what nodes told it last. The heart-beats that come over another one make up for it,
 // also after a restart of the controller, and for a boot that had failed on its way.
+// One relay saw the firmware of two boots and all of the second; the other, whose script the first one followed, speaks up
+// last. Whatever the order in which they are heard, each boot has what is its own.
+func TestTheNewestBootIsTheSameHoweverLateARelaySpeaks(t *testing.T) {
+	first, second := whole("b1", 0), whole("b2", 12)
+	for i := range first {
+		if first[i].Boot != "" {
+			first[i].Relay = "r2"
+		}
+	}
+	script := slices.IndexFunc(first, func(e boot.Event) bool { return e.Boot != "" })
+	one, other := append(slices.Clone(first[:script]), second...), first[script:]
+	for name, order := range map[string][]boot.Event{
+		"in time":       append(slices.Clone(first), second...),
+		"late":          append(slices.Clone(one), other...),
+		"before":        append(slices.Clone(other), one...),
+		"in the middle": append(append(slices.Clone(one[:script+4]), other...), one[script+4:]...),
+	} {
+		j := open(t, "")
+		for _, e := range order {
+			j.Record([]boot.Event{e})
+		}
+		boots := j.Boot("n1")
+		if len(boots) != 2 || boots[0].Boot != "b2" || boots[0].Stage != boot.StageUp || len(boots[0].Events) != len(second) ||
+			len(boots[1].Events) != len(first) || !boots[1].Started.Equal(t0) {
+			t.Errorf("%s: %+v", name, boots)
+		}
+	}
+}
+
 func TestAHeartBeatShowsThatANodeIsUp(t *testing.T) {
 	dir := t.TempDir()
 	j := open(t, dir)
