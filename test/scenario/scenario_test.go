@@ -25,6 +25,17 @@ import (
 // tell tells a story of a mesh of that size, with each seed in a bubble of its own. The dice are the story's.
 func tell(t *testing.T, size mesh.Size, story func(t *testing.T, m *mesh.Mesh, dice *rand.Rand)) {
 	t.Helper()
+	seeds(t, func(t *testing.T, seed uint64) {
+		size.Seed = seed
+		mesh.Run(t, size, func(t *testing.T, m *mesh.Mesh) {
+			story(t, m, rand.New(rand.NewPCG(seed, 0x73746f7279)))
+		})
+	})
+}
+
+// seeds runs a test with each seed.
+func seeds(t *testing.T, run func(t *testing.T, seed uint64)) {
+	t.Helper()
 	count := 2
 	if testing.Short() {
 		count = 1
@@ -37,12 +48,7 @@ func tell(t *testing.T, size mesh.Size, story func(t *testing.T, m *mesh.Mesh, d
 		first, count = n, 1
 	}
 	for seed := first; seed < first+uint64(count); seed++ {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			size.Seed = seed
-			mesh.Run(t, size, func(t *testing.T, m *mesh.Mesh) {
-				story(t, m, rand.New(rand.NewPCG(seed, 0x73746f7279)))
-			})
-		})
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { run(t, seed) })
 	}
 }
 
@@ -66,7 +72,10 @@ type writers struct {
 
 // write starts so many writers. A write that is refused for another reason than that nobody can order it is an error:
 // a change that was applied twice is refused as a conflict with itself.
-func write(t *testing.T, m *mesh.Mesh, count int) *writers {
+func write(t *testing.T, m *mesh.Mesh, count int) *writers { return writeEvery(t, m, count, pace) }
+
+// writeEvery is write with another pause: each node that is added is one more in everybody's overlays.
+func writeEvery(t *testing.T, m *mesh.Mesh, count int, pause time.Duration) *writers {
 	ctx, cancel := context.WithCancel(t.Context())
 	w := &writers{t: t, cancel: cancel, acked: map[catalog.NodeName]catalog.Revision{}}
 	t.Cleanup(w.stop)
@@ -85,7 +94,7 @@ func write(t *testing.T, m *mesh.Mesh, count int) *writers {
 					t.Errorf("%s: %v (%s)", name, err, fault.KindOf(err))
 				}
 				select {
-				case <-time.After(pace):
+				case <-time.After(pause):
 				case <-ctx.Done():
 				}
 			}
