@@ -58,6 +58,7 @@ var floors = map[string]int{
 	"pkg/disks":      3, // what lies on a node's disks, and what is to
 	"pkg/overlay":    3,
 	"pkg/segment":    3,
+	"pkg/tree":       3, // from whom relays fetch chunks
 	"pkg/warewulf":   3,
 
 	"pkg/catalog": 2,
@@ -122,7 +123,7 @@ var testers = []string{
 // answer on every controller, every relay and in every test.
 func pure(pkg string) bool {
 	floor, ok := floorOf(pkg)
-	return ok && floor <= 2 || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/warewulf"
+	return ok && floor <= 2 || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/tree" || pkg == "pkg/warewulf"
 }
 
 // impure are the imports that a pure package may not have, why, and the names in them that it may use after all.
