@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/tree"
 	"github.com/wulfmesh/wulfmesh/relay/cache"
 	"github.com/wulfmesh/wulfmesh/relay/feed"
 	"github.com/wulfmesh/wulfmesh/relay/gossip"
@@ -115,15 +116,18 @@ func (m *mesh) live() []catalog.RelayName {
 	return live
 }
 
-// peers lists the relays from which chunks may be fetched. Where they are the catalog says: an address that came by
-// gossip could be anybody's.
+// peers lists the admitted relays, for the trees by which chunks spread. Where they are the catalog says: an address
+// that came by gossip could be anybody's.
 func (m *mesh) peers() []cache.Peer {
-	c := m.feed.Catalog()
-	var peers []cache.Peer
+	live := map[catalog.RelayName]bool{}
 	for _, name := range m.live() {
-		if r, ok := c.Relay(name); ok && name != m.settings.Name {
-			peers = append(peers, cache.Peer{Name: name, Mesh: r.Mesh})
-		}
+		live[name] = true
+	}
+	var peers []cache.Peer
+	for r := range m.feed.Catalog().Relays() {
+		peers = append(peers, cache.Peer{
+			Relay: tree.Relay{Name: string(r.Name), Rack: r.Rack, Zone: r.Zone, Down: !live[r.Name]}, Mesh: r.Mesh,
+		})
 	}
 	return peers
 }

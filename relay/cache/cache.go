@@ -26,12 +26,6 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// Peer is another relay from which chunks may be fetched now.
-type Peer struct {
-	Name catalog.RelayName
-	Mesh string // host:port of its HTTPS
-}
-
 // Config is what a Cache needs. Dir, Name, Catalog, Changed, Peers, Relays, Controllers, Endpoints and Log are
 // required.
 type Config struct {
@@ -42,7 +36,7 @@ type Config struct {
 
 	Catalog func() *catalog.Catalog // the one served now
 	Changed func() <-chan struct{}  // closes when Catalog returns another
-	Peers   func() []Peer           // relays that are alive and admitted, this one not among them
+	Peers   func() []Peer           // the admitted relays
 
 	Relays      *api.Client // whose TLS expects relays
 	Controllers *api.Client // whose TLS expects controllers
@@ -81,6 +75,7 @@ type Cache struct {
 	verify chan struct{} // a slot a verification: hashing more at once than there are processors helps nobody
 	poke   chan struct{} // something wanted may be missing; one slot
 
+	seen      atomic.Pointer[view]
 	needs     atomic.Pointer[needs]
 	needsLock sync.Mutex // held while needs is made anew; no I/O happens under it
 

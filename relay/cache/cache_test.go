@@ -382,49 +382,6 @@ func TestManifestThatTheClusterDidNotSignIsNotUsed(t *testing.T) {
 	})
 }
 
-func TestPlaceInTheTree(t *testing.T) {
-	var names []Peer
-	for i := range 40 {
-		names = append(names, Peer{Name: catalog.RelayName(fmt.Sprintf("r%d", i))})
-	}
-	id := chunk.Of([]byte("x"))
-	order := rendezvous(id, names, func(p Peer) string { return string(p.Name) })
-	rankOf := map[catalog.RelayName]int{}
-	for i, p := range order {
-		rankOf[p.Name] = i
-	}
-	children := map[catalog.RelayName]int{}
-	for _, self := range names {
-		var others []Peer
-		for _, p := range names {
-			if p != self {
-				others = append(others, p)
-			}
-		}
-		p := placeIn(id, self, others)
-		r := rankOf[self.Name]
-		if (r == 0) != (len(p.above) == 0) || len(p.above)+len(p.others) != len(others) {
-			t.Fatalf("rank %d: %d above, %d others", r, len(p.above), len(p.others))
-		}
-		if r > 0 {
-			if got, want := rankOf[p.above[0].Name], (r-1)/fanOut; got != want {
-				t.Errorf("rank %d asks rank %d, want %d", r, got, want)
-			}
-			children[p.above[0].Name]++
-		}
-		for i, a := range p.above {
-			if rankOf[a.Name] >= r || i > 0 && rankOf[a.Name] >= rankOf[p.above[i-1].Name] {
-				t.Errorf("rank %d asks downwards: %v", r, p.above)
-			}
-		}
-	}
-	for name, n := range children {
-		if n > fanOut {
-			t.Errorf("%s has %d children", name, n)
-		}
-	}
-}
-
 func BenchmarkVerify(b *testing.B) {
 	dir := b.TempDir()
 	c, err := New(Config{Dir: dir})

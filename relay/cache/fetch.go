@@ -32,7 +32,6 @@ const (
 	toBegin   = 8 * time.Second
 	leastRate = 4 << 20 // bytes a second that an upstream's own fetch is expected to reach
 	toGoOn    = 5 * time.Second
-	maxOthers = 8 // relays asked for what they have on disk, when nobody else has a chunk
 )
 
 // How long an upstream that failed is asked last.
@@ -44,8 +43,8 @@ const (
 // obtain gets a chunk that is not here. It returns nil when the chunk is on disk now, and the chunk itself where no
 // disk would take it.
 //
-// Relays never wait for each other in a circle: one asks only relays that stand before it in the chunk's rendezvous
-// order, and that order is the same in every relay's view of the mesh, however the views differ.
+// Relays never wait for each other in a circle: each asks only those above it in the chunk's tree, which is the same in
+// every relay's view of the mesh, whoever is alive in it.
 func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, hops int) (chunkstore.File, error) {
 	if hops >= api.MaxHops {
 		return nil, fault.New(fault.Unavailable, "relay %s does not have chunk %s", c.cfg.Name, ref.ID.Short())
@@ -112,21 +111,9 @@ type upstream struct {
 	get        func(ctx context.Context) (io.ReadCloser, error)
 }
 
-// fetch asks one upstream after the other: those above in the tree, the controllers, and at last any relay that may
-// have the chunk by chance. Those that failed a moment ago come last.
+// fetch asks one upstream after the other. Those that failed a moment ago come last.
 func (c *Cache) fetch(ctx context.Context, ref chunk.Ref, hops int) (*held, error) {
-	p := placeIn(ref.ID, Peer{Name: c.cfg.Name}, c.cfg.Peers())
-	var all []upstream
-	for _, peer := range p.above {
-		all = append(all, c.fromRelay(peer, ref, hops+1))
-	}
-	for _, e := range rendezvous(ref.ID, c.cfg.Endpoints(), func(e string) string { return e }) {
-		all = append(all, c.fromController(e, ref))
-	}
-	for _, peer := range p.others[:min(len(p.others), maxOthers)] {
-		all = append(all, c.fromRelay(peer, ref, api.MaxHops))
-	}
-	all = c.failedLast(all)
+	all := c.failedLast(c.upstreams(ref, hops))
 
 	err := error(fault.New(fault.Unavailable, "nobody is known who could have chunk %s", ref.ID.Short()))
 	controllers, lacking := 0, 0
@@ -158,12 +145,12 @@ func (c *Cache) fetch(ctx context.Context, ref chunk.Ref, hops int) (*held, erro
 	return nil, fault.Wrap(fault.Unavailable, err, "chunk %s cannot be fetched; at last", ref.ID.Short())
 }
 
-func (c *Cache) fromRelay(p Peer, ref chunk.Ref, hops int) upstream {
-	return upstream{name: "relay " + string(p.Name), get: func(ctx context.Context) (io.ReadCloser, error) {
+func (c *Cache) fromRelay(name, at string, ref chunk.Ref, hops int) upstream {
+	return upstream{name: "relay " + name, get: func(ctx context.Context) (io.ReadCloser, error) {
 		h := http.Header{}
 		h.Set(api.HeaderSize, strconv.FormatInt(ref.Size, 10))
 		h.Set(api.HeaderHops, strconv.Itoa(hops))
-		a, err := c.cfg.Relays.DoAt(ctx, p.Mesh, api.Request{Method: http.MethodGet, Path: "/v1/mesh/chunks/" + ref.ID.String(), Header: h})
+		a, err := c.cfg.Relays.DoAt(ctx, at, api.Request{Method: http.MethodGet, Path: "/v1/mesh/chunks/" + ref.ID.String(), Header: h})
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/durable"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
+	"github.com/wulfmesh/wulfmesh/pkg/tree"
 	"github.com/wulfmesh/wulfmesh/test/memnet"
 )
 
@@ -122,7 +124,7 @@ func (w *world) addRelay(name, addr, dir string) *relay {
 		for i := range 100 {
 			other := fmt.Sprintf("r%d", i+1)
 			if w.relays[other] != nil && other != name {
-				peers = append(peers, Peer{catalog.RelayName(other), fmt.Sprintf("10.1.0.%d:4481", i+1)})
+				peers = append(peers, Peer{tree.Relay{Name: other}, fmt.Sprintf("10.1.0.%d:4481", i+1)})
 			}
 		}
 		return peers
@@ -310,11 +312,11 @@ func (w *world) sentTotal() int {
 // root and leaf are relays of which the leaf asks the root for the chunk.
 func (w *world) rootAndLeaf(ref chunk.Ref) (root, leaf *relay) {
 	for _, r := range w.relays {
-		p := placeIn(ref.ID, Peer{Name: catalog.RelayName(r.name)}, r.peers())
-		if len(p.above) == 0 {
+		above := slices.DeleteFunc(r.cache.view().mesh.Tree(ref.ID).Above(r.name), func(u tree.Upstream) bool { return u.Kept })
+		if len(above) == 0 {
 			root = r
 		}
-		if len(p.above) == 1 {
+		if len(above) == 1 {
 			leaf = r
 		}
 	}

@@ -1,64 +1,64 @@
 package cache
 
 import (
-	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
 	"slices"
 
+	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/tree"
 )
 
-// fanOut is how many relays ask one relay for the same chunk: the k of the tree in which the relay of rank r asks
-// the one of rank ⌊(r−1)/k⌋, and the one of rank 0 a controller.
-const fanOut = 4
-
-// rendezvous puts names in an order that depends on the chunk, and is the same wherever it is made (Thaler and
-// Ravishankar, "A Name-Based Mapping Scheme for Rendezvous", 1996). A name that comes or goes moves no other.
-func rendezvous[T any](id chunk.ID, all []T, name func(T) string) []T {
-	type weighed struct {
-		of     T
-		name   string
-		weight uint64
-	}
-	order := make([]weighed, len(all))
-	for i, v := range all {
-		n := name(v)
-		sum := sha256.Sum256(append(append(make([]byte, 0, 128), id[:]...), n...))
-		order[i] = weighed{v, n, binary.BigEndian.Uint64(sum[:])}
-	}
-	slices.SortFunc(order, func(a, b weighed) int {
-		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.name, b.name))
-	})
-	out := make([]T, len(all))
-	for i, w := range order {
-		out[i] = w.of
-	}
-	return out
+// Peer is a declared relay, this one or another, and where it hands out chunks.
+type Peer struct {
+	tree.Relay
+	Mesh string // host:port of its HTTPS
 }
 
-// place is where this relay stands in a chunk's tree.
-type place struct {
-	above  []Peer // whom to ask, in turn: the parent, its parent, …, the root; none for the root
-	others []Peer // everybody else, in the order of their ranks
+// view is the mesh as it was seen last. It is immutable.
+type view struct {
+	peers []Peer
+	mesh  *tree.Mesh
+	at    map[string]string // where relays hand out chunks
 }
 
-// placeIn finds the place of the relay called self among the peers that are alive.
-func placeIn(id chunk.ID, self Peer, peers []Peer) place {
-	order := rendezvous(id, append(slices.Clone(peers), self), func(p Peer) string { return string(p.Name) })
-	rank := slices.IndexFunc(order, func(o Peer) bool { return o.Name == self.Name })
-	asked := make([]bool, len(order))
-	asked[rank] = true
-	var p place
-	for r := rank; r > 0; {
-		r = (r - 1) / fanOut
-		p.above = append(p.above, order[r])
-		asked[r] = true
+// view returns the mesh as it is now.
+func (c *Cache) view() *view {
+	peers := c.cfg.Peers()
+	if v := c.seen.Load(); v != nil && slices.Equal(v.peers, peers) {
+		return v
 	}
-	for i, o := range order {
-		if !asked[i] {
-			p.others = append(p.others, o)
+	v := &view{peers: peers, at: make(map[string]string, len(peers))}
+	relays, self := make([]tree.Relay, 0, len(peers)+1), string(c.cfg.Name)
+	for _, p := range peers {
+		relays = append(relays, p.Relay)
+		v.at[p.Name] = p.Mesh
+	}
+	if _, ok := v.at[self]; !ok { // the catalog that says so is to come
+		relays = append(relays, tree.Relay{Name: self})
+	}
+	v.mesh = tree.New(relays)
+	c.seen.Store(v)
+	return v
+}
+
+// upstreams lists where a chunk may come from: those above in its tree, the controllers, and at last any relay that may
+// have it by chance.
+func (c *Cache) upstreams(ref chunk.Ref, hops int) []upstream {
+	v, self := c.view(), string(c.cfg.Name)
+	t := v.mesh.Tree(ref.ID)
+	var all []upstream
+	for _, u := range t.Above(self) {
+		h := hops + 1
+		if u.Kept {
+			h = api.MaxHops
 		}
+		all = append(all, c.fromRelay(u.Name, v.at[u.Name], ref, h))
 	}
-	return p
+	for _, e := range tree.Order(ref.ID, c.cfg.Endpoints()) {
+		all = append(all, c.fromController(e, ref))
+	}
+	for _, name := range t.Others(self) {
+		all = append(all, c.fromRelay(name, v.at[name], ref, api.MaxHops))
+	}
+	return all
 }
