@@ -54,6 +54,10 @@ type Request struct {
 
 	// Hops is how many relays the request has passed; 0 for a node's. From api.MaxHops on it is served from disk only.
 	Hops int
+
+	// Nearer, if it is there, is called every second or so in which the chunk came nearer, while it is fetched: with what
+	// came, which only grows. Who waits learns from it that waiting is not in vain.
+	Nearer func(progress int64)
 }
 
 // Bounds and timings.
@@ -150,7 +154,7 @@ func (c *Cache) open(ctx context.Context, ref chunk.Ref, req Request) (chunkstor
 			c.cfg.Log.Error("a chunk cannot be read here", "relay", c.cfg.Name, "chunk", ref.ID.Short(), "err", err)
 			c.discard(ref.ID)
 		}
-		if f, err = c.obtain(ctx, ref, req.Hops); err != nil || f != nil {
+		if f, err = c.obtain(ctx, ref, req); err != nil || f != nil {
 			return f, err
 		}
 	}

@@ -227,6 +227,22 @@ func TestParentThatFailsInTheMiddleIsLeft(t *testing.T) {
 	}
 }
 
+// Whoever asks for a chunk that comes slowly to those above waits for it, and does not ask a controller too.
+func TestAChunkThatComesSlowlyIsWaitedFor(t *testing.T) {
+	inWorld(t, 9, func(w *world) {
+		ref := w.put(1, 120_000)
+		w.piece = 3000
+		var wg sync.WaitGroup
+		for _, r := range w.relays {
+			wg.Go(func() { r.mustRead(ref, Request{}) })
+		}
+		wg.Wait()
+		if n := w.sentTotal(); n != 1 {
+			t.Errorf("the controller sent the chunk %d times", n)
+		}
+	})
+}
+
 func TestRelaysServeEachOtherWithoutControllers(t *testing.T) {
 	inWorld(t, 3, func(w *world) {
 		ref := w.put(1, 120_000)

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
@@ -18,7 +21,8 @@ import (
 // flight is a chunk being fetched. Whoever wants it meanwhile waits for it, so that a hundred readers cost one
 // fetch. The reader that came first does the work; if it goes away, another begins anew.
 type flight struct {
-	users int // those who wait for it, and the one who does the work; guarded by Cache.mu
+	users    int          // those who wait for it, and the one who does the work; guarded by Cache.mu
+	progress atomic.Int64 // bytes that came, here or where the upstream gets them from
 
 	done chan struct{} // closed when the following are set
 	body *held         // the chunk, where the disk did not take it; it stays until all users have seen it
@@ -26,12 +30,13 @@ type flight struct {
 	left bool // the one who did the work went away
 }
 
-// Patience with an upstream: how long its answer may take to begin, more for a large chunk, which it has to have whole
-// before it sends, and how long it may then send nothing.
+// Patience with an upstream: how long its answer may take to begin, since it said last that the chunk comes nearer there,
+// and how long it may then send nothing.
 const (
-	toBegin   = 8 * time.Second
-	leastRate = 4 << 20 // bytes a second that an upstream's own fetch is expected to reach
+	toBegin   = 8 * time.Second // and the time to verify a large one
+	leastRate = 4 << 20         // bytes a second that an upstream's disk gives
 	toGoOn    = 5 * time.Second
+	sayEvery  = time.Second // how often one says that a chunk comes nearer
 )
 
 // How long an upstream that failed is asked last.
@@ -45,8 +50,8 @@ const (
 //
 // Relays never wait for each other in a circle: each asks only those above it in the chunk's tree, which is the same in
 // every relay's view of the mesh, whoever is alive in it.
-func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, hops int) (chunkstore.File, error) {
-	if hops >= api.MaxHops {
+func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, q Request) (chunkstore.File, error) {
+	if q.Hops >= api.MaxHops {
 		return nil, fault.New(fault.Unavailable, "relay %s does not have chunk %s", c.cfg.Name, ref.ID.Short())
 	}
 	for {
@@ -56,11 +61,11 @@ func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, hops int) (chunkstore
 			f = &flight{users: 1, done: make(chan struct{})}
 			c.flights[ref.ID] = f
 			c.mu.Unlock()
-			return c.lead(ctx, f, ref, hops)
+			return c.lead(ctx, f, ref, q)
 		}
 		f.users++
 		c.mu.Unlock()
-		file, err := c.await(ctx, f, ref)
+		file, err := c.await(ctx, f, ref, q)
 		if err != nil || !f.left {
 			return file, err
 		}
@@ -68,8 +73,13 @@ func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, hops int) (chunkstore
 }
 
 // lead does the work of a flight.
-func (c *Cache) lead(ctx context.Context, f *flight, ref chunk.Ref, hops int) (chunkstore.File, error) {
-	f.body, f.err = c.fetch(ctx, ref, hops)
+func (c *Cache) lead(ctx context.Context, f *flight, ref chunk.Ref, q Request) (chunkstore.File, error) {
+	fetched := make(chan struct{})
+	go func() {
+		defer close(fetched)
+		f.body, f.err = c.fetch(ctx, f, ref, q.Hops)
+	}()
+	f.wait(context.WithoutCancel(ctx), fetched, q) // it ends soon after ctx does
 	f.left = f.err != nil && ctx.Err() != nil
 	c.mu.Lock()
 	delete(c.flights, ref.ID)
@@ -80,17 +90,49 @@ func (c *Cache) lead(ctx context.Context, f *flight, ref chunk.Ref, hops int) (c
 }
 
 // await waits for a flight to end. When nobody did the work, it returns nothing.
-func (c *Cache) await(ctx context.Context, f *flight, ref chunk.Ref) (chunkstore.File, error) {
+func (c *Cache) await(ctx context.Context, f *flight, ref chunk.Ref, q Request) (chunkstore.File, error) {
 	defer c.leave(f)
-	select {
-	case <-f.done:
-	case <-ctx.Done():
+	if !f.wait(ctx, f.done, q) {
 		return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "waiting for chunk %s", ref.ID.Short())
 	}
 	if f.left {
 		return nil, nil
 	}
 	return f.body.open(), f.err
+}
+
+// wait waits for something of a flight to end, and says to who asked for it that it comes nearer. It reports whether it
+// ended before ctx.
+func (f *flight) wait(ctx context.Context, end <-chan struct{}, q Request) bool {
+	tick := time.NewTicker(sayEvery)
+	defer tick.Stop()
+	for said := int64(0); ; {
+		select {
+		case <-end:
+			return true
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+			if p := f.progress.Load(); p > said && q.Nearer != nil {
+				q.Nearer(p)
+				said = p
+			}
+		}
+	}
+}
+
+// reached notes how far an upstream says that it has come, and reports whether that is news. It is never more than what
+// came somewhere: if relays waited for each other after all, none would keep the other waiting.
+func (f *flight) reached(progress int64) bool {
+	for {
+		old := f.progress.Load()
+		if progress <= old {
+			return false
+		}
+		if f.progress.CompareAndSwap(old, progress) {
+			return true
+		}
+	}
 }
 
 // leave gives up a flight's chunk once all who waited for it have theirs.
@@ -112,14 +154,14 @@ type upstream struct {
 }
 
 // fetch asks one upstream after the other. Those that failed a moment ago come last.
-func (c *Cache) fetch(ctx context.Context, ref chunk.Ref, hops int) (*held, error) {
+func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (*held, error) {
 	all := c.failedLast(c.upstreams(ref, hops))
 
 	err := error(fault.New(fault.Unavailable, "nobody is known who could have chunk %s", ref.ID.Short()))
 	controllers, lacking := 0, 0
 	for _, u := range all {
 		var body *held
-		body, err = c.from(ctx, u, ref)
+		body, err = c.from(ctx, f, u, ref)
 		switch {
 		case err == nil:
 			if u.controller {
@@ -210,7 +252,7 @@ func (a answered) Unwrap() error { return a.error }
 
 // from fetches a chunk from one upstream and keeps it. The upstream is given up when it takes too long to begin or
 // to go on.
-func (c *Cache) from(ctx context.Context, u upstream, ref chunk.Ref) (body *held, err error) {
+func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) (body *held, err error) {
 	defer func() {
 		if err != nil && ctx.Err() == nil {
 			c.failed(u, err)
@@ -221,19 +263,24 @@ func (c *Cache) from(ctx context.Context, u upstream, ref chunk.Ref) (body *held
 	defer cancel(nil)
 	watchdog := time.AfterFunc(patience, func() { cancel(fault.New(fault.Timeout, "%s sends nothing", u.name)) })
 	defer watchdog.Stop()
-	r, err := u.get(attempt)
+	r, err := u.get(httptrace.WithClientTrace(attempt, &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {
+		if n, err := strconv.ParseInt(h.Get(api.HeaderProgress), 10, 64); err == nil && f.reached(n) {
+			watchdog.Reset(patience)
+		}
+		return nil
+	}}))
 	if err != nil {
 		if cause := context.Cause(attempt); cause != nil {
 			return nil, cause
 		}
-		if f, ok := errors.AsType[*fault.Error](err); ok && f.Err == nil { // an answer; a failure on the way has a cause
+		if said, ok := errors.AsType[*fault.Error](err); ok && said.Err == nil { // an answer; a failure on the way has a cause
 			return nil, answered{err}
 		}
 		return nil, err
 	}
 	defer r.Close()
 	watchdog.Stop()
-	body, err = c.keep(attempt, ref, &watched{r, watchdog})
+	body, err = c.keep(attempt, ref, &watched{r, watchdog, &f.progress})
 	switch {
 	case err == nil:
 		return body, nil
@@ -249,10 +296,13 @@ func (c *Cache) from(ctx context.Context, u upstream, ref chunk.Ref) (body *held
 type watched struct {
 	r        io.Reader
 	watchdog *time.Timer
+	progress *atomic.Int64
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	w.watchdog.Reset(toGoOn)
 	defer w.watchdog.Stop()
-	return w.r.Read(p)
+	n, err := w.r.Read(p)
+	w.progress.Add(int64(n))
+	return n, err
 }

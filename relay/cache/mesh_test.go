@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"fmt"
@@ -41,6 +42,7 @@ type world struct {
 	sent     map[chunk.ID]int                                             // by the controller
 	chunks   map[chunk.ID][]byte                                          // at the controller
 	mangle   func(relay, id string, b []byte, w http.ResponseWriter) bool // what relays do instead of answering rightly
+	piece    int                                                          // bytes that the controller sends in a second; 0: all
 	relays   map[string]*relay
 	stopping []func()
 }
@@ -184,14 +186,24 @@ func (w *world) serveController(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	time.Sleep(5 * time.Millisecond)
-	rw.Write(b)
+	for rw.Header().Set("Content-Length", strconv.Itoa(len(b))); len(b) > 0; {
+		piece := b[:min(len(b), cmp.Or(w.piece, len(b)))]
+		rw.Write(piece)
+		rw.(http.Flusher).Flush()
+		if b = b[len(piece):]; len(b) > 0 {
+			time.Sleep(time.Second)
+		}
+	}
 }
 
 func (r *relay) serveMesh(rw http.ResponseWriter, q *http.Request) {
 	id, _ := chunk.ParseID(q.PathValue("id"))
 	size, _ := strconv.ParseInt(q.Header.Get(api.HeaderSize), 10, 64)
 	hops, _ := strconv.Atoi(q.Header.Get(api.HeaderHops))
-	f, err := r.cache.Open(q.Context(), chunk.Ref{ID: id, Size: size}, Request{Hops: hops})
+	f, err := r.cache.Open(q.Context(), chunk.Ref{ID: id, Size: size}, Request{Hops: hops, Nearer: func(n int64) {
+		rw.Header().Set(api.HeaderProgress, strconv.FormatInt(n, 10))
+		rw.WriteHeader(http.StatusProcessing)
+	}})
 	if err != nil {
 		api.WriteError(rw, err)
 		return

@@ -29,7 +29,18 @@ type known struct {
 	public bool // nodes may have it without saying who they are
 	pin    bool // nodes boot from it now: it stays, whatever the budget
 	want   bool // it should be here
+	turn   turn // when it is fetched
 }
+
+// turn is the order in which chunks are fetched ahead.
+type turn int
+
+const (
+	turnFirst  turn = iota // small, and every boot needs it
+	turnKernel             // kernels and stage ones that nodes boot
+	turnImage              // the rest of what nodes boot
+	turnTagged             // what nodes might boot
+)
 
 func (n *needs) pinned(id chunk.ID) bool { return n.known[id].pin }
 
@@ -58,9 +69,12 @@ func (c *Cache) present() *needs {
 // names, and are pinned; others are served if somebody asks.
 func (c *Cache) derive(cat *catalog.Catalog) *needs {
 	n := &needs{of: cat, known: map[chunk.ID]known{}, version: map[chunk.ID]*chunk.Ref{}}
-	add := func(ref chunk.Ref, public, pin, want bool) {
-		old := n.known[ref.ID]
-		n.known[ref.ID] = known{ref.Size, old.public || public, old.pin || pin, old.want || want}
+	add := func(ref chunk.Ref, public, pin, want bool, at turn) {
+		old, had := n.known[ref.ID]
+		if had {
+			at = min(at, old.turn)
+		}
+		n.known[ref.ID] = known{ref.Size, old.public || public, old.pin || pin, old.want || want, at}
 		if want && !old.want {
 			n.wanted = append(n.wanted, ref)
 		}
@@ -69,13 +83,13 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 		base, own := o.Layers()
 		for _, ref := range []chunk.Ref{base, own} {
 			if !ref.ID.IsZero() {
-				add(ref, false, true, true)
+				add(ref, false, true, true, turnFirst)
 			}
 		}
 	}
 	for f := range cat.SiteFiles() { // overlays include them, so no rack boots without
 		if !f.IsLink() {
-			add(f.Content, false, true, true)
+			add(f.Content, false, true, true, turnFirst)
 		}
 	}
 	used, looked := usedVersions(cat), hasWarewulf(cat)
@@ -90,22 +104,26 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 					continue
 				}
 				n.version[v.Manifest.ID] = &v.Manifest
-				add(v.Manifest, true, pass.pin, pass.want)
+				begin, rest := turnTagged, turnTagged
+				if pass.pin {
+					begin, rest = turnKernel, turnImage
+				}
+				add(v.Manifest, true, pass.pin, pass.want, turnFirst)
 				for _, k := range v.Kernels {
-					add(k.Kernel, true, pass.pin, pass.want)
-					add(k.StageOne, true, pass.pin, pass.want)
+					add(k.Kernel, true, pass.pin, pass.want, begin)
+					add(k.StageOne, true, pass.pin, pass.want, begin)
 				}
 				m, ok := c.manifests[v.Manifest.ID]
 				switch {
 				case ok:
 					for _, s := range m.Segments {
-						add(s.Ref, true, pass.pin, pass.want)
+						add(s.Ref, true, pass.pin, pass.want, rest)
 					}
 					if !m.Extras.ID.IsZero() {
-						add(m.Extras, true, pass.pin, pass.want)
+						add(m.Extras, true, pass.pin, pass.want, rest)
 					}
 					if !m.Index.ID.IsZero() { // no node asks for it, but Warewulf's boots are made with it
-						add(m.Index, true, looked && pass.pin, looked && pass.want)
+						add(m.Index, true, looked && pass.pin, looked && pass.want, rest)
 					}
 				case pass.want:
 					n.unread = append(n.unread, v.Manifest)

@@ -113,7 +113,12 @@ func (s *Server) meshChunk(w http.ResponseWriter, r *http.Request) error {
 			return fault.New(fault.NotFound, "chunk %s is not known here", id.Short())
 		}
 	}
-	f, err := s.cfg.Chunks.Open(r.Context(), chunk.Ref{ID: id, Size: size}, cache.Request{Hops: hops})
+	nearer := func(progress int64) {
+		w.Header().Set(api.HeaderProgress, strconv.FormatInt(progress, 10))
+		w.WriteHeader(http.StatusProcessing)
+		w.Header().Del(api.HeaderProgress)
+	}
+	f, err := s.cfg.Chunks.Open(r.Context(), chunk.Ref{ID: id, Size: size}, cache.Request{Hops: hops, Nearer: nearer})
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,10 @@ func replyOf(w http.ResponseWriter) *reply {
 }
 
 func (r *reply) WriteHeader(status int) {
-	if r.status == 0 {
+	switch {
+	case status < http.StatusOK: // interim; but it has to be taken, too
+		_ = http.NewResponseController(r.ResponseWriter).SetWriteDeadline(time.Now().Add(pieceTime))
+	case r.status == 0:
 		r.status = status
 	}
 	r.ResponseWriter.WriteHeader(status)
