@@ -282,7 +282,7 @@ func (r *Relay) Status() api.RelayStatus {
 	state := r.feed.State()
 	s := api.RelayStatus{
 		Name: r.settings.Name, Version: r.cfg.Version, Revision: state.Revision, Hash: state.Hash,
-		Started: r.started, Time: time.Now(), Cache: r.cache.Status(),
+		Started: r.started, Time: time.Now(), Cache: r.cache.Status(), Load: r.http.Load(),
 	}
 	for _, name := range r.mesh.live() {
 		s.Members = append(s.Members, string(name))

@@ -74,7 +74,17 @@ type visit struct {
 	sent      int64 // in this window
 	whole     bool  // something was fetched during all of this window
 	slow      bool  // it takes next to nothing, and has given its slot up
+	over      over  // when its transfers have ended
 }
+
+// over is what a machine said of the end of its visit.
+type over int
+
+const (
+	unsaid over = iota
+	paused      // it will come again, in a while
+	done        // it will not
+)
 
 type past struct {
 	number uint64
@@ -135,7 +145,7 @@ func (g *Gate) Ask(now time.Time, who string, urgent bool) Answer {
 		v = g.admit(now, t)
 	}
 	v.transfers++
-	v.used, v.asked = now, true
+	v.used, v.asked, v.over = now, true, unsaid
 	return Answer{Admitted: true}
 }
 
@@ -239,18 +249,40 @@ func (g *Gate) End(now time.Time, who string) {
 	if v := g.visits[who]; v != nil {
 		v.transfers = max(0, v.transfers-1)
 		v.used = now
+		g.leave(now, v)
 	}
 	g.pass(now)
 }
 
+// Pause says that a machine has what it came for, and will come again in a while: its kernel starts. Its slot is another's
+// as soon as its transfers have ended.
+func (g *Gate) Pause(now time.Time, who string) { g.say(now, who, paused) }
+
 // Done says that a machine has all that it came for.
 func (g *Gate) Done(now time.Time, who string) {
-	if v := g.visits[who]; v != nil && v.transfers == 0 {
-		g.lasted(now.Sub(v.since))
-		g.out(v)
-	}
 	delete(g.past, who)
+	g.say(now, who, done)
+}
+
+func (g *Gate) say(now time.Time, who string, what over) {
+	if v := g.visits[who]; v != nil {
+		v.over = what
+		g.leave(now, v)
+	}
 	g.pass(now)
+}
+
+// leave ends a visit that was said to be over.
+func (g *Gate) leave(now time.Time, v *visit) {
+	if v.over == unsaid || v.transfers > 0 {
+		return
+	}
+	g.lasted(now.Sub(v.since))
+	if v.over == done {
+		g.out(v)
+		return
+	}
+	g.end(v)
 }
 
 // end ends a visit whose machine did not say that it is done: it may be in the middle of a boot, and one that has begun
@@ -382,3 +414,6 @@ func (g *Gate) Load(now time.Time) Load {
 
 // Waits tells whether a machine stands in line.
 func (g *Gate) Waits(who string) bool { return g.line.of[who] != nil }
+
+// In tells whether a machine has its turn now.
+func (g *Gate) In(who string) bool { return g.visits[who] != nil }

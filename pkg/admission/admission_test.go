@@ -110,6 +110,29 @@ func TestBootThatHasBegunGoesFirst(t *testing.T) {
 	}
 }
 
+func TestVisitEndsWhenItIsSaid(t *testing.T) {
+	g := gate(1, 0)
+	g.Ask(began, "n1", false)
+	g.Pause(began, "n1") // said while the last bytes are sent
+	if g.Ask(began, "n2", false).Admitted {
+		t.Error("a slot is lent twice")
+	}
+	g.End(began, "n1")
+	if !g.Ask(began, "n2", false).Admitted {
+		t.Error("a visit goes on that is over")
+	}
+	g.Ask(began, "n3", false)
+	if a := g.Ask(began, "n1", false); a.Place != 0 {
+		t.Errorf("in the middle of its boot it is told %+v", a)
+	}
+	g.Done(began, "n2")
+	g.End(began, "n2")
+	g.Ask(began, "n1", false)
+	if a := g.Ask(began, "n2", false); a.Place != 1 {
+		t.Errorf("after its boot it is told %+v", a)
+	}
+}
+
 func TestReserveIsForUrgentMachines(t *testing.T) {
 	g := gate(2, 1)
 	for i := range 10 {

@@ -91,7 +91,7 @@ func (s *sizer) judge(rate float64, idle bool) {
 	more := float64(s.slots-s.before) / float64(s.before)
 	good := rate >= s.rate*cost
 	if more > 0 {
-		good = rate >= s.rate*(1+worth*more)
+		good = rate > 0 && rate >= s.rate*(1+worth*more)
 	}
 	before := s.before
 	s.before = 0

@@ -82,6 +82,7 @@ const (
 	HeaderHops     = "Wulf-Hops"     // how many relays a chunk request has passed
 	HeaderProgress = "Wulf-Progress" // in interim answers to chunk requests: bytes that came to the relay, or to the one that it asks
 	HeaderSize     = "Wulf-Size"     // bytes of the chunk asked for, so that a relay need not know it
+	HeaderPlace    = "Wulf-Place"    // how many machines are before the one that is told to come back
 	HeaderBy       = "Wulf-By"       // who asks, when a controller passes a request on to the leader; believed from controllers only
 )
 

@@ -131,7 +131,22 @@ type RelayStatus struct {
 	Time     time.Time         `json:"time"`              // its clock
 	Members  []string          `json:"members,omitempty"` // relays it holds for alive
 	Cache    CacheStatus       `json:"cache"`
+	Load     RelayLoad         `json:"load,omitzero"`
 	Problems []string          `json:"problems,omitempty"` // what a person should know, one line each
+}
+
+// RelayLoad is how much a relay has to send: see package admission.
+type RelayLoad struct {
+	Slots   int           `json:"slots"`             // machines that it sends to at once, without the reserve
+	Auto    bool          `json:"auto,omitempty"`    // it found that number itself
+	Reserve int           `json:"reserve"`           // slots besides these, for urgent machines
+	Busy    int           `json:"busy"`              // slots that are lent
+	Slow    int           `json:"slow,omitempty"`    // machines that take so little that they have none
+	Queued  int           `json:"queued"`            // machines that wait for their turn
+	Refused int64         `json:"refused"`           // answers that said to come back, since it started
+	Rate    int64         `json:"rate"`              // bytes a second, lately
+	Longest time.Duration `json:"longest,omitempty"` // nanoseconds that one of those has waited so far
+	Turn    time.Duration `json:"turn,omitempty"`    // nanoseconds that a machine keeps a slot, lately
 }
 
 // CacheStatus counts what a relay's chunk cache did since it started.

@@ -128,6 +128,12 @@ func (x SetRelay) apply(c *Catalog, _ *Entry) error {
 	if x.Networks != nil {
 		r.Networks = *x.Networks
 	}
+	if x.Slots != nil {
+		r.Slots = *x.Slots
+	}
+	if x.Reserve != nil {
+		r.Reserve = x.Reserve
+	}
 	if err := c.checkRelay(&r); err != nil {
 		return err
 	}
@@ -138,6 +144,9 @@ func (x SetRelay) apply(c *Catalog, _ *Entry) error {
 func (c *Catalog) checkRelay(r *Relay) error {
 	if len(r.Key) == 0 || r.Mesh == "" || r.Gossip == "" || r.BootPort == 0 || r.MeshPort == 0 {
 		return fault.New(fault.Invalid, "relay %s: its key, addresses or ports are missing", r.Name)
+	}
+	if r.Slots > MaxSlots || r.Reserved() > MaxSlots {
+		return fault.New(fault.Invalid, "relay %s: it cannot have more than %d slots", r.Name, MaxSlots)
 	}
 	for _, name := range r.Networks {
 		n, ok := c.Network(name)

@@ -243,12 +243,14 @@ type (
 		Hash  []byte `json:"hash"` // SHA-256 of the secret that was shown
 		Relay Relay  `json:"relay"`
 	}
-	// SetRelay changes where a relay stands and what it serves.
+	// SetRelay changes where a relay stands, what it serves, and to how many at once.
 	SetRelay struct {
 		Name     RelayName      `json:"name"`
 		Rack     *string        `json:"rack,omitempty"`
 		Zone     *string        `json:"zone,omitempty"`
 		Networks *[]NetworkName `json:"networks,omitempty"`
+		Slots    *uint16        `json:"slots,omitempty"`
+		Reserve  *uint16        `json:"reserve,omitempty"`
 	}
 	// DeleteRelay takes the admission of a relay back.
 	DeleteRelay struct {

@@ -59,6 +59,16 @@ const (
 	rootInitramfs = "initramfs"
 )
 
+// TagPriority is the tag by which a relay knows the machines that its reserve of slots is for: those whose value is
+// PriorityUrgent. A profile may give it to many.
+const (
+	TagPriority    = "boot-priority"
+	PriorityUrgent = "urgent"
+)
+
+// Urgent tells whether the machine goes before others when a relay is busy.
+func (s *Settings) Urgent() bool { return s.Tags[TagPriority] == PriorityUrgent }
+
 // RootDevice is the device that the root is on: the one that Root names, or that of the file system whose path is /. It is
 // "" for a root in memory.
 func (s *Settings) RootDevice() string {

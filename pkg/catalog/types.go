@@ -118,6 +118,22 @@ type Relay struct {
 	Gossip    string        `json:"gossip"`    // host:port of its membership protocol
 	Key       []byte        `json:"key"`       // SHA-256 of its public key; a join under the same name needs the same key
 	Joined    time.Time     `json:"joined"`
+	Slots     uint16        `json:"slots,omitempty"`   // machines that it sends large things to at once; 0: it finds out how many
+	Reserve   *uint16       `json:"reserve,omitempty"` // slots besides these, for urgent machines; nil: UsualReserve
+}
+
+// Bounds of a relay's slots.
+const (
+	MaxSlots     = 4096
+	UsualReserve = 2
+)
+
+// Reserved is how many slots it has for urgent machines alone.
+func (r *Relay) Reserved() int {
+	if r.Reserve == nil {
+		return UsualReserve
+	}
+	return int(*r.Reserve)
 }
 
 // Controller is a member of the replicated log.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -16,41 +17,16 @@ import (
 	"github.com/wulfmesh/wulfmesh/relay/cache"
 )
 
-// Admission. All transfers at once at full speed beat many more that all time out. Firmware cannot be told to come
-// back, so it waits for its turn; an agent can.
 const (
-	maxTransfers = 512
-	turnTime     = 20 * time.Second // that firmware waits; iPXE gives a silent server up after half a minute
-	retryAfter   = 3                // seconds, at most, after which an agent should come back
-	bodyTime     = 30 * time.Second // for a request's body
+	retryAfter = 3                // seconds, at most, after which an agent should come back
+	bodyTime   = 30 * time.Second // for a request's body
 )
 
-// later tells an agent when to come back; not all at once.
+// later tells an agent when to come back, if that was not said; not all at once.
 func later(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(retryAfter)))
-}
-
-// turn takes a slot for a transfer and returns what gives it back.
-func (s *Server) turn(ctx context.Context, wait time.Duration) (func(), error) {
-	return s.turnOf(ctx, s.slots, wait)
-}
-
-func (s *Server) turnOf(ctx context.Context, slots chan struct{}, wait time.Duration) (func(), error) {
-	release := func() { <-slots }
-	select {
-	case slots <- struct{}{}:
-		return release, nil
-	default:
+	if w.Header().Get("Retry-After") == "" {
+		w.Header().Set("Retry-After", strconv.Itoa(1+rand.N(retryAfter)))
 	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case slots <- struct{}{}:
-		return release, nil
-	case <-t.C:
-	case <-ctx.Done():
-	}
-	return nil, fault.New(fault.Unavailable, "relay %s sends to %d readers already", s.cfg.Name, cap(slots))
 }
 
 // plainChunk serves a chunk to firmware, which verifies nothing: it is verified here, now. An agent comes here too, for
@@ -59,13 +35,13 @@ func (s *Server) plainChunk(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get(api.HeaderVerifies) != "" {
 		return s.nodeChunk(w, r)
 	}
-	return s.chunk(w, r, cache.Request{Strict: true}, turnTime)
+	return s.chunk(w, r, cache.Request{Strict: true}, firmwareTime)
 }
 
 // nodeChunk serves a chunk to an agent, which verifies it. One that found it damaged says so as HTTP has it, by asking
 // for no cached answer (RFC 9111 §5.2.1.4): then it is verified here, too.
 func (s *Server) nodeChunk(w http.ResponseWriter, r *http.Request) error {
-	return s.chunk(w, r, cache.Request{Strict: strings.Contains(r.Header.Get("Cache-Control"), "no-cache")}, 0)
+	return s.chunk(w, r, cache.Request{Strict: strings.Contains(r.Header.Get("Cache-Control"), "no-cache")}, agentTime)
 }
 
 func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, wait time.Duration) error {
@@ -73,9 +49,8 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, 
 	if err != nil {
 		return err
 	}
-	release, err := s.turn(r.Context(), wait)
+	release, err := s.turn(w, r, wait)
 	if err != nil {
-		later(w)
 		return err
 	}
 	defer release()
@@ -90,11 +65,20 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, 
 	defer f.Close()
 	// Only firmware fetches kernels; to look whose each of an image's segments is would cost more than to send it.
 	if sent := serve(w, r, id, f); sent == ref.Size && q.Strict {
-		if e, whole := s.fetched(remote(r), id, sent); whole {
-			s.cfg.Record(e)
-		}
+		s.whole(remote(r), id, sent)
 	}
 	return nil
+}
+
+// whole notes that something was sent as a whole to a machine that boots. When it has all that it fetches before its
+// kernel starts, its turn is over.
+func (s *Server) whole(addr netip.Addr, id chunk.ID, sent int64) {
+	e, all := s.fetched(addr, id, sent)
+	if !all {
+		return
+	}
+	s.turns.over(addr, false)
+	s.cfg.Record(e)
 }
 
 // meshChunk serves a chunk to another relay, fetching it first if need be: so the relays' trees come about.
@@ -123,6 +107,7 @@ func (s *Server) meshChunk(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer f.Close()
+	replyOf(w).sentOn = s.turns.sent
 	serve(w, r, id, f)
 	return nil
 }
@@ -150,9 +135,8 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	release, err := s.turn(r.Context(), turnTime)
+	release, err := s.turn(w, r, firmwareTime)
 	if err != nil {
-		later(w)
 		return err
 	}
 	defer release()
@@ -209,9 +193,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if sent == size {
-		if e, whole := s.fetched(remote(r), id, sent); whole {
-			s.cfg.Record(e)
-		}
+		s.whole(remote(r), id, sent)
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ const (
 // Server serves both listeners.
 type Server struct {
 	cfg      Config
-	slots    chan struct{} // a transfer each
+	turns    *turns
 	conns    *conns
 	meters   *meters
 	counts   *counts
@@ -88,7 +88,7 @@ type Server struct {
 // New makes a server; Run starts it.
 func New(cfg Config) *Server {
 	return &Server{
-		cfg: cfg, slots: make(chan struct{}, maxTransfers), conns: newConns(), meters: newMeters(), counts: newCounts(),
+		cfg: cfg, turns: newTurns(), conns: newConns(), meters: newMeters(), counts: newCounts(),
 		booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg), waits: newWaits(),
 		ww: newSeen(), images: &images{cfg: cfg}, unpacking: make(chan struct{}, maxUnpacking),
 	}

@@ -60,7 +60,23 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	for _, k := range keys {
 		fmt.Fprintf(w, "wulf_relay_http_bytes_total{route=%q,status=\"%d\"} %d\n", k.route, k.status, by[k].bytes)
 	}
-	fmt.Fprintf(w, "# HELP wulf_relay_http_transfers Transfers that go on.\n# TYPE wulf_relay_http_transfers gauge\nwulf_relay_http_transfers %d\n", len(s.slots))
+	l := s.Load()
+	for _, m := range []struct {
+		name, kind, help string
+		value            float64
+	}{
+		{"slots", "gauge", "Machines that are sent large things to at once, without the reserve.", float64(l.Slots)},
+		{"reserve", "gauge", "Slots besides these, for urgent machines.", float64(l.Reserve)},
+		{"busy", "gauge", "Slots that are lent.", float64(l.Busy)},
+		{"slow", "gauge", "Machines that take so little that they have no slot.", float64(l.Slow)},
+		{"queued", "gauge", "Machines that wait for their turn.", float64(l.Queued)},
+		{"refused_total", "counter", "Answers that said to come back.", float64(l.Refused)},
+		{"rate_bytes", "gauge", "Bytes a second, lately.", float64(l.Rate)},
+		{"longest_wait_seconds", "gauge", "How long a machine has waited that waits still.", l.Longest.Seconds()},
+		{"turn_seconds", "gauge", "How long a machine keeps a slot, lately.", l.Turn.Seconds()},
+	} {
+		fmt.Fprintf(w, "# HELP wulf_relay_transfer_%[1]s %[2]s\n# TYPE wulf_relay_transfer_%[1]s %[3]s\nwulf_relay_transfer_%[1]s %[4]g\n", m.name, m.help, m.kind, m.value)
+	}
 	s.waits.mu.Lock()
 	waiting := len(s.waits.of)
 	s.waits.mu.Unlock()

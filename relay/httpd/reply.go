@@ -18,7 +18,8 @@ const (
 type reply struct {
 	http.ResponseWriter
 	status int
-	sent   int64 // bytes of the body
+	sent   int64       // bytes of the body
+	sentOn func(int64) // is told of them as they go out; may be nil
 }
 
 // replyOf is the reply that guard made of every response.
@@ -42,7 +43,7 @@ func (r *reply) WriteHeader(status int) {
 func (r *reply) Write(p []byte) (int, error) {
 	r.begin()
 	n, err := r.ResponseWriter.Write(p)
-	r.sent += int64(n)
+	r.count(int64(n))
 	return n, err
 }
 
@@ -58,13 +59,20 @@ func (r *reply) ReadFrom(src io.Reader) (total int64, err error) {
 		piece := io.LimitedReader{R: limited.R, N: min(limited.N, pieceSize)}
 		n, err := io.Copy(r.ResponseWriter, &piece)
 		total += n
-		r.sent += n
+		r.count(n)
 		limited.N -= n
 		if err != nil || n == 0 {
 			return total, err
 		}
 	}
 	return total, nil
+}
+
+func (r *reply) count(n int64) {
+	r.sent += n
+	if r.sentOn != nil {
+		r.sentOn(n)
+	}
 }
 
 // begin gives the reader its time for the next piece.

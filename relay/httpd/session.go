@@ -197,6 +197,9 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 			e.Time = now
 		}
 		e.Address = remote(r).String()
+		if e.Stage.Index() >= boot.StageImage.Index() || e.Stage == boot.StageFailed {
+			s.turns.over(remote(r), true) // it has its image, or needs none any more
+		}
 		clip(&e.Message, boot.MaxEventText)
 		clip(&e.Error, boot.MaxEventText)
 		clip(&e.Fix, boot.MaxEventText)

@@ -104,7 +104,7 @@ func efiFile(tree fs.FS, name string) (string, bool) {
 
 // imageFile sends a file of an image.
 func (s *Server) imageFile(w http.ResponseWriter, r *http.Request, c *caller, o *opened, name, stage string) error {
-	release, err := s.turnOf(r.Context(), s.unpacking, turnTime)
+	release, err := s.unpacker(r.Context())
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
@@ -87,6 +88,19 @@ func (x *images) read(ctx context.Context, o *opened) (err error) {
 	return nil
 }
 
+// unpacker waits for one of the places to unpack an image, and returns what gives it back.
+func (s *Server) unpacker(ctx context.Context) (func(), error) {
+	t := time.NewTimer(firmwareTime)
+	defer t.Stop()
+	select {
+	case s.unpacking <- struct{}{}:
+		return func() { <-s.unpacking }, nil
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return nil, fault.New(fault.Unavailable, "relay %s unpacks images for %d readers already", s.cfg.Name, cap(s.unpacking))
+}
+
 // chunkReader is a chunk as a plain reader.
 type chunkReader struct {
 	io.Reader
@@ -106,7 +120,7 @@ func (s *Server) wwKernel(w http.ResponseWriter, r *http.Request, c *caller) err
 	if c.gzip {
 		return fault.New(fault.NotFound, "kernels are not kept compressed")
 	}
-	release, err := s.turn(r.Context(), turnTime)
+	release, err := s.turn(w, r, firmwareTime)
 	if err != nil {
 		return err
 	}
@@ -131,9 +145,7 @@ func (s *Server) wwKernel(w http.ResponseWriter, r *http.Request, c *caller) err
 // wholly notes that a part of what a boot waits for was sent.
 func (s *Server) wholly(c *caller, stage string, id chunk.ID, sent int64) {
 	s.sentTo(c, stage, path.Base(c.plan.Image), sent)
-	if e, all := s.fetched(c.addr, id, sent); all {
-		s.cfg.Record(e)
-	}
+	s.whole(c.addr, id, sent)
 }
 
 // wwImage sends the image as one plain archive, or as that in gzip without compression: see stored. What it is stored as
@@ -143,11 +155,16 @@ func (s *Server) wwImage(w http.ResponseWriter, r *http.Request, c *caller) erro
 	if err != nil {
 		return err
 	}
-	release, err := s.turnOf(r.Context(), s.unpacking, turnTime)
+	release, err := s.turn(w, r, firmwareTime)
 	if err != nil {
 		return err
 	}
 	defer release()
+	unpacked, err := s.unpacker(r.Context())
+	if err != nil {
+		return err
+	}
+	defer unpacked()
 	b := made{id: chunk.Of([]byte("plain " + o.id.String())), time: s.version(&c.plan).Created}
 	sizes := o.sizes
 	if c.gzip {

@@ -18,7 +18,7 @@ import (
 // wwOverlay sends a node's overlays of a kind as a cpio archive. What is secret is in it only for who showed the ticket of
 // this boot, as in a one-stage boot.
 func (s *Server) wwOverlay(w http.ResponseWriter, r *http.Request, c *caller, kind string) error {
-	release, err := s.turn(r.Context(), turnTime)
+	release, err := s.turn(w, r, firmwareTime)
 	if err != nil {
 		return err
 	}

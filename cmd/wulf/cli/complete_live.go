@@ -218,7 +218,7 @@ func listColumns(noun string) []string {
 	case "boot":
 		return []string{"node", "state", "started", "took", "relay", "image", "version", "revision", "address", "firmware", "hardware", "error"}
 	case "relay":
-		return []string{"name", "rack", "zone", "networks", "addresses", "state", "seen", "revision", "chunks", "cache", "served", "corrupt", "version", "problems"}
+		return []string{"name", "rack", "zone", "networks", "addresses", "state", "seen", "revision", "chunks", "cache", "served", "corrupt", "slots", "waiting", "sent", "version", "problems"}
 	case "controller":
 		return []string{"name", "address", "role", "state", "joined"}
 	case "context":

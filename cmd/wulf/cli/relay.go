@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -31,9 +32,13 @@ func (p *program) relay() *cli.Command {
 			examples: []string{"wulf relay list", "wulf relay list -o wide"}, flags: listFlags(), run: p.relayList,
 		},
 		verb{
-			name: "set", usage: "change where a relay stands and what it serves", args: "RELAY", least: 1, most: 1,
-			examples: []string{"wulf relay set r1 --rack r08", "wulf relay set r1 --networks rack,admin"},
-			flags:    changeFlags(standFlags...), run: p.relaySet,
+			name: "show", usage: "show a relay, and how much it has to send", args: "RELAY", least: 1, most: 1,
+			examples: []string{"wulf relay show r1"}, flags: showFlags(), run: p.relayShow,
+		},
+		verb{
+			name: "set", usage: "change where a relay stands, what it serves, and to how many at once", args: "RELAY", least: 1, most: 1,
+			examples: []string{"wulf relay set r1 --rack r08", "wulf relay set r1 --networks rack,admin", "wulf relay set r1 --slots auto --reserve 4"},
+			flags:    changeFlags(append(standFlags, slotsFlags()...)...), run: p.relaySet,
 		},
 		verb{
 			name: "remove", usage: "admit a relay no longer", args: "RELAY", least: 1, most: 1,
@@ -88,6 +93,9 @@ func (p *program) relayList(c *cli.Context) error {
 			{name: "CACHE", wide: true, cell: func(v api.RelayView) string { return size(relayStatus(v).Cache.Bytes) }},
 			{name: "SERVED", wide: true, cell: func(v api.RelayView) string { return fmt.Sprint(relayStatus(v).Cache.Served) }},
 			{name: "CORRUPT", wide: true, cell: func(v api.RelayView) string { return fmt.Sprint(relayStatus(v).Cache.Corrupt) }},
+			{name: "SLOTS", wide: true, cell: func(v api.RelayView) string { return sendsTo(relayStatus(v).Load) }},
+			{name: "WAITING", wide: true, cell: func(v api.RelayView) string { return waitingText(relayStatus(v).Load) }},
+			{name: "SENT", wide: true, cell: func(v api.RelayView) string { return rateText(relayStatus(v).Load.Rate) }},
 			{name: "VERSION", wide: true, cell: func(v api.RelayView) string { return or(relayStatus(v).Version) }},
 			{name: "PROBLEMS", cell: func(v api.RelayView) string { return strings.Join(relayStatus(v).Problems, "; ") }},
 		},
@@ -114,6 +122,13 @@ func (p *program) relaySet(c *cli.Context) error {
 			list = append(list, catalog.NetworkName(n))
 		}
 		change.Networks = &list
+	}
+	var err error
+	if change.Slots, err = slotsOf(c, "slots"); err != nil {
+		return err
+	}
+	if change.Reserve, err = slotsOf(c, "reserve"); err != nil {
+		return err
 	}
 	if change == (catalog.SetRelay{}) {
 		return fault.New(fault.Invalid, "nothing is said about what to set").WithFix("see wulf relay set --help")
@@ -142,6 +157,12 @@ func (p *program) relaySet(c *cli.Context) error {
 	}
 	if change.Networks != nil {
 		note("networks", words(v.Networks), words(*change.Networks))
+	}
+	if change.Slots != nil {
+		note("slots", slotsText(v.Slots), slotsText(*change.Slots))
+	}
+	if change.Reserve != nil {
+		note("reserve", strconv.Itoa(v.Reserved()), strconv.Itoa(int(*change.Reserve)))
 	}
 	return p.perform(c, cl, mutation{change: change, diff: diff})
 }
