@@ -38,12 +38,15 @@ type Config struct {
 	Relays []string // host:port, best first
 	Dial   api.DialFunc
 	Log    *slog.Logger
+	// Progress is called when something has come, or a relay has said how long it will take; nil: nobody wants to know.
+	Progress func()
 }
 
 // Mesh talks to a node's relays. Any number of goroutines may use it at once.
 type Mesh struct {
-	http *http.Client
-	log  *slog.Logger
+	http     *http.Client
+	log      *slog.Logger
+	progress func()
 
 	mu      sync.Mutex
 	relays  []string
@@ -51,12 +54,16 @@ type Mesh struct {
 	plain   map[string]string           // where the same relay serves chunks by plain HTTP
 	token   string                      // of the session
 	bytes   map[catalog.RelayName]int64 // fetched, by the relay that sent them
+	turn    map[string]time.Time        // when relays said to come back for what is large
 }
 
 // New makes a Mesh; it opens no connection yet.
 func New(cfg Config) *Mesh {
+	if cfg.Progress == nil {
+		cfg.Progress = func() {}
+	}
 	return &Mesh{
-		log: cfg.Log, relays: cfg.Relays, bytes: map[catalog.RelayName]int64{},
+		log: cfg.Log, progress: cfg.Progress, relays: cfg.Relays, bytes: map[catalog.RelayName]int64{}, turn: map[string]time.Time{},
 		http: &http.Client{CheckRedirect: noRedirect, Transport: &http.Transport{
 			DialContext:     cfg.Dial,
 			TLSClientConfig: cfg.Trust.ClientTLS([]string{api.ALPNHTTP}, pki.Relay),
@@ -146,7 +153,7 @@ func (m *Mesh) Fetch(ctx context.Context, ref chunk.Ref) ([]byte, error) {
 // FetchID is Fetch for a chunk of unknown size, of at most limit bytes.
 func (m *Mesh) FetchID(ctx context.Context, id chunk.ID, limit int64) ([]byte, error) {
 	var b []byte
-	err := m.try(ctx, "fetching "+id.Short(), func(ctx context.Context, relay string) error {
+	err := m.tryLarge(ctx, "fetching "+id.Short(), func(ctx context.Context, relay string) error {
 		return m.request(ctx, http.MethodGet, relay, chunkPath+id.String(), nil, nil, func(a *http.Response) (err error) {
 			if b, err = io.ReadAll(io.LimitReader(a.Body, limit+1)); err != nil {
 				return fault.Wrap(fault.Unavailable, err, "chunk %s broke off", id.Short())
@@ -169,7 +176,7 @@ func (m *Mesh) Stream(ctx context.Context, ref chunk.Ref, use func(io.Reader) er
 }
 
 func (m *Mesh) stream(ctx context.Context, ref chunk.Ref, use func(io.Reader) error) error {
-	return m.try(ctx, "fetching "+ref.ID.Short(), func(ctx context.Context, relay string) error {
+	return m.tryLarge(ctx, "fetching "+ref.ID.Short(), func(ctx context.Context, relay string) error {
 		header := http.Header{api.HeaderSize: {strconv.FormatInt(ref.Size, 10)}}
 		return m.request(ctx, http.MethodGet, relay, chunkPath+ref.ID.String(), header, nil, func(a *http.Response) error {
 			v := chunk.NewVerifier(ref)
@@ -212,6 +219,7 @@ func (t *tee) Read(p []byte) (int, error) {
 }
 
 func (m *Mesh) count(a *http.Response, n int64) {
+	m.progress()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.bytes[catalog.RelayName(a.Header.Get(api.HeaderRelay))] += n

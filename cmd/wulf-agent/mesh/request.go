@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -19,18 +17,24 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// busy is an answer that asks to come back after a while.
-type busy struct{ after time.Duration }
-
-func (b busy) Error() string { return fmt.Sprintf("the relay is busy for %s", b.after) }
-
 // try runs do against one relay after the other, round after round with growing pauses, until it succeeds, ctx
 // ends, or do fails in a way that no other relay can mend (fault.Invalid). A relay that is busy is left alone for as
-// long as it said. Denied counts as a relay's own view: another may hold a newer catalog; but when all of them deny,
-// that is the answer.
+// long as it said, and the next one asked only if that is long. Denied counts as a relay's own view: another may hold a
+// newer catalog; but when all of them deny, that is the answer.
 func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context, relay string) error) error {
+	return m.trying(ctx, what, do, func(string) time.Duration { return 0 })
+}
+
+// tryLarge is try for what relays have lines for.
+func (m *Mesh) tryLarge(ctx context.Context, what string, do func(ctx context.Context, relay string) error) error {
+	return m.trying(ctx, what, do, m.free)
+}
+
+func (m *Mesh) trying(ctx context.Context, what string, do func(ctx context.Context, relay string) error, turn func(relay string) time.Duration) error {
 	var last error
 	again := map[string]time.Time{} // when a relay that was busy may be asked again
+	left := func(relay string) time.Duration { return max(time.Until(again[relay]), turn(relay)) }
+	near := 0
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
 		m.mu.Lock()
 		relays, start := m.relays, m.current
@@ -39,12 +43,19 @@ func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context
 			return fault.New(fault.Unavailable, "%s: no relay is known", what)
 		}
 		denied := 0
+		var wait time.Duration // for the turn that is near; 0: none is
 		for i := range relays {
 			at := (start + i) % len(relays)
-			if time.Until(again[relays[at]]) > 0 {
+			relay := relays[at]
+			if busy := left(relay); busy > 0 {
+				if busy <= nearTurn && near < maxNear && i == 0 {
+					near++
+					wait = busy + rand.N(firstPause)
+					break
+				}
 				continue
 			}
-			err := do(ctx, relays[at])
+			err := do(ctx, relay)
 			if err == nil {
 				m.mu.Lock()
 				if at < len(m.relays) {
@@ -62,20 +73,32 @@ func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context
 			case fault.Denied:
 				denied++
 			}
-			if b, ok := errors.AsType[busy](err); ok {
-				again[relays[at]] = time.Now().Add(b.after)
+			last = fmt.Errorf("relay %s: %w", relay, err)
+			b, ok := errors.AsType[busy](err)
+			if !ok {
+				m.log.Info(what+" failed", "relay", relay, "err", err)
+				continue
 			}
-			last = fmt.Errorf("relay %s: %w", relays[at], err)
-			m.log.Info(what+" failed", "relay", relays[at], "err", err)
+			again[relay] = time.Now().Add(b.after)
+			if m.comeBack(relay, b); !b.line {
+				m.log.Info(what+" failed", "relay", relay, "err", err)
+			}
+			if b.line && b.after <= nearTurn && near < maxNear {
+				near++
+				wait = b.after + rand.N(firstPause)
+				break
+			}
 		}
 		if denied == len(relays) {
 			return last
 		}
 		// Between half and all of the pause: nodes that failed together must not come back together. If all relays are
 		// busy, nothing is to be had before the first of them is not.
-		wait := pause/2 + rand.N(pause/2+1)
-		if rest := untilFree(relays, again); rest > 0 {
-			wait = rest + rand.N(max(firstPause, rest/2))
+		if wait == 0 {
+			wait = pause/2 + rand.N(pause/2+1)
+			if r, busy := rest(relays, left); busy {
+				wait, near = r, 0
+			}
 		}
 		select {
 		case <-time.After(wait):
@@ -83,15 +106,6 @@ func (m *Mesh) try(ctx context.Context, what string, do func(ctx context.Context
 			return fault.Wrap(fault.Timeout, last, "%s: given up", what)
 		}
 	}
-}
-
-// untilFree is how long all of the relays are busy.
-func untilFree(relays []string, again map[string]time.Time) time.Duration {
-	rest := time.Duration(math.MaxInt64)
-	for _, r := range relays {
-		rest = min(rest, time.Until(again[r])) // long ago for one that is not busy
-	}
-	return rest
 }
 
 // url is where a relay serves a path. Chunks are public, and verified here whoever sends them: they come by plain HTTP,
@@ -151,8 +165,7 @@ func (m *Mesh) requestFor(ctx context.Context, begin time.Duration, method, rela
 	}
 	defer a.Body.Close()
 	if a.StatusCode == http.StatusServiceUnavailable {
-		seconds, _ := strconv.Atoi(a.Header.Get("Retry-After"))
-		return busy{min(max(time.Second, time.Duration(seconds)*time.Second), 30*time.Second)}
+		return busyAnswer(a)
 	}
 	if a.StatusCode >= 300 && a.StatusCode != http.StatusNotModified {
 		text, _ := io.ReadAll(io.LimitReader(a.Body, 64<<10))

@@ -35,8 +35,9 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 )
 
-// patience is how long a boot tries to get everything: long enough to wait for its turn in a storm, and for relays
-// to come back; a node that gives up starts from its firmware again, by which nothing would go faster.
+// patience is how long a boot goes on without progress: long enough for relays to come back. To wait for its turn in a storm
+// is progress as long as a relay tells how long that will be; a node that gives up starts from its firmware again, by
+// which nothing would go faster.
 const patience = 30 * time.Minute
 
 // onFailure is how long the reason stays on the screen before the node restarts.
@@ -159,14 +160,16 @@ func nothingFetched(_ context.Context, ref chunk.Ref, _ func(io.Reader) error) e
 }
 
 func (b *booter) twoStage() error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	stuck := time.AfterFunc(patience, cancel)
+	defer stuck.Stop()
 	began := time.Now()
 	link, err := b.network(ctx)
 	if err != nil {
 		return err
 	}
-	if err := b.connect(); err != nil {
+	if err := b.connect(func() { stuck.Reset(patience) }); err != nil {
 		return err
 	}
 	go b.reporter.Run(context.Background()) // it outlives a boot that fails, to tell so
@@ -238,13 +241,13 @@ func (b *booter) network(ctx context.Context) (netlink.Link, error) {
 	return link, nil
 }
 
-func (b *booter) connect() error {
+func (b *booter) connect(progress func()) error {
 	trust, err := pki.ParseTrust([]byte(b.trust.CA))
 	if err != nil {
 		return err
 	}
 	trust.UnsetClock = true
-	b.mesh = mesh.New(mesh.Config{Trust: trust, Relays: b.params.Relays, Log: b.log})
+	b.mesh = mesh.New(mesh.Config{Trust: trust, Relays: b.params.Relays, Log: b.log, Progress: progress})
 	b.reporter = mesh.NewReporter(b.mesh, boot.Event{
 		Node: b.params.Node, Hardware: b.params.Hardware, Boot: b.params.Boot, Revision: b.params.Revision, Manifest: b.params.Image,
 	})
