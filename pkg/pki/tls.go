@@ -85,7 +85,11 @@ func ClientTLS(k *Keeper, protocols []string, expected ...Role) *tls.Config {
 // of the expected roles: a node in stage one, an operator who logs in.
 func (t *Trust) ClientTLS(protocols []string, expected ...Role) *tls.Config {
 	return dial(func(chain []*x509.Certificate) (Identity, error) {
-		return t.verify(chain, x509.ExtKeyUsageServerAuth, time.Now())
+		now := time.Now
+		if t.Now != nil {
+			now = t.Now
+		}
+		return t.verify(chain, x509.ExtKeyUsageServerAuth, now())
 	}, protocols, expected)
 }
 

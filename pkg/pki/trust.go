@@ -29,6 +29,8 @@ type Trust struct {
 	// lost their clock, which then stands years back: such a machine could reach no relay at all. Certificates
 	// whose time is over by the machine's clock are refused all the same.
 	UnsetClock bool
+	// Now is the clock by which TLS of ClientTLS judges certificates; nil: the system's.
+	Now func() time.Time
 
 	cluster string
 	cas     []*x509.Certificate

@@ -26,18 +26,11 @@ type asker struct {
 
 // rom is the firmware: it waits 4, 8, 16 and 32 seconds (PXE 2.1 §2.2.3, table 2-1 as ROMs follow it).
 func (m *Machine) rom() asker {
-	class := "PXEClient:Arch:00000:UNDI:002001"
-	var arch iana.Arch
-	switch m.cfg.Firmware {
-	case boot.FirmwareEFI64:
-		class, arch = "PXEClient:Arch:00007:UNDI:003016", iana.EFI_X86_64
-	case boot.FirmwareHTTP64:
-		class, arch = "HTTPClient:Arch:00016:UNDI:003016", iana.EFI_X86_64_HTTP
-	}
+	class, arch := m.arch()
 	return asker{
 		name: "firmware", boots: true,
 		waits:   []time.Duration{4 * time.Second, 8 * time.Second, 16 * time.Second, 32 * time.Second},
-		options: append(m.pxeOptions(class, arch), dhcpv4.WithOption(dhcpv4.OptMaxMessageSize(1260))),
+		options: append(m.pxeOptions(class, iana.Arch(arch)), dhcpv4.WithOption(dhcpv4.OptMaxMessageSize(1260))),
 	}
 }
 
@@ -46,6 +39,9 @@ func (m *Machine) loaded() asker {
 	class, arch := "PXEClient:Arch:00000:UNDI:002001", iana.INTEL_X86PC
 	if m.cfg.Firmware != boot.FirmwareBIOS {
 		class, arch = "PXEClient:Arch:00007:UNDI:003010", iana.EFI_X86_64
+	}
+	if m.cfg.Firmware == boot.FirmwareEFIArm64 {
+		class, arch = "PXEClient:Arch:00011:UNDI:003010", iana.EFI_ARM64
 	}
 	return asker{
 		name: "iPXE", boots: true,
@@ -115,6 +111,13 @@ func (m *Machine) dhcp(ctx context.Context, who asker) (*dhcpv4.DHCPv4, error) {
 			continue
 		}
 		a, _ := netip.AddrFromSlice(ack.YourIPAddr.To4())
+		if m.flawed().Declines {
+			m.note("%s finds another machine at %s", who.name, a)
+			if _, err := m.exchange(ctx, conn, who, began, 10*time.Second, dhcpv4.MessageTypeDecline, ack); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if err := m.host.SetAddrs(a.String()); err != nil {
 			return nil, fmt.Errorf("the %s was given an address that it cannot use: %w", who.name, err)
 		}

@@ -32,14 +32,18 @@ func (m *Machine) ipxe(ctx context.Context) (*started, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fetching the script %s: %w", file, err)
 	}
-	m.reach(boot.StageScript)
+	if err := m.passes(ctx, boot.StageScript); err != nil {
+		return nil, err
+	}
 	s := &script{fetch: m.download, screen: m.note, settings: map[string]string{
 		"net0/mac": string(m.cfg.Hardware), "mac": string(m.cfg.Hardware), "next-server": server, "ip": ack.YourIPAddr.String(),
 	}}
 	if err := s.run(ctx, file, text); err != errBoot {
 		return nil, err
 	}
-	m.reach(boot.StageKernel)
+	if err := m.passes(ctx, boot.StageKernel); err != nil {
+		return nil, err
+	}
 	return m.load(s)
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/insomniacslk/dhcp/dhcpv4"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wulfmesh/wulfmesh/cmd/wulf-agent/files"
@@ -66,8 +67,8 @@ func (m *Machine) kernel(ctx context.Context, k *started) error {
 			return err
 		}
 	} else if err := n.twoStage(ctx, state); err != nil {
-		if ctx.Err() == nil && n.reporter != nil {
-			n.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error()})
+		if ctx.Err() == nil && n.reporter != nil && err != errReset {
+			n.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Fix: fault.Fix(err)})
 			n.reporter.Flush(5 * time.Second)
 		}
 		return err
@@ -201,14 +202,18 @@ func (n *node) state() *session.State {
 // twoStage gets the image and the overlays.
 func (n *node) twoStage(ctx context.Context, state *session.State) error {
 	began := time.Now()
-	if _, err := n.dhcp(ctx, n.stageOne()); err != nil {
+	ack, err := n.dhcp(ctx, n.stageOne())
+	if err != nil {
 		return err
+	}
+	if mtu, err := dhcpv4.GetUint16(dhcpv4.OptionInterfaceMTU, ack.Options); err == nil {
+		n.host.SetMTU(int(mtu))
 	}
 	trust, err := pki.ParseTrust([]byte(n.trust.CA))
 	if err != nil {
 		return err
 	}
-	trust.UnsetClock = true
+	trust.UnsetClock, trust.Now = true, n.clock
 	n.mesh = mesh.New(mesh.Config{Trust: trust, Relays: n.params.Relays, Dial: n.host.Dial, Log: n.log})
 	defer n.mesh.Close()
 	n.reporter = mesh.NewReporter(n.mesh, boot.Event{
@@ -223,12 +228,20 @@ func (n *node) twoStage(ctx context.Context, state *session.State) error {
 	if err != nil {
 		return err
 	}
-	n.reach(boot.StageStageOne)
 	n.reporter.Record(boot.Event{Stage: boot.StageStageOne, Took: time.Since(began)})
+	if err := n.passes(ctx, boot.StageStageOne); err != nil {
+		return err
+	}
+	if err := n.disks(ctx, held.Storage); err != nil {
+		return err
+	}
+	held.Storage = nil
 	if err := n.image(ctx); err != nil {
 		return err
 	}
-	n.reach(boot.StageImage)
+	if err := n.passes(ctx, boot.StageImage); err != nil {
+		return err
+	}
 	state.Session, state.Ticket = &held, ""
 	if len(held.Relays) > 0 {
 		state.Relays = held.Relays
@@ -236,9 +249,8 @@ func (n *node) twoStage(ctx context.Context, state *session.State) error {
 	if err := n.overlays(ctx, state); err != nil {
 		return err
 	}
-	n.reach(boot.StageOverlay)
 	n.reporter.Flush(10 * time.Second)
-	return nil
+	return n.passes(ctx, boot.StageOverlay)
 }
 
 // image fetches the manifest and all chunks of the image; the first alone, then several at once.
@@ -251,6 +263,9 @@ func (n *node) image(ctx context.Context) error {
 	keys := (&catalog.Cluster{ManifestKeys: n.trust.ManifestKeys}).SigningKeys()
 	m, err := chunk.Open(b, keys)
 	if err != nil {
+		return err
+	}
+	if err := n.room(m); err != nil {
 		return err
 	}
 	refs := make([]chunk.Ref, 0, len(m.Segments)+1)
@@ -308,7 +323,9 @@ func (n *node) overlays(ctx context.Context, state *session.State) error {
 
 // init is the node's own init, with the agent's service under it, until the machine has no power.
 func (n *node) init(ctx context.Context) error {
-	n.reach(boot.StageInit)
+	if err := n.passes(ctx, boot.StageInit); err != nil {
+		return err
+	}
 	return service.Run(ctx, service.Config{
 		Root: n.cfg.Dir, Dial: n.host.Dial, Log: n.log,
 		Reached: func(ctx context.Context) error {
@@ -318,6 +335,10 @@ func (n *node) init(ctx context.Context) error {
 			n.note("is up")
 			n.reach(boot.StageUp)
 			n.setUp(true)
+			if n.flawed().Mute {
+				n.muted = true
+				n.cfg.Net.Stall(n.cfg.Name)
+			}
 			return nil
 		},
 	})

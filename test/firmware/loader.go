@@ -22,7 +22,9 @@ func (m *Machine) loader(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.reach(boot.StageDHCP)
+	if err := m.passes(ctx, boot.StageDHCP); err != nil {
+		return err
+	}
 	file, server := bootFile(ack)
 	var b []byte
 	if m.cfg.Firmware == boot.FirmwareHTTP64 {
@@ -41,8 +43,7 @@ func (m *Machine) loader(ctx context.Context) error {
 		return fmt.Errorf("the boot program %s is empty", file)
 	}
 	m.note("runs %s of %d bytes", file, len(b))
-	m.reach(boot.StageLoader)
-	return nil
+	return m.passes(ctx, boot.StageLoader)
 }
 
 // TFTP (RFC 1350, with the options of RFC 2347 to 2349) as firmware does it: a block that fits an Ethernet frame, and

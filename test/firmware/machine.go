@@ -28,7 +28,7 @@ type Config struct {
 	Name     string // of its host, and in traces
 	Segment  string // the layer-2 segment that its card is on; declared already
 	Hardware catalog.HardwareAddr
-	Firmware boot.Firmware // FirmwareBIOS (also for ""), FirmwareEFI64 or FirmwareHTTP64
+	Firmware boot.Firmware // FirmwareBIOS (also for ""), FirmwareEFI64, FirmwareEFIArm64, FirmwareHTTP64 or FirmwareOther
 	Dir      string        // of its own: the root file system of the running node; emptied at every start
 }
 
@@ -52,8 +52,10 @@ type Machine struct {
 	stop   context.CancelFunc // nil while it is off
 	done   chan struct{}
 	dice   *rand.Rand
+	muted  bool // by a flaw; the running machine's own
 	stage  boot.Stage
 	failed error
+	flaws  Flaws
 	up     bool
 	change chan struct{} // closed at the next change of up
 	counts Counts
@@ -236,6 +238,11 @@ func (m *Machine) start(ctx context.Context) error {
 func (m *Machine) dead() {
 	m.setUp(false)
 	m.cfg.Net.Kill(m.cfg.Name)
+	if m.muted {
+		m.cfg.Net.Heal(m.cfg.Name)
+		m.muted = false
+	}
+	m.host.SetMTU(0)
 	_ = m.host.SetAddrs() // no address is never another's
 	entries, _ := os.ReadDir(m.cfg.Dir)
 	for _, e := range entries {

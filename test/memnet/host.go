@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -24,6 +25,7 @@ type Host struct {
 	net     *Network
 	name    string
 	in, out pacer
+	mtu     atomic.Int64 // see SetMTU
 
 	// The rest is guarded by net.mu.
 	addrs    []netip.Addr
@@ -217,7 +219,7 @@ func (h *Host) dialStream(ctx context.Context, to netip.AddrPort) (net.Conn, err
 	ctx, cancel := context.WithTimeout(ctx, h.net.cfg.DialTimeout)
 	defer cancel()
 	for {
-		changed, far := h.route(to.Addr())
+		changed, far := h.route(to)
 		if far != nil {
 			// The handshake takes one round trip, also to be told that nobody listens.
 			if err := pause(ctx, 2*h.net.links.between(h, far).Latency); err != nil {
@@ -239,15 +241,15 @@ func (h *Host) dialStream(ctx context.Context, to netip.AddrPort) (net.Conn, err
 
 // route finds the host that holds an address, nil where there is none or none that is reached, and the channel that
 // closes when the answer may be another.
-func (h *Host) route(ip netip.Addr) (<-chan struct{}, *Host) {
-	n := h.net
+func (h *Host) route(to netip.AddrPort) (<-chan struct{}, *Host) {
+	n, ip := h.net, to.Addr()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	far := n.addrs[ip]
 	if ip.IsLoopback() {
 		far = h
 	}
-	if far == nil || !n.joined(h, far) {
+	if far == nil || !n.joined(h, far) || !n.lets(h, far, "tcp", to.Port()) {
 		return n.changed, nil
 	}
 	return n.changed, far

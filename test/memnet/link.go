@@ -92,19 +92,25 @@ func (n *Network) CutOneWay(from, to []string) {
 	n.onSevered((*conn).reset)
 }
 
-// Heal undoes every cut, stall and partition that touches one of the hosts; without hosts it undoes all.
+// Heal undoes every cut, stall, partition and block that touches one of the hosts; without hosts it undoes all.
 func (n *Network) Heal(hosts ...string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(hosts) == 0 {
 		clear(n.isolated)
 		clear(n.blocked)
+		clear(n.filters)
 	}
 	for _, h := range n.lookupAll(hosts) {
 		delete(n.isolated, h)
 		for pair := range n.blocked {
 			if pair[0] == h || pair[1] == h {
 				delete(n.blocked, pair)
+			}
+		}
+		for f := range n.filters {
+			if f.from == h || f.to == h {
+				delete(n.filters, f)
 			}
 		}
 	}

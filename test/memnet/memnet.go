@@ -48,6 +48,7 @@ type Network struct {
 	segments map[string]netip.Prefix
 	isolated map[*Host]bool     // by Cut and Stall
 	blocked  map[[2]*Host]bool  // by Partition and CutOneWay: from, to
+	filters  map[filter]bool    // by Block
 	conns    map[*conn]struct{} // stream ends not yet closed
 	counters map[Flow]*counter  // what was sent
 	dice     *rand.Rand         // for losses
@@ -74,6 +75,7 @@ func New(cfg Config) *Network {
 		segments: map[string]netip.Prefix{},
 		isolated: map[*Host]bool{},
 		blocked:  map[[2]*Host]bool{},
+		filters:  map[filter]bool{},
 		conns:    map[*conn]struct{}{},
 		counters: map[Flow]*counter{},
 		dice:     rand.New(rand.NewPCG(cfg.Seed, 0x6d656d6e6574)),

@@ -292,7 +292,7 @@ func (p *packetConn) rank(from, to netip.AddrPort) int {
 func (n *Network) carry(sender, h *Host, p *packetConn, b []byte, from, to netip.AddrPort) {
 	c := n.counter(Flow{From: sender.name, To: h.name, Net: "udp", Port: to.Port()})
 	at := n.arrival(sender, h, len(b))
-	if p == nil || !n.passes(sender, h) || n.dice.Float64() < n.links.between(sender, h).Loss {
+	if p == nil || !n.passes(sender, h) || !n.lets(sender, h, "udp", to.Port()) || n.dice.Float64() < n.links.between(sender, h).Loss {
 		c.lost(len(b))
 		return
 	}

@@ -47,6 +47,9 @@ func (c *conn) Read(p []byte) (int, error) {
 
 func (c *conn) Write(p []byte) (int, error) {
 	most := len(p)
+	if swallows(c.host, c.peer.host, most) {
+		c.out.hold(true)
+	}
 	if c.host != c.peer.host && (c.host.out.limited() || c.peer.host.in.limited()) {
 		most = piece
 	}

@@ -43,6 +43,7 @@ type Config struct {
 	Probe    func()                // loads the drivers of devices that have turned up
 	Load     func(names ...string) // loads modules by name
 	Mark     string                // UUID of file systems that are made for the root
+	Sys, Dev string                // where the kernel shows its devices; "": /sys and /dev
 	Log      *slog.Logger
 }
 
@@ -71,7 +72,9 @@ type filesystem struct {
 }
 
 // New makes a Storage, which does nothing yet.
-func New(cfg Config) *Storage { return &Storage{Host: &Host{"/sys", "/dev"}, cfg: cfg} }
+func New(cfg Config) *Storage {
+	return &Storage{Host: &Host{cmp.Or(cfg.Sys, "/sys"), cmp.Or(cfg.Dev, "/dev")}, cfg: cfg}
+}
 
 // Prepare partitions disks, makes file systems and switches swap on. A file system that is not to be had is an error,
 // unless its mount options say nofail; nothing that it needs is touched further then.
