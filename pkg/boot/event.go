@@ -42,6 +42,15 @@ const (
 	MaxEventConsole = 8 << 10
 )
 
+// What relays and agents say in Message of a boot that goes on, so that nobody takes its silence for something else.
+const (
+	AgentAsks  = "the agent asks for an address" // the kernel runs, and its driver works
+	AgentWaits = "waits for its turn"            // begins what an agent says while all of its relays are busy: no failure
+)
+
+// AgentClass is the vendor class (option 60) by which the agent asks DHCP.
+const AgentClass = "wulf-agent"
+
 // Event is an observation of a boot. Events are not declared state: they never pass through the log.
 type Event struct {
 	Time     time.Time            `json:"time"`

@@ -146,7 +146,12 @@ func (s *Server) remember(sit *situation, v verdict) {
 	if v.addr.IsValid() {
 		s.served.put(v.addr, machine{sit.plan.Node, sit.q.hw})
 	}
-	// Only firmware begins a boot; an agent or a system that renews its lease is told of by others.
+	if v.addr.IsValid() && sit.plan.Known() && sit.q.byAgent() {
+		e := sit.event()
+		e.Stage, e.Address, e.Message = boot.StageKernel, v.addr.String(), boot.AgentAsks
+		s.record(e)
+	}
+	// Only firmware begins a boot; a system that renews its lease is told of by others.
 	if sit.q.firmware == boot.FirmwareNone || sit.q.kind == dhcpv4.MessageTypeInform {
 		return
 	}

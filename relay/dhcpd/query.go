@@ -55,6 +55,11 @@ func parse(b []byte) (*query, error) {
 	return q, nil
 }
 
+// byAgent tells whether the agent asks, as the kernel of a boot does first.
+func (q *query) byAgent() bool {
+	return string(q.m.Options.Get(dhcpv4.OptionClassIdentifier)) == boot.AgentClass
+}
+
 var broadcastAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 // ip is the address in a header field; the zero address is none.

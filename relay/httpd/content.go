@@ -56,11 +56,11 @@ func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, 
 	defer release()
 	ref, err := s.cfg.Chunks.Public(r.Context(), id)
 	if err != nil {
-		return err
+		return s.lacking(r, q.Strict, err)
 	}
 	f, err := s.cfg.Chunks.Open(r.Context(), ref, q)
 	if err != nil {
-		return err
+		return s.lacking(r, q.Strict, err)
 	}
 	defer f.Close()
 	// Only firmware fetches kernels; to look whose each of an image's segments is would cost more than to send it.
@@ -142,7 +142,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 	defer release()
 	m, err := s.cfg.Chunks.Manifest(r.Context(), id)
 	if err != nil {
-		return err
+		return s.lacking(r, true, err)
 	}
 	size := m.Size()
 	part, status, err := parseRange(r.Header.Get("Range"), r.Header.Get("If-Range"), id, size)
@@ -168,7 +168,7 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 		next, stop = s.ahead(r.Context(), pieces)
 		defer stop()
 		if first, err = next(); err != nil {
-			return err
+			return s.lacking(r, true, err)
 		}
 	}
 	w.Header().Set("Content-Length", strconv.FormatInt(part.length, 10))

@@ -10,6 +10,7 @@ package httpd
 import (
 	"context"
 	"errors"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -76,6 +77,7 @@ type Server struct {
 	counts   *counts
 	booting  *booting
 	claims   *claims
+	troubles *troubles
 	overlays *overlays
 	waits    *waits
 
@@ -89,7 +91,7 @@ type Server struct {
 func New(cfg Config) *Server {
 	return &Server{
 		cfg: cfg, turns: newTurns(), conns: newConns(), meters: newMeters(), counts: newCounts(),
-		booting: newBooting(), claims: newClaims(), overlays: newOverlays(cfg), waits: newWaits(),
+		booting: newBooting(), claims: newClaims(), troubles: newTroubles(), overlays: newOverlays(cfg), waits: newWaits(),
 		ww: newSeen(), images: &images{cfg: cfg}, unpacking: make(chan struct{}, maxUnpacking),
 	}
 }
@@ -104,7 +106,7 @@ func (s *Server) Run(ctx context.Context, plain, mesh net.Listener) error {
 	}{{plain, s.plain()}, {mesh, s.mesh()}} {
 		srv := &http.Server{
 			Handler: l.Handler, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime + bodyTime, IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
-			ConnState: s.conns.state, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+			ConnState: s.conns.state, ErrorLog: log.New(&complaints{s}, "", 0),
 		}
 		srv.RegisterOnShutdown(s.waits.end)
 		g.Go(func() error {

@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"cmp"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -32,6 +33,7 @@ func (s *Server) session(w http.ResponseWriter, r *http.Request) error {
 	}
 	t, key, err := s.openTicket(q.Ticket)
 	if err != nil {
+		s.trouble(remote(r), boot.StageKernel, fmt.Sprintf("relay %s does not let its agent in: %v", s.cfg.Name, err))
 		return err
 	}
 	if err := s.byAgent(catalog.NodeName(t.Node)); err != nil {

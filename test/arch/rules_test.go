@@ -124,8 +124,7 @@ var testers = []string{
 // answer on every controller, every relay and in every test.
 func pure(pkg string) bool {
 	floor, ok := floorOf(pkg)
-	return ok && floor <= 2 || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/tree" || pkg == "pkg/warewulf"
-	return ok && floor <= 2 || pkg == "pkg/admission" || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/warewulf"
+	return ok && floor <= 2 || pkg == "pkg/admission" || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/tree" || pkg == "pkg/warewulf"
 }
 
 // impure are the imports that a pure package may not have, why, and the names in them that it may use after all.

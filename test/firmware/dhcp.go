@@ -55,7 +55,7 @@ func (m *Machine) loaded() asker {
 
 // stageOne is the agent: two seconds, for as long as it takes.
 func (m *Machine) stageOne() asker {
-	a := asker{name: "agent", options: []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptClassIdentifier("wulf-agent"))}}
+	a := asker{name: "agent", options: []dhcpv4.Modifier{dhcpv4.WithOption(dhcpv4.OptClassIdentifier(boot.AgentClass))}}
 	for range 150 {
 		a.waits = append(a.waits, 2*time.Second)
 	}

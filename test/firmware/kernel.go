@@ -214,7 +214,9 @@ func (n *node) twoStage(ctx context.Context, state *session.State) error {
 		return err
 	}
 	trust.UnsetClock, trust.Now = true, n.clock
-	n.mesh = mesh.New(mesh.Config{Trust: trust, Relays: n.params.Relays, Dial: n.host.Dial, Log: n.log})
+	n.mesh = mesh.New(mesh.Config{Trust: trust, Relays: n.params.Relays, Dial: n.host.Dial, Log: n.log, Trouble: func(what string, err error, waiting bool) {
+		n.reporter.Trouble(what, err, waiting)
+	}})
 	defer n.mesh.Close()
 	n.reporter = mesh.NewReporter(n.mesh, boot.Event{
 		Node: n.params.Node, Hardware: n.params.Hardware, Boot: n.params.Boot, Revision: n.params.Revision, Manifest: n.params.Image,

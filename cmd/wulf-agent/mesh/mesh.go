@@ -30,6 +30,12 @@ const (
 	maxSession = 16 << 20 // what the catalog lets be declared of one node, and what JSON makes of it
 )
 
+// What fails is told after a while, and then now and then.
+const (
+	troubleAfter = 45 * time.Second
+	troubleEvery = 2 * time.Minute
+)
+
 const chunkPath = "/chunk/"
 
 // Config says which relays to use, and why to believe them.
@@ -40,6 +46,9 @@ type Config struct {
 	Log    *slog.Logger
 	// Progress is called when something has come, or a relay has said how long it will take; nil: nobody wants to know.
 	Progress func()
+	// Trouble is told what has not succeeded for a while and is tried again; waiting says that all relays are merely busy.
+	// It must not block. It may be nil.
+	Trouble func(what string, err error, waiting bool)
 }
 
 // Mesh talks to a node's relays. Any number of goroutines may use it at once.
@@ -47,6 +56,8 @@ type Mesh struct {
 	http     *http.Client
 	log      *slog.Logger
 	progress func()
+
+	trouble func(what string, err error, waiting bool)
 
 	mu      sync.Mutex
 	relays  []string
@@ -63,7 +74,7 @@ func New(cfg Config) *Mesh {
 		cfg.Progress = func() {}
 	}
 	return &Mesh{
-		log: cfg.Log, progress: cfg.Progress, relays: cfg.Relays, bytes: map[catalog.RelayName]int64{}, turn: map[string]time.Time{},
+		log: cfg.Log, progress: cfg.Progress, trouble: cfg.Trouble, relays: cfg.Relays, bytes: map[catalog.RelayName]int64{}, turn: map[string]time.Time{},
 		http: &http.Client{CheckRedirect: noRedirect, Transport: &http.Transport{
 			DialContext:     cfg.Dial,
 			TLSClientConfig: cfg.Trust.ClientTLS([]string{api.ALPNHTTP}, pki.Relay),
@@ -225,13 +236,16 @@ func (m *Mesh) count(a *http.Response, n int64) {
 	m.bytes[catalog.RelayName(a.Header.Get(api.HeaderRelay))] += n
 }
 
+// reporting is what Report is about.
+const reporting = "reporting"
+
 // Report sends events.
 func (m *Mesh) Report(ctx context.Context, events []boot.Event) error {
 	body, err := json.Marshal(api.EventBatch{Events: events})
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "encoding events")
 	}
-	return m.try(ctx, "reporting", func(ctx context.Context, relay string) error {
+	return m.try(ctx, reporting, func(ctx context.Context, relay string) error {
 		return m.request(ctx, http.MethodPost, relay, api.PathNodeEvents, jsonHeader(), body, func(*http.Response) error { return nil })
 	})
 }

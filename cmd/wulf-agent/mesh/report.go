@@ -3,11 +3,13 @@ package mesh
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // maxQueue bounds the events that wait for a relay; beyond, the oldest go.
@@ -52,6 +54,18 @@ func (r *Reporter) Record(e boot.Event) {
 	select {
 	case r.wake <- struct{}{}:
 	default:
+	}
+}
+
+// Trouble records what does not succeed in stage one, and is tried again: for Config.Trouble. What is about reporting
+// itself cannot be reported.
+func (r *Reporter) Trouble(what string, err error, waiting bool) {
+	switch {
+	case what == reporting:
+	case waiting:
+		r.Record(boot.Event{Stage: boot.StageStageOne, Message: fmt.Sprintf("%s: %s: %v", boot.AgentWaits, what, err)})
+	default:
+		r.Record(boot.Event{Stage: boot.StageStageOne, Error: fmt.Sprintf("%s: %v", what, err), Fix: fault.Fix(err)})
 	}
 }
 

@@ -32,6 +32,7 @@ func (m *Mesh) tryLarge(ctx context.Context, what string, do func(ctx context.Co
 
 func (m *Mesh) trying(ctx context.Context, what string, do func(ctx context.Context, relay string) error, turn func(relay string) time.Duration) error {
 	var last error
+	began, told := time.Now(), time.Time{}
 	again := map[string]time.Time{} // when a relay that was busy may be asked again
 	left := func(relay string) time.Duration { return max(time.Until(again[relay]), turn(relay)) }
 	near := 0
@@ -42,12 +43,13 @@ func (m *Mesh) trying(ctx context.Context, what string, do func(ctx context.Cont
 		if len(relays) == 0 {
 			return fault.New(fault.Unavailable, "%s: no relay is known", what)
 		}
-		denied := 0
+		denied, turned := 0, 0
 		var wait time.Duration // for the turn that is near; 0: none is
 		for i := range relays {
 			at := (start + i) % len(relays)
 			relay := relays[at]
 			if busy := left(relay); busy > 0 {
+				turned++
 				if busy <= nearTurn && near < maxNear && i == 0 {
 					near++
 					wait = busy + rand.N(firstPause)
@@ -80,6 +82,7 @@ func (m *Mesh) trying(ctx context.Context, what string, do func(ctx context.Cont
 				continue
 			}
 			again[relay] = time.Now().Add(b.after)
+			turned++
 			if m.comeBack(relay, b); !b.line {
 				m.log.Info(what+" failed", "relay", relay, "err", err)
 			}
@@ -91,6 +94,10 @@ func (m *Mesh) trying(ctx context.Context, what string, do func(ctx context.Cont
 		}
 		if denied == len(relays) {
 			return last
+		}
+		if m.trouble != nil && time.Since(began) > troubleAfter && time.Since(told) > troubleEvery {
+			told = time.Now()
+			m.trouble(what, last, wait > 0 || turned == len(relays))
 		}
 		// Between half and all of the pause: nodes that failed together must not come back together. If all relays are
 		// busy, nothing is to be had before the first of them is not.

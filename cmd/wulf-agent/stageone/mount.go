@@ -1,9 +1,12 @@
 package stageone
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -125,6 +128,30 @@ func emptyInitialRoot() {
 		}
 	}
 	empty("/")
+}
+
+// hasInit looks for the node's init in its root, links and all as they will be there.
+func (b *booter) hasInit() error {
+	root, err := os.OpenRoot(newRoot)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return findInit(root, b.params.Init)
+}
+
+// findInit fails if there is no program at a path of a root. A link out of the root, as an absolute one looks from here, is
+// believed.
+func findInit(root *os.Root, init string) error {
+	at := strings.TrimPrefix(filepath.Clean("/"+init), "/")
+	i, err := root.Lstat(at)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.New(fault.NotFound, "the image has no init at %s", init).WithFix("put an init there in the image, or set another: wulf node set NODE --init PATH")
+	case err == nil && i.Mode().IsRegular() && i.Mode().Perm()&0o111 == 0:
+		return fault.New(fault.Invalid, "the init %s may not be executed", init).WithFix("make it executable in the image: chmod +x %s", init)
+	}
+	return nil
 }
 
 // become replaces this process by the node's init, with the console for its input and output.

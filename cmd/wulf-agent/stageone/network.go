@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
@@ -128,7 +129,7 @@ func askDHCP(ctx context.Context, device string) (*dhcpv4.DHCPv4, error) {
 	}
 	defer c.Close()
 	for {
-		lease, err := c.Request(ctx, dhcpv4.WithOption(dhcpv4.OptClassIdentifier("wulf-agent")))
+		lease, err := c.Request(ctx, dhcpv4.WithOption(dhcpv4.OptClassIdentifier(boot.AgentClass)))
 		if err == nil {
 			return lease.ACK, nil
 		}

@@ -208,6 +208,9 @@ func (b *booter) twoStage() error {
 			b.reporter.Record(boot.Event{Stage: boot.StageOverlay, Without: strings.Join(lacks, "; ")})
 		}
 	}
+	if err := b.hasInit(); err != nil { // after this nobody could be told
+		return err
+	}
 	b.reporter.Flush(10 * time.Second)
 	b.mesh.Close()
 	if err := release(link); err != nil {
@@ -247,7 +250,9 @@ func (b *booter) connect(progress func()) error {
 		return err
 	}
 	trust.UnsetClock = true
-	b.mesh = mesh.New(mesh.Config{Trust: trust, Relays: b.params.Relays, Log: b.log, Progress: progress})
+	b.mesh = mesh.New(mesh.Config{Trust: trust, Relays: b.params.Relays, Log: b.log, Progress: progress, Trouble: func(what string, err error, waiting bool) {
+		b.reporter.Trouble(what, err, waiting)
+	}})
 	b.reporter = mesh.NewReporter(b.mesh, boot.Event{
 		Node: b.params.Node, Hardware: b.params.Hardware, Boot: b.params.Boot, Revision: b.params.Revision, Manifest: b.params.Image,
 	})
