@@ -78,15 +78,29 @@ func (s *Server) getRelays(w http.ResponseWriter, r *http.Request, _ caller) err
 	}
 	return writeList(w, c.Revision, func(yield func(api.RelayView) bool) {
 		for rel := range c.Relays() {
-			v := api.RelayView{Relay: *rel}
-			if seen, ok := s.relays.get(rel.Name); ok {
-				v.Status, v.Seen, v.Alive = &seen.status, seen.at, time.Since(seen.at) < RelayAlive
-			}
-			if !yield(v) {
+			if !yield(s.relayView(rel)) {
 				return
 			}
 		}
 	})
+}
+
+// relayView is a relay with what this controller has heard of it.
+func (s *Server) relayView(rel *catalog.Relay) api.RelayView {
+	v := api.RelayView{Relay: *rel}
+	if seen, ok := s.relays.get(rel.Name); ok {
+		v.Status, v.Seen, v.Alive = &seen.status, seen.at, time.Since(seen.at) < RelayAlive
+	}
+	return v
+}
+
+// relayViews are all admitted relays by name.
+func (s *Server) relayViews(c *catalog.Catalog) map[catalog.RelayName]api.RelayView {
+	all := map[catalog.RelayName]api.RelayView{}
+	for rel := range c.Relays() {
+		all[rel.Name] = s.relayView(rel)
+	}
+	return all
 }
 
 // postEvents takes boot events from a relay, which speaks for itself only.

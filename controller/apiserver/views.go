@@ -51,7 +51,7 @@ func (s *Server) getWhy(w http.ResponseWriter, r *http.Request, _ caller) error 
 	if err != nil {
 		return err
 	}
-	why, err := s.cfg.Journal.Why(c, catalog.NodeName(r.PathValue("name")), time.Now())
+	why, err := s.cfg.Journal.Why(c, catalog.NodeName(r.PathValue("name")), s.relayViews(c), time.Now())
 	if err != nil {
 		return err
 	}

@@ -119,6 +119,8 @@ func (m *machine) around(e boot.Event) *api.Boot {
 		case before >= 0, e.Stage != boot.StageKernel:
 		case !e.Time.After(b.Last), b.Stage == boot.StageScript && e.Time.Sub(b.Last) < early:
 			return b
+		case b.Stage == boot.StageKernel && e.Bytes == 0 && e.Time.Sub(b.Last) < early: // the kernel was not sent again
+			return b
 		}
 	}
 	return nil

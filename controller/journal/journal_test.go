@@ -339,7 +339,7 @@ func TestWhyNamesTheCause(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			j := open(t, "")
 			j.Record(tc.events)
-			w, err := j.Why(lab(t, tc.changes...), "n1", t0.Add(tc.after))
+			w, err := j.Why(lab(t, tc.changes...), "n1", nil, t0.Add(tc.after))
 			if err != nil || !strings.Contains(w.Verdict, tc.want) {
 				t.Errorf("verdict %q (state %q, fix %q), %v; want %q", w.Verdict, w.State, w.Fix, err, tc.want)
 			}

@@ -98,7 +98,7 @@ func TestWhyTellsOfRuntimeOverlays(t *testing.T) {
 		{told(152, boot.StageRefresh, c.Revision, "a directory is in the way"), "its runtime overlays are not as declared: a directory is in the way"},
 	} {
 		j.Record([]boot.Event{step.event})
-		w, err := j.Why(c, "n1", t0.Add(160*time.Second))
+		w, err := j.Why(c, "n1", nil, t0.Add(160*time.Second))
 		if err != nil || !strings.HasPrefix(w.Verdict, step.want) {
 			t.Errorf("got %q, %v, want %q", w.Verdict, err, step.want)
 		}

@@ -107,10 +107,17 @@ type Runtime struct {
 type Why struct {
 	Node     catalog.NodeName     `json:"node,omitempty"`
 	Hardware catalog.HardwareAddr `json:"hardware,omitempty"`
-	State    string               `json:"state"`   // one line
-	Verdict  string               `json:"verdict"` // the cause as far as known
-	Fix      string               `json:"fix,omitempty"`
-	Boot     *Boot                `json:"boot,omitempty"` // the last one, with its events
+	State    string               `json:"state"`           // one line
+	Stage    boot.Stage           `json:"stage,omitempty"` // that did not come about, or that was lost; "" if there is none
+	Verdict  string               `json:"verdict"`         // the cause as far as known
+	Fix      string               `json:"fix,omitempty"`   // a command, or one thing to do
+	Notes    []string             `json:"notes,omitempty"` // what else is known that helps, one line each
+	Tries    int                  `json:"tries,omitempty"` // how often it has started lately and come no further
+	Boot     *Boot                `json:"boot,omitempty"`  // the last one, with its events
+
+	// Typical is how long each stage takes the nodes of its rack, or of its network if it has none, in nanoseconds: the
+	// median of their last boots.
+	Typical map[boot.Stage]time.Duration `json:"typical,omitempty"`
 }
 
 // EventBatch carries boot events: from a node to its relay, and from a relay to every controller.

@@ -1,0 +1,241 @@
+package journal
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wulfmesh/wulfmesh/pkg/api"
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+)
+
+// facts are all that a verdict is made of.
+type facts struct {
+	catalog *catalog.Catalog
+	node    *catalog.Resolved
+	boots   []api.Boot // of the node, newest first, with their events
+	relays  map[catalog.RelayName]api.RelayView
+	now     time.Time
+
+	// What judge makes of boots.
+	about *api.Boot // the boot that the verdict is about; nil if there is none
+	since time.Time // when the node began to come no further than that
+	tries int       // how often it has begun since then
+
+	// What compare makes of the boots of others.
+	strangers []api.Boot                   // machines that no node claims and that asked lately, in the node's networks
+	mirror    catalog.NodeName             // asks in this node's network while this one asks in its own
+	twin      string                       // another address that answers to the node's name
+	others    int                          // nodes beside it that came further since it began
+	beside    string                       // what they have in common with it
+	typical   map[boot.Stage]time.Duration // how long a stage takes there
+}
+
+// last is the newest boot, nil if there is none.
+func (f *facts) last() *api.Boot {
+	if len(f.boots) == 0 {
+		return nil
+	}
+	return &f.boots[0]
+}
+
+const (
+	// together is how far apart two boots of a machine that restarts again and again begin at most.
+	together = 15 * time.Minute
+	// apart is how far apart two requests of firmware are that are not of one start.
+	apart = 20 * time.Second
+	// again is how many starts in a row that end alike are no accident any more.
+	again = 3
+)
+
+// judge finds the boot that the verdict is about. It is the newest, but where a machine starts over again and again: there
+// it is the one that came furthest, for the newest has perhaps only just begun.
+func (f *facts) judge() {
+	b := f.last()
+	if b == nil {
+		return
+	}
+	f.about, f.since, f.tries = b, b.Started, starts(b)
+	if b.Stage == boot.StageUp {
+		return
+	}
+	row := f.boots[:1]
+	for i := 1; i < len(f.boots) && f.boots[i].Stage != boot.StageUp && f.boots[i-1].Started.Sub(f.boots[i].Started) < together; i++ {
+		row = f.boots[:i+1]
+	}
+	total := 0
+	for i := range row {
+		total += starts(&row[i])
+		if total >= again || reached(&row[i]).Index() == reached(b).Index() {
+			f.tries, f.since = total, row[i].Started
+			if reached(&row[i]).Index() > reached(f.about).Index() {
+				f.about = &row[i]
+			}
+		}
+	}
+}
+
+// reached is the furthest stage of a boot, also of one that failed.
+func reached(b *api.Boot) boot.Stage {
+	if b.Stage == boot.StageFailed {
+		return b.FailedAt
+	}
+	return b.Stage
+}
+
+// starts counts how often the firmware began within what is known as one boot: what firmware does bears no name.
+func starts(b *api.Boot) int {
+	n, last := 0, time.Time{}
+	for _, e := range b.Events {
+		if e.Stage != boot.StageDHCP || e.Firmware == boot.FirmwareIPXE || e.Firmware == boot.FirmwareNone {
+			continue
+		}
+		if n == 0 || e.Time.Sub(last) > apart {
+			n++
+		}
+		last = e.Time
+	}
+	return max(1, n)
+}
+
+// Bounds of a comparison.
+const (
+	maxBeside    = 512 // nodes that one is compared with
+	maxStrangers = 5
+	lately       = time.Hour // a machine that asked so long ago may still be meant
+)
+
+// compare looks at the boots of others: those beside the node, and those of machines that nobody claims.
+func (j *Journal) compare(f *facts) {
+	var near []api.Boot
+	var swapped []api.Boot
+	j.mu.Lock()
+	for _, m := range j.machines {
+		b := m.boots[0]
+		claimed := true
+		if _, ok := f.catalog.NodeByHardware(b.Hardware); !ok {
+			claimed = false
+		}
+		switch {
+		case !claimed && b.Hardware != "" && f.now.Sub(b.Last) < lately:
+			f.strangers = append(f.strangers, *b)
+		case b.Node == f.node.Node.Name || !claimed || !f.near(b):
+		case len(near) < maxBeside:
+			near = append(near, *b)
+		}
+		if b.Error != "" && b.Node != f.node.Node.Name && strings.Contains(b.Error, " asks in network ") {
+			swapped = append(swapped, *b)
+		}
+	}
+	j.mu.Unlock()
+	slices.SortFunc(f.strangers, func(a, b api.Boot) int {
+		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Hardware, b.Hardware))
+	})
+	f.strangers = f.strangers[:min(len(f.strangers), maxStrangers)]
+	f.neighbours(near)
+	for i := range swapped {
+		f.exchanged(&swapped[i])
+	}
+}
+
+// near tells whether a boot is of a machine in the node's network.
+func (f *facts) near(b *api.Boot) bool {
+	if f.node.Primary == nil || f.node.Primary.Network == nil {
+		return false
+	}
+	a, err := netip.ParseAddr(b.Address)
+	return err == nil && f.node.Primary.Network.Prefix.Contains(a)
+}
+
+// neighbours takes from the boots in the node's network those of its rack, or all if it has none, and counts those that
+// came further than it since it began.
+func (f *facts) neighbours(near []api.Boot) {
+	rack := f.node.Settings.Rack
+	if rack != nil {
+		near = slices.DeleteFunc(near, func(b api.Boot) bool {
+			r, err := f.catalog.Resolve(b.Node)
+			return err != nil || r.Settings.Rack == nil || *r.Settings.Rack != *rack
+		})
+		f.beside = "in rack " + *rack
+	} else if f.node.Primary != nil && f.node.Primary.Network != nil {
+		f.beside = "in network " + string(f.node.Primary.Network.Name)
+	}
+	took := map[boot.Stage][]time.Duration{}
+	for i := range near {
+		b := &near[i]
+		for _, e := range b.Events {
+			if e.Took > 0 && e.Stage.Index() >= 0 {
+				took[e.Stage] = append(took[e.Stage], e.Took)
+			}
+		}
+		if f.about != nil && b.Last.After(f.since) && b.Stage != boot.StageFailed && reached(b).Index() > reached(f.about).Index() {
+			f.others++
+		}
+	}
+	for stage, all := range took {
+		slices.Sort(all)
+		if f.typical == nil {
+			f.typical = map[boot.Stage]time.Duration{}
+		}
+		f.typical[stage] = all[len(all)/2]
+	}
+}
+
+// exchanged notes a node that asks where this one should, while this one asks where that one should.
+func (f *facts) exchanged(b *api.Boot) {
+	mine, theirs := f.node.Primary, (*catalog.ResolvedNet)(nil)
+	if r, err := f.catalog.Resolve(b.Node); err == nil {
+		theirs = r.Primary
+	}
+	if f.about == nil || mine == nil || theirs == nil || mine.Network == nil || theirs.Network == nil {
+		return
+	}
+	asks := func(b *api.Boot, in *catalog.Network) bool {
+		return strings.Contains(b.Error, " asks in network "+string(in.Name)+" ")
+	}
+	if asks(f.about, theirs.Network) && asks(b, mine.Network) {
+		f.mirror = b.Node
+	}
+}
+
+// serving lists the relays that serve the node's network, by name.
+func (f *facts) serving() []catalog.RelayName {
+	if f.node.Primary == nil || f.node.Primary.Network == nil {
+		return nil
+	}
+	var all []catalog.RelayName
+	for r := range f.catalog.Relays() {
+		if slices.Contains(r.Networks, f.node.Primary.Network.Name) {
+			all = append(all, r.Name)
+		}
+	}
+	return all
+}
+
+// silentFor is for how long a relay has said nothing; 0 if it is heard, or was never heard by this controller, which
+// may have started a moment ago.
+func (f *facts) silentFor(name catalog.RelayName) time.Duration {
+	v, ok := f.relays[name]
+	if !ok || v.Alive || v.Seen.IsZero() {
+		return 0
+	}
+	return age(f.now, v.Seen)
+}
+
+// problems are what a relay says of itself that holds one of the words.
+func (f *facts) problems(name catalog.RelayName, words ...string) []string {
+	v, ok := f.relays[name]
+	if !ok || v.Status == nil || !v.Alive {
+		return nil
+	}
+	var found []string
+	for _, p := range v.Status.Problems {
+		if slices.ContainsFunc(words, func(w string) bool { return strings.Contains(p, w) }) {
+			found = append(found, p)
+		}
+	}
+	return found
+}
