@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/tree"
@@ -19,6 +20,7 @@ type mesh struct {
 	cfg      Config
 	settings Settings
 	feed     *feed.Feed
+	unwell   func() bool // whether this relay steps back
 	gossip   atomic.Pointer[gossip.Gossip]
 }
 
@@ -67,10 +69,15 @@ func (m *mesh) tell(ctx context.Context, g *gossip.Gossip) {
 				m.cfg.Log.Error("the gossip key cannot be used", "relay", m.settings.Name, "err", err)
 			}
 		}
+		look := time.NewTimer(lookEvery)
 		select {
 		case <-catalogChanged:
 		case <-keysChanged:
+		case <-look.C:
 		case <-ctx.Done():
+		}
+		look.Stop()
+		if ctx.Err() != nil {
 			return
 		}
 	}
@@ -79,7 +86,7 @@ func (m *mesh) tell(ctx context.Context, g *gossip.Gossip) {
 func (m *mesh) meta() gossip.Meta {
 	c := m.feed.Catalog()
 	meta := gossip.Meta{
-		Role: "relay", Revision: uint64(c.Revision),
+		Role: "relay", Revision: uint64(c.Revision), Unwell: m.unwell(),
 		Mesh: netip.AddrPortFrom(m.settings.Advertise, m.settings.MeshPort), Boot: netip.AddrPortFrom(m.settings.Addresses[0], m.settings.BootPort),
 	}
 	if r, ok := c.Relay(m.settings.Name); ok {
@@ -114,6 +121,22 @@ func (m *mesh) live() []catalog.RelayName {
 		}
 	}
 	return live
+}
+
+// preferred lists the other relays that a machine should be served by: those that are alive and well. It is nil while
+// nothing is known of anybody.
+func (m *mesh) preferred() []catalog.RelayName {
+	g := m.gossip.Load()
+	if g == nil {
+		return nil
+	}
+	well := []catalog.RelayName{}
+	for member := range g.Members() {
+		if name := catalog.RelayName(member.Name); member.State == gossip.Alive && !member.Meta.Unwell && name != m.settings.Name {
+			well = append(well, name)
+		}
+	}
+	return well
 }
 
 // peers lists the admitted relays, for the trees by which chunks spread. Where they are the catalog says: an address

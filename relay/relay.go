@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -47,6 +48,10 @@ type Config struct {
 	SinglePort    bool           // answer TFTP from TFTP itself: slow, but all that a test's network knows
 	Advertise     bool           // tell machines that there is no IPv6 router, on the interfaces that reach a served network
 
+	Disk       durable.FS       // on which its data lies; the zero value is the machine's own
+	Now        func() time.Time // its clock; nil: the system's
+	StaleAfter time.Duration    // without a controller, after which it steps back behind other relays; 0: a day
+
 	Loaders []string     // directories with boot programs, the best first; nil: LoaderDirs
 	Budget  int64        // bytes for chunks; 0: what the disk has, but for a reserve
 	Dial    api.DialFunc // nil: the system's network
@@ -60,6 +65,7 @@ type Config struct {
 const (
 	dialTime    = 3 * time.Second // a host that does not answer must not hold up a boot
 	usualSettle = 5 * time.Second
+	usualStale  = 24 * time.Hour
 )
 
 // Relay is one relay. Make it with New and let it live in Run.
@@ -69,6 +75,8 @@ type Relay struct {
 	log      *slog.Logger
 	started  time.Time
 	keeper   *pki.Keeper
+	clock    *clock
+	back     atomic.Bool // see steps
 
 	controllers *api.Client
 	relays      *api.Client
@@ -106,7 +114,10 @@ func New(cfg Config) (*Relay, error) {
 	if cfg.Settle == 0 {
 		cfg.Settle = usualSettle
 	}
-	r := &Relay{cfg: cfg, settings: s, log: cfg.Log, started: time.Now(), keeper: pki.NewKeeper(own), loaders: newLoaders(cfg.Loaders)}
+	if cfg.StaleAfter == 0 {
+		cfg.StaleAfter = usualStale
+	}
+	r := &Relay{cfg: cfg, settings: s, log: cfg.Log, started: time.Now(), keeper: pki.NewKeeper(own), loaders: newLoaders(cfg.Loaders), clock: newClock(cfg.Now)}
 	r.controllers, r.relays = r.client(pki.Controller), r.client(pki.Relay)
 	return r, r.assemble()
 }
@@ -114,7 +125,7 @@ func New(cfg Config) (*Relay, error) {
 // client makes a client to the members of a role.
 func (r *Relay) client(role pki.Role) *api.Client {
 	return api.NewClient(api.ClientConfig{
-		Endpoints: r.endpoints, TLS: pki.ClientTLS(r.keeper, []string{api.ALPNHTTP}, role), Dial: r.cfg.Dial,
+		Endpoints: r.endpoints, TLS: pki.ClientTLS(r.keeper, []string{api.ALPNHTTP}, role), Dial: r.cfg.Dial, Heard: r.clock.hear(role == pki.Controller),
 	})
 }
 
@@ -130,37 +141,37 @@ func within(d time.Duration, dial api.DialFunc) api.DialFunc {
 // assemble makes the parts.
 func (r *Relay) assemble() (err error) {
 	name, at := r.settings.Name, func(file string) string { return filepath.Join(r.cfg.Dir, file) }
-	r.mesh = &mesh{cfg: r.cfg, settings: r.settings}
+	r.mesh = &mesh{cfg: r.cfg, settings: r.settings, unwell: r.steps}
 	if r.feed, err = feed.Open(feed.Config{
-		Dir: at(feedDir), Name: name, Key: r.keeper.Credentials().KeyHash(), Cluster: r.settings.Cluster, Client: r.controllers, Endpoints: r.endpoints,
-		Live: r.mesh.live, Status: r.Status, Log: r.log,
+		Dir: at(feedDir), Disk: r.cfg.Disk, Name: name, Key: r.keeper.Credentials().KeyHash(), Cluster: r.settings.Cluster, Client: r.controllers, Endpoints: r.endpoints,
+		Live: r.mesh.preferred, Unwell: r.steps, Status: r.Status, Log: r.log,
 	}); err != nil {
 		return err
 	}
 	r.mesh.feed = r.feed
 	if r.cache, err = cache.New(cache.Config{
-		Dir: at(chunksDir), Budget: r.cfg.Budget, Name: name, Catalog: r.feed.Catalog, Changed: r.feed.Changed, Peers: r.mesh.peers,
+		Dir: at(chunksDir), Disk: r.cfg.Disk, Budget: r.cfg.Budget, Name: name, Catalog: r.feed.Catalog, Changed: r.feed.Changed, Peers: r.mesh.peers,
 		Relays: r.relays, Controllers: r.controllers, Endpoints: r.endpoints, Settle: r.cfg.Settle, Log: r.log,
 	}); err != nil {
 		return err
 	}
 	r.spool = spool.New(spool.Config{
-		Relay: name, Controllers: r.endpoints, Path: at(eventsFile), Log: r.log,
+		Relay: name, Controllers: r.endpoints, Path: at(eventsFile), Disk: r.cfg.Disk, Log: r.log,
 		Send: func(ctx context.Context, controller string, batch api.EventBatch) error {
 			return r.controllers.PostAt(ctx, controller, api.PathEvents, batch, nil)
 		},
 	})
 	if r.leases, err = lease.New(lease.Config{
-		Relay: name, Catalog: r.feed.Catalog, Live: r.mesh.live, Path: at(leasesFile), FS: durable.FS{}, Log: r.log,
+		Relay: name, Catalog: r.feed.Catalog, Live: r.mesh.live, Path: at(leasesFile), FS: r.cfg.Disk, Log: r.log,
 	}); err != nil {
 		return err
 	}
 	r.http = httpd.New(httpd.Config{
-		Name: name, Feed: r.feed, Chunks: r.cache, Record: r.spool.Record, Live: r.mesh.live, Loader: r.loaders.Loader, Machine: r.machine, Log: r.log,
+		Name: name, Feed: r.feed, Chunks: r.cache, Record: r.record, Live: r.mesh.preferred, Now: r.clock.now, Loader: r.loaders.Loader, Machine: r.machine, Log: r.log,
 	})
 	if r.cfg.DHCP {
 		r.dhcp = dhcpd.New(dhcpd.Config{
-			Relay: name, Planner: r.feed, Leases: r.leases, HasLoader: r.loaders.Has, Recorder: r.spool, Links: r.cfg.Links, Log: r.log,
+			Relay: name, Planner: r.feed, Leases: r.leases, HasLoader: r.loaders.Has, Recorder: recorder{r}, Links: r.cfg.Links, Log: r.log,
 			Scope: func() dhcpd.Scope { return dhcpd.ScopeOf(r.feed.Catalog(), name) },
 		})
 	}
@@ -193,7 +204,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer r.relays.Close()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
-		r.feed.Run, r.mesh.run, r.cache.Run, r.spool.Run, r.leases.Run, r.renew, r.remember,
+		r.feed.Run, r.mesh.run, r.cache.Run, r.spool.Run, r.leases.Run, r.renew, r.remember, r.watch,
 		func(ctx context.Context) error {
 			return r.http.Run(ctx, r.cfg.Boot, tls.NewListener(r.cfg.Mesh, r.tls()))
 		},
@@ -206,7 +217,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	if r.cfg.TFTP != nil {
 		g.Go(func() error {
 			return tftpd.New(tftpd.Config{
-				Conn: r.cfg.TFTP, SinglePort: r.cfg.SinglePort, Loader: r.loaders.Loader, Machine: r.machine, Record: r.spool.Record, Log: r.log,
+				Conn: r.cfg.TFTP, SinglePort: r.cfg.SinglePort, Loader: r.loaders.Loader, Machine: r.machine, Record: r.record, Log: r.log,
 			}).Run(ctx)
 		})
 	}
@@ -282,8 +293,10 @@ func (r *Relay) Status() api.RelayStatus {
 	state := r.feed.State()
 	s := api.RelayStatus{
 		Name: r.settings.Name, Version: r.cfg.Version, Revision: state.Revision, Hash: state.Hash,
-		Started: r.started, Time: time.Now(), Cache: r.cache.Status(), Load: r.http.Load(),
+		Started: r.started, Time: r.clock.system(), Cache: r.cache.Status(), Load: r.http.Load(),
 	}
+	s.Problems = append(s.Problems, r.unwell()...)
+	s.Unwell = r.steps()
 	for _, name := range r.mesh.live() {
 		s.Members = append(s.Members, string(name))
 	}
@@ -294,10 +307,12 @@ func (r *Relay) Status() api.RelayStatus {
 	if r.dhcp != nil {
 		s.Problems = append(s.Problems, r.dhcp.Problems()...)
 	}
-	for _, p := range []string{r.loaders.problem(), expiry(r.keeper.Credentials(), time.Now())} {
-		if p != "" {
-			s.Problems = append(s.Problems, p)
-		}
-	}
+	s.Problems = append(s.Problems, r.loaders.problem(), expiry(r.keeper.Credentials(), time.Now()))
+	said := map[string]bool{"": true}
+	s.Problems = slices.DeleteFunc(s.Problems, func(p string) bool {
+		again := said[p]
+		said[p] = true
+		return again
+	})
 	return s
 }

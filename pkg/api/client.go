@@ -33,6 +33,7 @@ const UnixScheme = "unix:"
 type Client struct {
 	http      *http.Client
 	endpoints func() []string
+	heard     func(endpoint string, said time.Time)
 
 	mu      sync.Mutex
 	current string
@@ -40,10 +41,11 @@ type Client struct {
 
 // ClientConfig says whom a Client talks to, and how.
 type ClientConfig struct {
-	Endpoints func() []string // host:port of HTTPS, or unix:PATH; asked anew for each request
-	TLS       *tls.Config     // nil is right for unix endpoints only
-	Dial      DialFunc        // nil: the system's network
-	Header    time.Duration   // how long an answer may take to begin; 0: 15 s, and PathCatalog's wait is added
+	Endpoints func() []string                       // host:port of HTTPS, or unix:PATH; asked anew for each request
+	TLS       *tls.Config                           // nil is right for unix endpoints only
+	Dial      DialFunc                              // nil: the system's network
+	Heard     func(endpoint string, said time.Time) // told what time a server says it is, with each answer; nil: nobody is
+	Header    time.Duration                         // how long an answer may take to begin; 0: 15 s, and PathCatalog's wait is added
 }
 
 // NewClient makes a client. It opens no connection before the first request.
@@ -72,7 +74,7 @@ func NewClient(cfg ClientConfig) *Client {
 		ResponseHeaderTimeout: cmp.Or(cfg.Header, 15*time.Second) + MaxWait,
 		DisableCompression:    true,
 	}
-	return &Client{http: &http.Client{Transport: t}, endpoints: cfg.Endpoints}
+	return &Client{http: &http.Client{Transport: t}, endpoints: cfg.Endpoints, heard: cfg.Heard}
 }
 
 // MaxWait bounds how long PathCatalog and PathBoots hold a request open for news.
@@ -204,6 +206,11 @@ func (c *Client) DoAt(ctx context.Context, endpoint string, q Request) (*http.Re
 			return nil, fault.Wrap(fault.Unavailable, err, "%s does not answer", endpoint)
 		}
 		return nil, fault.Wrap(fault.Unknown, err, "%s did not answer; the request may have been carried out", endpoint)
+	}
+	if c.heard != nil {
+		if said, err := http.ParseTime(a.Header.Get("Date")); err == nil {
+			c.heard(endpoint, said)
+		}
 	}
 	if a.StatusCode < 300 || a.StatusCode == http.StatusNotModified {
 		return a, nil

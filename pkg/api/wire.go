@@ -139,6 +139,7 @@ type RelayStatus struct {
 	Members  []string          `json:"members,omitempty"` // relays it holds for alive
 	Cache    CacheStatus       `json:"cache"`
 	Load     RelayLoad         `json:"load,omitzero"`
+	Unwell   bool              `json:"unwell,omitempty"`   // it steps back behind other relays; Problems begins with why
 	Problems []string          `json:"problems,omitempty"` // what a person should know, one line each
 }
 

@@ -186,7 +186,7 @@ func rank(c *catalog.Catalog, network *catalog.Network, node, rack, zone string,
 		case zone != "" && r.Zone == zone:
 			class = 1
 		}
-		if r.Name != req.Relay && req.Live != nil && !slices.Contains(req.Live, r.Name) {
+		if self := r.Name == req.Relay; self && req.Unwell || !self && req.Live != nil && !slices.Contains(req.Live, r.Name) {
 			class += 3
 		}
 		sum := sha256.Sum256([]byte(node + "\x00" + string(r.Name)))

@@ -16,7 +16,8 @@ type Request struct {
 	Firmware Firmware
 	Network  catalog.NetworkName // where it asks: by the interface or relay agent; "" if that is not known
 	Relay    catalog.RelayName   // the relay that answers
-	Live     []catalog.RelayName // relays that gossip holds for alive; the answering one need not be named
+	Live     []catalog.RelayName // relays that are alive and well; the answering one need not be named
+	Unwell   bool                // the answering relay steps back: it comes among the dead
 }
 
 // Firmware is what asks, as far as it decides which program it can run next.

@@ -52,6 +52,16 @@ func (c *Cache) unkept(err error) {
 	c.full = err
 }
 
+// Unkept says why chunks cannot be kept on disk; "" if they can.
+func (c *Cache) Unkept() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.full == nil {
+		return ""
+	}
+	return "chunks are served without being kept: " + c.full.Error()
+}
+
 // wrongLength tells a chunk that breaks off, which another upstream has whole, from one whose bytes are wrong.
 func wrongLength(r io.Reader, v *chunk.Verifier, n int, ref chunk.Ref, err error) error {
 	if err != nil && ref.Size > 0 {

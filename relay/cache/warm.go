@@ -183,6 +183,9 @@ func (c *Cache) Status() api.CacheStatus {
 // Problems are what a person should know, one line each.
 func (c *Cache) Problems() []string {
 	var lines []string
+	if p := c.Unkept(); p != "" {
+		lines = append(lines, p)
+	}
 	missing := len(c.missing())
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,9 +193,6 @@ func (c *Cache) Problems() []string {
 		if time.Since(d.at) < damageTold {
 			lines = append(lines, fmt.Sprintf("chunk %s was damaged (%s) at %s and is fetched again", d.id.Short(), d.where, d.at.UTC().Format(time.RFC3339)))
 		}
-	}
-	if c.full != nil {
-		lines = append(lines, "chunks are served without being kept: "+c.full.Error())
 	}
 	if missing > 0 && c.unfetched != nil {
 		lines = append(lines, fmt.Sprintf("%d chunks that nodes may need are not here: %v", missing, c.unfetched))

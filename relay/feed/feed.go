@@ -21,7 +21,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// Config is what a Feed needs. All but Disk, Key, Live and Status are required.
+// Config is what a Feed needs. All but Disk, Key, Live, Unwell and Status are required.
 type Config struct {
 	Dir       string                     // where the catalog and the secrets are kept
 	Disk      durable.FS                 // the zero value is the machine's own
@@ -31,6 +31,7 @@ type Config struct {
 	Client    *api.Client                // to the controllers
 	Endpoints func() []string            // of the controllers; asked anew each time
 	Live      func() []catalog.RelayName // relays that are alive, for the order in plans; nil: this one alone is known to be
+	Unwell    func() bool                // whether this relay steps back in plans; nil: it does not
 	Status    func() api.RelayStatus     // what is reported to the controllers; nil: nothing is
 	Log       *slog.Logger
 }
@@ -134,6 +135,7 @@ func (f *Feed) Plan(req boot.Request) (boot.Plan, error) {
 	if f.cfg.Live != nil {
 		req.Live = f.cfg.Live()
 	}
+	req.Unwell = f.cfg.Unwell != nil && f.cfg.Unwell()
 	return boot.Resolve(f.Catalog(), req)
 }
 
@@ -176,6 +178,13 @@ func (f *Feed) State() State {
 		s.Problems = append(s.Problems, f.problems[t])
 	}
 	return s
+}
+
+// Unkept says why the catalog cannot be kept on disk; "" if it can.
+func (f *Feed) Unkept() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.problems[topicKeep]
 }
 
 // The topics of problems.

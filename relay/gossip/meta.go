@@ -25,6 +25,7 @@ type Meta struct {
 	Load        int            // 0 idle to 100 full
 	Fingerprint [32]byte       // SHA-256 of its certificate; zero is not known
 	Draining    bool           // it is going away on purpose: give it nothing new
+	Unwell      bool           // something is wrong with it: every other one is the better choice
 }
 
 const (
@@ -45,6 +46,7 @@ type wireMeta struct {
 	Load        int            `json:"l,omitempty"`
 	Fingerprint string         `json:"fp,omitempty"`
 	Draining    bool           `json:"d,omitempty"`
+	Unwell      bool           `json:"u,omitempty"`
 }
 
 func (m Meta) check() error {
@@ -63,7 +65,7 @@ func (m Meta) encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	w := wireMeta{Role: m.Role, Rack: m.Rack, Zone: m.Zone, Mesh: m.Mesh, Boot: m.Boot, Revision: m.Revision, Load: m.Load, Draining: m.Draining}
+	w := wireMeta{Role: m.Role, Rack: m.Rack, Zone: m.Zone, Mesh: m.Mesh, Boot: m.Boot, Revision: m.Revision, Load: m.Load, Draining: m.Draining, Unwell: m.Unwell}
 	if m.Fingerprint != [32]byte{} {
 		w.Fingerprint = hex.EncodeToString(m.Fingerprint[:])
 	}
@@ -103,7 +105,7 @@ func parseMeta(body []byte) (Meta, error) {
 	if err := json.Unmarshal(body, &w); err != nil {
 		return Meta{}, fault.Wrap(fault.Invalid, err, "not JSON")
 	}
-	m := Meta{Role: w.Role, Rack: w.Rack, Zone: w.Zone, Mesh: w.Mesh, Boot: w.Boot, Revision: w.Revision, Load: w.Load, Draining: w.Draining}
+	m := Meta{Role: w.Role, Rack: w.Rack, Zone: w.Zone, Mesh: w.Mesh, Boot: w.Boot, Revision: w.Revision, Load: w.Load, Draining: w.Draining, Unwell: w.Unwell}
 	if w.Fingerprint != "" {
 		fp, err := hex.DecodeString(w.Fingerprint)
 		if err != nil || len(fp) != len(m.Fingerprint) {

@@ -55,6 +55,7 @@ type Config struct {
 	Chunks Chunks
 	Record func(boot.Event)
 	Live   func() []catalog.RelayName               // relays that are alive
+	Now    func() time.Time                         // by which tickets and sessions are sealed and judged; nil: the system's
 	Loader func(name string) (body []byte, ok bool) // boot programs; nil: none
 	// Machine tells whose an address is, for what is said of machines that do not say who they are; nil: nobody knows.
 	Machine func(netip.Addr) (node catalog.NodeName, hw catalog.HardwareAddr, ok bool)
@@ -89,6 +90,9 @@ type Server struct {
 
 // New makes a server; Run starts it.
 func New(cfg Config) *Server {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	return &Server{
 		cfg: cfg, turns: newTurns(), conns: newConns(), meters: newMeters(), counts: newCounts(),
 		booting: newBooting(), claims: newClaims(), troubles: newTroubles(), overlays: newOverlays(cfg), waits: newWaits(),

@@ -109,7 +109,7 @@ func (s *Server) ticket(p *boot.Plan, id string) (string, error) {
 	}
 	return key.SealTicket(pki.Ticket{
 		Node: string(p.Node), Hardware: hw, Boot: id, Revision: uint64(p.Revision), Relay: string(s.cfg.Name),
-		Expires: time.Now().Add(pki.TicketLife), Nonce: pki.NewNonce(),
+		Expires: s.cfg.Now().Add(pki.TicketLife), Nonce: pki.NewNonce(),
 	})
 }
 

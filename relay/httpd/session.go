@@ -67,7 +67,7 @@ func hardware(t pki.Ticket) catalog.HardwareAddr { return catalog.HardwareAddr(t
 func (s *Server) openTicket(text string) (pki.Ticket, pki.NetworkKey, error) {
 	last := fault.New(fault.Unavailable, "relay %s has no keys of its networks yet", s.cfg.Name)
 	for network, key := range s.cfg.Feed.Secrets().Tickets {
-		t, err := key.OpenTicket(text, time.Now())
+		t, err := key.OpenTicket(text, s.cfg.Now())
 		if err != nil {
 			last = fault.Wrap(fault.KindOf(err), err, "boot ticket")
 			continue
@@ -107,7 +107,7 @@ func (s *Server) grant(w http.ResponseWriter, r *http.Request, key pki.NetworkKe
 	if err != nil {
 		return err
 	}
-	out := api.Session{Node: node, Expires: time.Now().Add(pki.SessionLife).UTC(), Interval: heartbeat, Storage: storage}
+	out := api.Session{Node: node, Expires: s.cfg.Now().Add(pki.SessionLife).UTC(), Interval: heartbeat, Storage: storage}
 	if out.Token, err = key.SealSession(pki.Session{Node: string(node), Boot: id, Expires: out.Expires}); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (s *Server) withSession(h handler) handler {
 		}
 		last := fault.New(fault.Unavailable, "relay %s has no keys of its networks yet", s.cfg.Name)
 		for network, key := range s.cfg.Feed.Secrets().Tickets {
-			held, err := key.OpenSession(text, time.Now())
+			held, err := key.OpenSession(text, s.cfg.Now())
 			if err != nil {
 				last = fault.Wrap(fault.KindOf(err), err, "session")
 				continue
@@ -184,7 +184,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		return fault.New(fault.Unavailable, "node %s reports too much at once", h.Node)
 	}
 	node, _ := s.cfg.Feed.Catalog().Resolve(catalog.NodeName(h.Node))
-	now := time.Now().UTC()
+	now := s.cfg.Now().UTC()
 	for _, e := range batch.Events {
 		if e.Stage.Index() < boot.StageStageOne.Index() && !slices.Contains([]boot.Stage{boot.StageFailed, boot.StageAlive, boot.StageRefresh}, e.Stage) {
 			return fault.New(fault.Invalid, "%q is no stage that a node tells of", e.Stage)

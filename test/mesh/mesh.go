@@ -65,6 +65,7 @@ type Mesh struct {
 	operator *memnet.Host
 	visitor  *memnet.Host
 	clients  []*api.Client
+	racks    int // by AddRack
 
 	mu    sync.Mutex
 	lines []firmware.Step // logs of controllers and relays

@@ -13,7 +13,9 @@ import (
 )
 
 // AddMachine puts a machine into the rack that no node claims; it is off.
-func (m *Mesh) AddMachine(kind boot.Firmware) *firmware.Machine {
+func (m *Mesh) AddMachine(kind boot.Firmware) *firmware.Machine { return m.addMachine(Segment, kind) }
+
+func (m *Mesh) addMachine(segment string, kind boot.Firmware) *firmware.Machine {
 	m.t.Helper()
 	i := len(m.Nodes) + 1
 	name := fmt.Sprintf("n%03d", i)
@@ -22,7 +24,7 @@ func (m *Mesh) AddMachine(kind boot.Firmware) *firmware.Machine {
 		m.t.Fatal(err)
 	}
 	n := firmware.New(firmware.Config{
-		Net: m.Net, Name: name, Segment: Segment, Firmware: kind, Dir: dir,
+		Net: m.Net, Name: name, Segment: segment, Firmware: kind, Dir: dir,
 		Hardware: catalog.HardwareAddr(fmt.Sprintf("52:54:00:00:%02x:%02x", i>>8, i&255)),
 	})
 	m.Nodes = append(m.Nodes, n)

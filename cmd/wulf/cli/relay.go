@@ -79,6 +79,9 @@ func (p *program) relayList(c *cli.Context) error {
 				if v.Status == nil {
 					return "never"
 				}
+				if v.Alive && v.Status.Unwell {
+					return "unwell"
+				}
 				return aliveText(v.Alive)
 			}},
 			{name: "SEEN", wide: true, cell: func(v api.RelayView) string { return ago(v.Seen) }},
