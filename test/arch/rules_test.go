@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"cmd/wulf/workdir":       7, // where people work inside an image
 	"cmd/wulf-agent/image":   7, // fetching and unpacking an image
 	"cmd/wulf-agent/storage": 7, // the disks of a node
+	"storm":                  7, // machines that are not there, and what becomes of them
 
 	"controller/apiserver": 6,
 	"controller/web":       6,
@@ -28,6 +29,8 @@ var floors = map[string]int{
 	"relay/httpd":          6,
 	"relay/radvd":          6, // so that iPXE need not wait for a router
 	"relay/tftpd":          6,
+
+	"storm/ipxe": 6, // scripts, run for them
 
 	"cmd/wulf-agent/mesh":    6, // how the agent's parts talk to relays
 	"cmd/wulf-agent/params":  6, // what the agent is told when it starts
@@ -91,7 +94,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-metrics":         {"replication"}, // raft's metrics
 	"github.com/hashicorp/memberlist":         {"relay/gossip"},
 	"github.com/hashicorp/go-immutable-radix": {"pkg/catalog"},
-	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**"}, // the agent asks for its lease
+	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**", "storm"}, // the agent asks for its lease, and so do a storm's machines
 	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"}, // answers to, and questions from, machines without address
 	"github.com/pin/tftp":                     {"relay/tftpd"},
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},

@@ -10,12 +10,13 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/storm/ipxe"
 )
 
 // started is what iPXE hands to the kernel.
 type started struct {
 	cmdline  string
-	archives []*image // initial file systems, in order
+	archives []*ipxe.Image // initial file systems, in order
 }
 
 // ipxe is the boot program: an address of its own, the script that DHCP names, and what the script says.
@@ -35,10 +36,10 @@ func (m *Machine) ipxe(ctx context.Context) (*started, error) {
 	if err := m.passes(ctx, boot.StageScript); err != nil {
 		return nil, err
 	}
-	s := &script{fetch: m.download, screen: m.note, settings: map[string]string{
+	s := &ipxe.Script{Fetch: m.download, Screen: m.note, Settings: map[string]string{
 		"net0/mac": string(m.cfg.Hardware), "mac": string(m.cfg.Hardware), "next-server": server, "ip": ack.YourIPAddr.String(),
 	}}
-	if err := s.run(ctx, file, text); err != errBoot {
+	if err := s.Run(ctx, file, text); err != ipxe.ErrBoot {
 		return nil, err
 	}
 	if err := m.passes(ctx, boot.StageKernel); err != nil {
@@ -65,21 +66,21 @@ func (m *Machine) download(ctx context.Context, raw string, progress time.Durati
 
 // load puts kernel and initial file systems into memory as the firmware's kind of machine does: a BIOS kernel is given
 // all files in order, one started through its EFI stub finds only those that its command line names.
-func (m *Machine) load(s *script) (*started, error) {
-	k := &started{cmdline: s.selected.args}
+func (m *Machine) load(s *ipxe.Script) (*started, error) {
+	k := &started{cmdline: s.Selected.Args}
 	var named []string
-	for _, w := range strings.Fields(s.selected.args) {
+	for _, w := range strings.Fields(s.Selected.Args) {
 		if name, ok := strings.CutPrefix(w, "initrd="); ok {
 			named = append(named, name)
 		}
 	}
-	for _, i := range s.images {
-		if i != s.selected && (m.cfg.Firmware == boot.FirmwareBIOS || slices.Contains(named, i.name)) {
+	for _, i := range s.Images {
+		if i != s.Selected && (m.cfg.Firmware == boot.FirmwareBIOS || slices.Contains(named, i.Name)) {
 			k.archives = append(k.archives, i)
 		}
 	}
 	for _, name := range named {
-		if !slices.ContainsFunc(s.images, func(i *image) bool { return i.name == name }) {
+		if !slices.ContainsFunc(s.Images, func(i *ipxe.Image) bool { return i.Name == name }) {
 			return nil, fmt.Errorf("the kernel looks for the initial file system %q, which nobody fetched", name)
 		}
 	}

@@ -84,11 +84,11 @@ func (n *node) unpackArchives(k *started) error {
 	found := map[string][]byte{}
 	n.unpacked = found
 	for _, a := range k.archives {
-		if a.name == "image" { // many archives one after the other
+		if a.Name == "image" { // many archives one after the other
 			continue
 		}
-		if err := find(a.data, found, "init", trustFile, overlayFile("system"), overlayFile("runtime")); err != nil {
-			return fmt.Errorf("unpacking %s: %w", a.name, err)
+		if err := find(a.Data, found, "init", trustFile, overlayFile("system"), overlayFile("runtime")); err != nil {
+			return fmt.Errorf("unpacking %s: %w", a.Name, err)
 		}
 	}
 	if len(found["init"]) == 0 {
@@ -101,8 +101,8 @@ func (n *node) unpackArchives(k *started) error {
 		return nil
 	}
 	for _, a := range k.archives {
-		if a.name == "image" {
-			return n.checkImage(a.data)
+		if a.Name == "image" {
+			return n.checkImage(a.Data)
 		}
 	}
 	return errors.New("a one-stage boot without an image")

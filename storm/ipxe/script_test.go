@@ -1,4 +1,4 @@
-package firmware
+package ipxe
 
 import (
 	"bytes"
@@ -18,17 +18,17 @@ import (
 )
 
 // interpret runs a script whose fetches are answered by serve, and returns how it ended and what was fetched.
-func interpret(text string, serve func(url string) ([]byte, error)) (*script, []string, error) {
+func interpret(text string, serve func(url string) ([]byte, error)) (*Script, []string, error) {
 	var fetched []string
-	s := &script{
-		settings: map[string]string{"mac": "52:54:00:00:00:01", "empty": ""},
-		screen:   func(string, ...any) {},
-		fetch: func(_ context.Context, url string, _ time.Duration) ([]byte, error) {
+	s := &Script{
+		Settings: map[string]string{"mac": "52:54:00:00:00:01", "empty": ""},
+		Screen:   func(string, ...any) {},
+		Fetch: func(_ context.Context, url string, _ time.Duration) ([]byte, error) {
 			fetched = append(fetched, url)
 			return serve(url)
 		},
 	}
-	err := s.run(context.Background(), "http://10.0.0.1:4480/boot/x/script", []byte(text))
+	err := s.Run(context.Background(), "http://10.0.0.1:4480/boot/x/script", []byte(text))
 	return s, fetched, err
 }
 
@@ -58,20 +58,20 @@ func TestScriptsRunAsIPXERunsThem(t *testing.T) {
 		"unknown option":        {"kernel --frob http://r/k", "unknown option --frob"},
 		"failed fetch":          {"kernel http://r/k || set x 1", "x=1"},
 		"boot without kernel":   {"boot || set x 1", "x=1"},
-		"reboot":                {"reboot\nset x 1", errReboot.Error()},
+		"reboot":                {"reboot\nset x 1", ErrReboot.Error()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, _, err := interpret("#!ipxe\n"+c.script+"\n", nothing)
-			if err != errExit {
+			if err != ErrExit {
 				if !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v, want %s", err, c.want)
 				}
 				return
 			}
-			delete(s.settings, "mac")
-			delete(s.settings, "empty")
+			delete(s.Settings, "mac")
+			delete(s.Settings, "empty")
 			var got []string
-			for k, v := range s.settings {
+			for k, v := range s.Settings {
 				got = append(got, k+"="+v)
 			}
 			slices.Sort(got)
@@ -129,8 +129,8 @@ func TestABootScriptGoesToTheNextRelay(t *testing.T) {
 				if got := asked(fetched) + ending(err); got != c.want {
 					t.Errorf("got %s, want %s", got, c.want)
 				}
-				if err == errBoot && (len(s.images) != 2 || s.images[1].name != "stage-one" || !strings.HasPrefix(s.selected.args, "initrd=stage-one wulf.node=n1 ")) {
-					t.Errorf("it starts %+v with %q", s.images, s.selected.args)
+				if err == ErrBoot && (len(s.Images) != 2 || s.Images[1].Name != "stage-one" || !strings.HasPrefix(s.Selected.Args, "initrd=stage-one wulf.node=n1 ")) {
+					t.Errorf("it starts %+v with %q", s.Images, s.Selected.Args)
 				}
 			})
 		})
@@ -152,9 +152,9 @@ func asked(urls []string) string {
 
 func ending(err error) string {
 	switch err {
-	case errBoot:
+	case ErrBoot:
 		return "boots"
-	case errReboot:
+	case ErrReboot:
 		return "restarts"
 	}
 	return err.Error()
@@ -174,14 +174,14 @@ func TestAProblemScriptAsksAgainUntilItIsMended(t *testing.T) {
 			}
 			return []byte("content"), nil
 		})
-		if err != errBoot || len(fetched) != 6 || fetched[0] != "http://10.0.0.1:4480/boot/52:54:00:00:00:01/script" {
+		if err != ErrBoot || len(fetched) != 6 || fetched[0] != "http://10.0.0.1:4480/boot/52:54:00:00:00:01/script" {
 			t.Errorf("ended with %v after %q", err, fetched)
 		}
 		if took, want := time.Since(start), 4*15*time.Second; took != want {
 			t.Errorf("took %v, want %v", took, want)
 		}
 		_, fetched, err = interpret(written(t, bad), nothing)
-		if err != errReboot || len(fetched) != 1 {
+		if err != ErrReboot || len(fetched) != 1 {
 			t.Errorf("without its relay it ended with %v after %q", err, fetched)
 		}
 	})
@@ -194,13 +194,13 @@ func TestURLsAreRelativeToTheScript(t *testing.T) {
 		}
 		return nil, nil
 	})
-	if want := []string{"http://10.0.0.1:4480/boot/x/y/script", "http://10.0.0.1:4480/boot/x/k"}; !slices.Equal(fetched, want) || err != errBoot {
+	if want := []string{"http://10.0.0.1:4480/boot/x/y/script", "http://10.0.0.1:4480/boot/x/k"}; !slices.Equal(fetched, want) || err != ErrBoot {
 		t.Errorf("fetched %q, %v", fetched, err)
 	}
 }
 
 func TestAScriptThatNeverEndsIsStopped(t *testing.T) {
-	if _, _, err := interpret("#!ipxe\n:l\ngoto l\n", nothing); err == nil || errors.Is(err, errExit) {
+	if _, _, err := interpret("#!ipxe\n:l\ngoto l\n", nothing); err == nil || errors.Is(err, ErrExit) {
 		t.Errorf("it ended with %v", err)
 	}
 }

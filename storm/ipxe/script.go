@@ -1,4 +1,6 @@
-package firmware
+// Package ipxe runs iPXE scripts as iPXE does, for simulated machines: it knows the commands that pkg/boot writes, and what
+// is fetched is the caller's affair. It opens no socket.
+package ipxe
 
 import (
 	"context"
@@ -11,39 +13,39 @@ import (
 	"time"
 )
 
-// script runs an iPXE script as iPXE does: lines of commands joined by ||, && and ;, settings expanded word by word, a
+// Script runs an iPXE script as iPXE does: lines of commands joined by ||, && and ;, settings expanded word by word, a
 // line that fails ends the script. It knows the commands that pkg/boot writes and fails loudly at any other.
-type script struct {
-	fetch    func(ctx context.Context, url string, progress time.Duration) ([]byte, error)
-	screen   func(format string, args ...any) // what the machine shows
-	settings map[string]string
-	images   []*image
-	selected *image
+type Script struct {
+	Fetch    func(ctx context.Context, url string, progress time.Duration) ([]byte, error) // gives up after so long without a byte; 0: never
+	Screen   func(format string, args ...any)                                              // what the machine shows
+	Settings map[string]string
+	Images   []*Image // fetched, in order
+	Selected *Image   // the kernel; nil for none
 
 	base  *url.URL // of the present script: what other URLs are relative to
 	lines []string
 	at    int // the next line
 }
 
-// image is a file that iPXE holds.
-type image struct {
-	name, url, args string
-	data            []byte
+// Image is a file that iPXE holds.
+type Image struct {
+	Name, URL, Args string
+	Data            []byte
 }
 
 // How a script ends other than by its last line or a failure.
 var (
-	errBoot   = errors.New("the kernel is started")
-	errReboot = errors.New("the script restarts the machine")
-	errExit   = errors.New("the script has ended")
+	ErrBoot   = errors.New("the kernel is started")
+	ErrReboot = errors.New("the script restarts the machine")
+	ErrExit   = errors.New("the script has ended")
 	errGoto   = errors.New("the rest of the line does not count") // after goto
 )
 
 // maxCommands bounds a script that goes round and round: some weeks of retries.
 const maxCommands = 1 << 20
 
-// run runs the script text that came from a URL until it boots (errBoot), restarts the machine (errReboot) or ends.
-func (s *script) run(ctx context.Context, base string, text []byte) error {
+// Run runs the script text that came from a URL until it boots (ErrBoot), restarts the machine (ErrReboot) or ends.
+func (s *Script) Run(ctx context.Context, base string, text []byte) error {
 	var err error
 	if s.base, err = url.Parse(base); err != nil {
 		return err
@@ -53,12 +55,12 @@ func (s *script) run(ctx context.Context, base string, text []byte) error {
 	}
 	for range maxCommands {
 		if s.at >= len(s.lines) {
-			return errExit
+			return ErrExit
 		}
 		line := s.lines[s.at]
 		s.at++
 		if err := s.line(ctx, line); err != nil {
-			if err == errBoot || err == errReboot || err == errExit || ctx.Err() != nil {
+			if err == ErrBoot || err == ErrReboot || err == ErrExit || ctx.Err() != nil {
 				return err
 			}
 			return fmt.Errorf("script line %d, %q: %w", s.at, line, err)
@@ -68,7 +70,7 @@ func (s *script) run(ctx context.Context, base string, text []byte) error {
 }
 
 // load makes a text the present script.
-func (s *script) load(text []byte) error {
+func (s *Script) load(text []byte) error {
 	if !strings.HasPrefix(string(text), "#!ipxe\n") {
 		return fmt.Errorf("this is no script: %.40q", text)
 	}
@@ -77,7 +79,7 @@ func (s *script) load(text []byte) error {
 }
 
 // line runs one line.
-func (s *script) line(ctx context.Context, line string) error {
+func (s *Script) line(ctx context.Context, line string) error {
 	words := strings.Fields(line)
 	if len(words) > 0 && strings.HasPrefix(words[0], ":") {
 		words = words[1:]
@@ -94,7 +96,7 @@ func (s *script) line(ctx context.Context, line string) error {
 			if last = s.command(ctx, command); last == errGoto {
 				return nil
 			}
-			if last == errBoot || last == errReboot || last == errExit || ctx.Err() != nil {
+			if last == ErrBoot || last == ErrReboot || last == ErrExit || ctx.Err() != nil {
 				return last
 			}
 		}
@@ -107,7 +109,7 @@ func (s *script) line(ctx context.Context, line string) error {
 }
 
 // command runs one command; an empty one does nothing, successfully.
-func (s *script) command(ctx context.Context, words []string) error {
+func (s *Script) command(ctx context.Context, words []string) error {
 	if len(words) == 0 {
 		return nil
 	}
@@ -118,7 +120,7 @@ func (s *script) command(ctx context.Context, words []string) error {
 	name, args := args[0], args[1:]
 	switch name {
 	case "echo":
-		s.screen("shows: %s", strings.Join(args, " "))
+		s.Screen("shows: %s", strings.Join(args, " "))
 		return nil
 	case "set", "inc", "iseq", "isset":
 		return s.setting(name, args)
@@ -134,11 +136,11 @@ func (s *script) command(ctx context.Context, words []string) error {
 		}
 		return sleep(ctx, time.Duration(n)*time.Second)
 	case "reboot":
-		return errReboot
+		return ErrReboot
 	case "exit":
-		return errExit
+		return ErrExit
 	case "imgfree":
-		s.images, s.selected = nil, nil
+		s.Images, s.Selected = nil, nil
 		return nil
 	case "kernel", "initrd", "imgfetch", "chain", "boot":
 		return s.image(ctx, name, args)
@@ -147,7 +149,7 @@ func (s *script) command(ctx context.Context, words []string) error {
 }
 
 // expand replaces ${name} by the setting; one that is not set is empty.
-func (s *script) expand(w string) string {
+func (s *Script) expand(w string) string {
 	for {
 		head, rest, ok := strings.Cut(w, "${")
 		if !ok {
@@ -158,24 +160,24 @@ func (s *script) expand(w string) string {
 			return w
 		}
 		name, _, _ = strings.Cut(name, ":")
-		w = head + s.settings[name] + tail
+		w = head + s.Settings[name] + tail
 	}
 }
 
-func (s *script) setting(command string, args []string) error {
+func (s *Script) setting(command string, args []string) error {
 	if len(args) == 0 {
 		return fmt.Errorf("%s: too few arguments", command)
 	}
 	name, _, _ := strings.Cut(args[0], ":") // the type decides only how it is kept
 	switch {
 	case command == "set":
-		s.settings[name] = strings.Join(args[1:], " ")
+		s.Settings[name] = strings.Join(args[1:], " ")
 	case command == "inc":
-		n, err := strconv.Atoi(s.settings[name])
+		n, err := strconv.Atoi(s.Settings[name])
 		if err != nil {
 			return err
 		}
-		s.settings[name] = strconv.Itoa(n + 1)
+		s.Settings[name] = strconv.Itoa(n + 1)
 	case command == "isset" && args[0] == "":
 		return errors.New("it is not set")
 	case command == "iseq" && (len(args) != 2 || args[0] != args[1]):
@@ -184,7 +186,7 @@ func (s *script) setting(command string, args []string) error {
 	return nil
 }
 
-func (s *script) jump(args []string) error {
+func (s *Script) jump(args []string) error {
 	if len(args) != 1 {
 		return errors.New("goto takes a label")
 	}
@@ -198,7 +200,7 @@ func (s *script) jump(args []string) error {
 }
 
 // image runs the commands that fetch and start files.
-func (s *script) image(ctx context.Context, command string, args []string) error {
+func (s *Script) image(ctx context.Context, command string, args []string) error {
 	var name string
 	var progress time.Duration
 	replace := false
@@ -222,10 +224,10 @@ func (s *script) image(ctx context.Context, command string, args []string) error
 		args = args[2:]
 	}
 	if command == "boot" && len(args) == 0 {
-		if s.selected == nil {
+		if s.Selected == nil {
 			return errors.New("no image is selected")
 		}
-		return errBoot
+		return ErrBoot
 	}
 	if len(args) == 0 || command == "boot" {
 		return fmt.Errorf("%s: what?", command)
@@ -234,45 +236,45 @@ func (s *script) image(ctx context.Context, command string, args []string) error
 	if err != nil {
 		return err
 	}
-	i.args = strings.Join(args[1:], " ")
+	i.Args = strings.Join(args[1:], " ")
 	if name != "" {
-		i.name = name
+		i.Name = name
 	}
 	if command == "chain" {
 		if !replace {
 			return errors.New("this machine knows only chain --replace")
 		}
-		s.screen("runs the script of %s", args[0])
-		s.base, err = url.Parse(i.url)
+		s.Screen("runs the script of %s", args[0])
+		s.base, err = url.Parse(i.URL)
 		if err == nil {
-			err = s.load(i.data)
+			err = s.load(i.Data)
 		}
 		if err != nil {
 			return err
 		}
 		return errGoto
 	}
-	s.images = append(s.images, i)
+	s.Images = append(s.Images, i)
 	if command == "kernel" {
-		s.selected = i
+		s.Selected = i
 	}
 	return nil
 }
 
 // download fetches a file and notes how that went.
-func (s *script) download(ctx context.Context, raw string, progress time.Duration) (*image, error) {
+func (s *Script) download(ctx context.Context, raw string, progress time.Duration) (*Image, error) {
 	u, err := s.base.Parse(raw)
 	if err != nil || u.Scheme != "http" {
 		return nil, fmt.Errorf("cannot fetch %q", raw)
 	}
 	began := time.Now()
-	b, err := s.fetch(ctx, u.String(), progress)
+	b, err := s.Fetch(ctx, u.String(), progress)
 	if err != nil {
-		s.screen("cannot fetch %s after %s: %v", short(u), time.Since(began).Round(time.Millisecond), err)
+		s.Screen("cannot fetch %s after %s: %v", short(u), time.Since(began).Round(time.Millisecond), err)
 		return nil, err
 	}
-	s.screen("fetched %s from %s, %d bytes in %s", short(u), u.Host, len(b), time.Since(began).Round(time.Millisecond))
-	return &image{name: u.Path[strings.LastIndexByte(u.Path, '/')+1:], url: u.String(), data: b}, nil
+	s.Screen("fetched %s from %s, %d bytes in %s", short(u), u.Host, len(b), time.Since(began).Round(time.Millisecond))
+	return &Image{Name: u.Path[strings.LastIndexByte(u.Path, '/')+1:], URL: u.String(), Data: b}, nil
 }
 
 // short is a path with its digest cut to what people tell apart.
@@ -282,4 +284,14 @@ func short(u *url.URL) string {
 		p = p[:i+13]
 	}
 	return p
+}
+
+// sleep waits, or ends early with the error of ctx.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
