@@ -157,7 +157,7 @@ var calendar = []string{
 }
 
 // realTime are the tests that drive real processes and machines, which do not live in virtual time.
-var realTime = []string{"test/bench", "test/cluster", "test/demo", "test/e2e", "test/rig"}
+var realTime = []string{"test/bench", "test/cluster", "test/demo", "test/e2e", "test/rig", "test/storm"}
 
 const (
 	longFile    = 600  // lines of a Go file, after which the test grumbles

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -69,7 +70,15 @@ func (p *program) newClient(c *cli.Context) (*api.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg := api.ClientConfig{Endpoints: func() []string { return t.endpoints }}
+	tls, err := p.controllersTLS(t)
+	if err != nil {
+		return nil, err
+	}
+	return api.NewClient(api.ClientConfig{Endpoints: func() []string { return t.endpoints }, TLS: tls}), nil
+}
+
+// controllersTLS is how controllers on other machines are asked; nil if there are only sockets to ask.
+func (p *program) controllersTLS(t *target) (*tls.Config, error) {
 	for _, e := range t.endpoints {
 		if strings.HasPrefix(e, api.UnixScheme) {
 			continue
@@ -78,10 +87,9 @@ func (p *program) newClient(c *cli.Context) (*api.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		cfg.TLS = pki.ClientTLS(pki.NewKeeper(creds), []string{api.ALPNHTTP}, pki.Controller)
-		break
+		return pki.ClientTLS(pki.NewKeeper(creds), []string{api.ALPNHTTP}, pki.Controller), nil
 	}
-	return api.NewClient(cfg), nil
+	return nil, nil
 }
 
 func (p *program) socket(c *cli.Context) string {
