@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/nodeset"
 )
@@ -23,6 +25,7 @@ type Report struct {
 	Host     string        `json:"host"` // that made the load
 	Began    time.Time     `json:"began"`
 	Took     time.Duration `json:"took"`
+	CPU      time.Duration `json:"cpu"` // processor time of this process
 	Spread   time.Duration `json:"spread"`
 	Machines int           `json:"machines"`
 	Up       int           `json:"up"`
@@ -95,7 +98,7 @@ func (r *Report) AddControllers(sent []Egress) {
 func (s *Storm) report() *Report {
 	t := s.tally
 	r := &Report{
-		Format: 1, Method: Method, Host: hostLine(), Began: t.began.UTC(), Took: t.since(), Spread: s.cfg.Spread, Machines: len(s.machines),
+		Format: 1, Method: Method, Host: hostLine(), Began: t.began.UTC(), Took: t.since(), CPU: cpu() - t.cpu, Spread: s.cfg.Spread, Machines: len(s.machines),
 		Retries: t.retries, Bytes: t.bytes.Load(), Verified: t.checked.Load(), Wrong: t.wrong.Load(), Timeline: t.samples,
 	}
 	for _, n := range t.chunks {
@@ -173,6 +176,15 @@ func spreadOf(d []time.Duration) Spread {
 		return d[min(len(d)-1, int(math.Ceil(share*float64(len(d))))-1)].Round(time.Millisecond)
 	}
 	return Spread{at(0.5), at(0.9), at(0.99), at(1)}
+}
+
+// cpu is the processor time that this process has used.
+func cpu() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // hostLine says what the load came from.

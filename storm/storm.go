@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -116,8 +118,21 @@ func Bindable(machines []Machine) error {
 	return nil
 }
 
+// files is how many open files a machine may need at once, and some for all.
+const files, filesOfAll = 8, 200
+
+// room asks the kernel for the open files that the machines need, which root is given beyond the usual limit. Without them
+// machines fail as those do that find no port.
+func (s *Storm) room() {
+	var r unix.Rlimit
+	if want := uint64(len(s.machines)*files + filesOfAll); unix.Getrlimit(unix.RLIMIT_NOFILE, &r) == nil && r.Cur < want {
+		_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: want, Max: max(want, r.Max)})
+	}
+}
+
 // Run boots all machines and returns what became of them, when all are up, when the time is over, or when ctx ends.
 func (s *Storm) Run(ctx context.Context) (*Report, error) {
+	s.room()
 	if s.cfg.Until > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, s.cfg.Until, fault.New(fault.Timeout, "it was not up after %s", s.cfg.Until))

@@ -22,6 +22,7 @@ const (
 // tally is what all machines of a storm count together. Its methods may be called at once.
 type tally struct {
 	began   time.Time
+	cpu     time.Duration // of this process until then
 	total   int
 	reached [phases]atomic.Int64
 	bytes   atomic.Int64 // that came, of all kinds
@@ -59,7 +60,9 @@ func newTally() *tally {
 	return &tally{retries: map[string]int{}, groups: map[string]*group{}, chunks: map[chunk.ID]int64{}}
 }
 
-func (t *tally) begin(machines int) { t.began, t.total = time.Now(), machines }
+func (t *tally) begin(machines int) {
+	t.began, t.cpu, t.total = time.Now(), cpu(), machines
+}
 
 func (t *tally) since() time.Duration { return time.Since(t.began) }
 

@@ -47,7 +47,7 @@ func (r *Report) WriteText(out io.Writer) error {
 		}
 		fmt.Fprintf(w, "%d\t%d\t%s\t%s\t%s\t%s\n", e.Count, e.Ended, brief(e.First), brief(e.Last), cut(e.Text, 200), cut(e.Nodes, printedNodes))
 	}
-	fmt.Fprintf(w, "\nmachine\t%s\nmethod\t%s\n", r.Host, r.Method)
+	fmt.Fprintf(w, "\nmachine\t%s; the load took %s of processor time\nmethod\t%s\n", r.Host, brief(r.CPU), r.Method)
 	return w.Flush()
 }
 

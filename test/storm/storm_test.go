@@ -5,6 +5,7 @@ package storm
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,4 +92,60 @@ func TestMachinesBootThroughOneRelay(t *testing.T) {
 	r := y.end("one", p)
 	y.allUp(r)
 	t.Logf("relay: %d MB at most, %s of processor time", y.relays[0].memory()>>20, y.relays[0].cpu())
+}
+
+// The whole: every relay starts with an empty cache as the machines do, and in the middle the leader and every twentieth
+// relay are killed.
+func TestAStormWithDeathsInTheMiddle(t *testing.T) {
+	nodes, relays := size("WULF_STORM_NODES", 500), size("WULF_STORM_RELAYS", 6)
+	y := newYard(t, time.Duration(size("WULF_STORM_MINUTES", 10))*time.Minute)
+	y.addRelays(relays)
+	y.image("storm", size("WULF_STORM_IMAGE_KB", 2048)<<10)
+	set := y.addNodes(nodes)
+	leader := y.leader()
+	before := y.egress()
+	all(y.relays, (*place).start)
+	p := y.begin("storm", set, "--spread", fmt.Sprintf("%ds", size("WULF_STORM_SPREAD", 10)), "--fail-after", "15m")
+	y.upTo(p, nodes/4)
+	after := y.egress()
+	dead := map[*place]bool{leader: true}
+	for i := range max(1, relays/20) {
+		dead[y.relays[(i*20+1)%relays]] = true
+	}
+	for victim := range dead {
+		victim.process.Kill()
+		t.Logf("killed %s", victim.Name())
+	}
+	r := y.end("storm", p)
+	y.allUp(r)
+	y.resources(dead)
+	maps.Copy(after, y.egress()) // of the leader, what it had said before it died
+	total := int64(0)
+	for name, n := range after {
+		total += n - before[name]
+	}
+	copies := float64(total) / float64(r.ImageBytes)
+	t.Logf("controllers sent %.2f copies of the image from the start of the relays on", copies)
+	if copies > 4 {
+		t.Errorf("controllers sent %.1f copies, want 4 at most", copies)
+	}
+}
+
+// resources tells what programs used.
+func (y *yard) resources(dead map[*place]bool) {
+	y.t.Helper()
+	var memory, most int64
+	var cpu time.Duration
+	for _, r := range y.relays {
+		if !dead[r] {
+			m := r.memory()
+			memory, most, cpu = memory+m, max(most, m), cpu+r.cpu()
+		}
+	}
+	y.t.Logf("relays: %d MB at most, %d MB on average, %s of processor time in all", most>>20, memory>>20/int64(len(y.relays)), cpu.Round(time.Millisecond))
+	for _, c := range y.controllers {
+		if !dead[c] {
+			y.t.Logf("controller %s: %d MB at most, %s of processor time", c.Name(), c.memory()>>20, c.cpu())
+		}
+	}
 }
