@@ -95,7 +95,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist":         {"relay/gossip"},
 	"github.com/hashicorp/go-immutable-radix": {"pkg/catalog"},
 	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**", "storm"}, // the agent asks for its lease, and so do a storm's machines
-	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"}, // answers to, and questions from, machines without address
+	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"},          // answers to, and questions from, machines without address
 	"github.com/pin/tftp":                     {"relay/tftpd"},
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},

@@ -83,6 +83,25 @@ func (h *Host) Connect(s *Segment, dev string, addr netip.Prefix) error {
 	return ipIn(h.space, commands...)
 }
 
+// Route makes the host a router, which passes packets on between its interfaces.
+func (h *Host) Route() error { return sysctl(h.space, "net/ipv4/ip_forward", "1") }
+
+// Behind gives the host an interface to a router, and an address that is reached through it alone. Many hosts on one segment
+// know each other, and the kernel's table of neighbours, which all namespaces share, has room for a thousand; behind a
+// router each knows only that.
+func (h *Host) Behind(router *Host, dev string, addr, gateway netip.Addr) error {
+	port := "p-" + h.name
+	if err := ipIn(router.space, fmt.Sprintf("link add %s type veth peer name %s netns %s", port, dev, h.space),
+		"link set "+port+" up"); err != nil {
+		return err
+	}
+	if err := ipIn(h.space, "link set "+dev+" up", fmt.Sprintf("addr add %s/32 dev %s", addr, dev),
+		fmt.Sprintf("route add %s dev %s scope link", gateway, dev), fmt.Sprintf("route add default via %s src %s", gateway, addr)); err != nil {
+		return err
+	}
+	return ipIn(router.space, fmt.Sprintf("route add %s/32 dev %s", addr, port))
+}
+
 // Unplug takes the carrier from an interface of the host, as pulling its cable would; Plug gives it back.
 func (h *Host) Unplug(s *Segment) error { return ipIn(s.space, "link set p-"+h.name+" down") }
 

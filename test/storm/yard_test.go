@@ -23,18 +23,18 @@ import (
 	"github.com/wulfmesh/wulfmesh/test/rig"
 )
 
-// The addresses of a yard: everything of the cluster is on one segment, and the machines are behind the generator, which
-// is their router and their relay agent.
+// The addresses of a yard: each program has a host of its own behind one router, and the machines are behind the
+// generator, which is their router and their relay agent.
 //
 //	c1 c2 c3        r01 … r50          the generator 10.98.0.1
 //	10.98.0.11 …    10.98.1.1 …        10.64.0.0/16: the machines, and their agent 10.64.255.254
 //	  └────────────────┴─────────────────┘
-//	             10.98.0.0/16
+//	         the router 10.98.255.254
 const (
 	machineNet = "10.64.0.0/16"
 	agentAddr  = "10.64.255.254"
 	genAddr    = "10.98.0.1"
-	yardBits   = 16
+	routerAddr = "10.98.255.254"
 )
 
 // size is a number of the environment.
@@ -50,7 +50,7 @@ type yard struct {
 	t           *testing.T
 	ctx         context.Context
 	rig         *rig.Rig
-	wire        *rig.Segment
+	router      *rig.Host
 	dir, out    string // data, and what is left of it; reports
 	wulf, creds string
 	controllers []*place
@@ -100,8 +100,11 @@ func newYard(t *testing.T, limit time.Duration) *yard {
 		}
 		t.Logf("reports and logs: %s", y.out)
 	})
-	y.check(func() (err error) { y.wire, err = y.rig.Segment("wire"); return err })
+	y.check(func() (err error) { y.router, err = y.rig.Host("router"); return err })
+	y.check(y.router.Route)
+	y.ip(y.router, "addr", "add", routerAddr+"/32", "dev", "lo")
 	y.gen = y.host("gen", genAddr)
+	y.ip(y.router, "route", "add", machineNet, "via", genAddr, "dev", "p-gen", "onlink")
 	// All of the network is this host's: the kernel takes packets for any address of it.
 	y.ip(y.gen, "route", "add", "local", machineNet, "dev", "lo")
 	y.agents()
@@ -138,7 +141,9 @@ func (y *yard) host(name, addr string) *rig.Host {
 	if err != nil {
 		y.t.Fatal(err)
 	}
-	y.check(func() error { return h.Connect(y.wire, "eth0", netip.PrefixFrom(netip.MustParseAddr(addr), yardBits)) })
+	y.check(func() error {
+		return h.Behind(y.router, "eth0", netip.MustParseAddr(addr), netip.MustParseAddr(routerAddr))
+	})
 	return h
 }
 
@@ -210,7 +215,6 @@ func (y *yard) addRelays(n int) {
 	for i := range n {
 		p := &place{role: "relay", addr: fmt.Sprintf("10.98.%d.%d", 1+i/200, 1+i%200), yard: y}
 		p.Host = y.host(fmt.Sprintf("r%02d", i+1), p.addr)
-		y.ip(p.Host, "route", "add", machineNet, "via", genAddr)
 		y.on(p.Host, "relay", "join", token, y.controllers[i%3].addr, "--data", p.data(), "--name", p.Name(), "--address", p.addr)
 		y.relays = append(y.relays, p)
 	}
