@@ -57,15 +57,12 @@ func (y *yard) end(name string, p *rig.Process) *storm.Report {
 
 // upTo waits until so many machines of a storm are up, or it has ended.
 func (y *yard) upTo(p *rig.Process, n int) {
-	y.await(fmt.Sprintf("%d machines", n), func() (string, bool) {
+	y.awaitFor(15*time.Minute, fmt.Sprintf("%d machines", n), func() (string, bool) {
 		up := 0
-		lines := p.Output().Lines()
-		for _, l := range lines {
+		for _, l := range p.Output().Lines() {
 			var at float64
 			var of int
-			if k, _ := fmt.Sscanf(strings.TrimSpace(l.Text), "%f s: %d of %d up", &at, &up, &of); k < 3 {
-				continue
-			}
+			_, _ = fmt.Sscanf(strings.TrimSpace(l.Text), "%f s: %d of %d up", &at, &up, &of) // other lines change nothing
 		}
 		return fmt.Sprintf("%d are up", up), up >= n || !p.Running()
 	})

@@ -387,12 +387,17 @@ func (y *yard) awaitRelays(n int) {
 // await asks until something is so, for two minutes at most.
 func (y *yard) await(what string, done func() (state string, ok bool)) {
 	y.t.Helper()
+	y.awaitFor(2*time.Minute, what, done)
+}
+
+func (y *yard) awaitFor(limit time.Duration, what string, done func() (state string, ok bool)) {
+	y.t.Helper()
 	for start := time.Now(); ; {
 		state, ok := done()
 		if ok {
 			return
 		}
-		if time.Since(start) > 2*time.Minute || y.ctx.Err() != nil {
+		if time.Since(start) > limit || y.ctx.Err() != nil {
 			y.t.Fatalf("waited in vain for %s: %s", what, state)
 		}
 		select {

@@ -82,7 +82,11 @@ func (p *program) stormRun(c *cli.Context) error {
 		return err
 	}
 	cfg.Progress = func(s storm.Sample) {
-		p.say("%4.0f s: %d of %d up, %s", s.At.Seconds(), s.Up(), s.Total, size(s.Bytes))
+		var way []string
+		for i, phase := range storm.Phases() {
+			way = append(way, fmt.Sprintf("%s %d", phase, s.Reached[i]))
+		}
+		p.say("%4.0f s: %d of %d up, %s (%s)", s.At.Seconds(), s.Up(), s.Total, size(s.Bytes), strings.Join(way, ", "))
 	}
 	s, err := storm.New(cfg)
 	if err != nil {
