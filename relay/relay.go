@@ -45,7 +45,7 @@ type Config struct {
 	DHCP          bool           // serve DHCP
 	Links         []dhcpd.Link   // where; none: on the interfaces of this computer that reach a served network
 	TFTP          net.PacketConn // of the port for requests; nil: not served
-	SinglePort    bool           // answer TFTP from TFTP itself: slow, but all that a test's network knows
+	SinglePort    bool           // answer TFTP from TFTP itself, for firewalls that let no other port through
 	Advertise     bool           // tell machines that there is no IPv6 router, on the interfaces that reach a served network
 
 	Disk       durable.FS       // on which its data lies; the zero value is the machine's own

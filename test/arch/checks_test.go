@@ -9,7 +9,7 @@ import (
 
 // A check that finds nothing proves nothing: each is shown a small repository with faults and without.
 func TestTheChecksFindWhatTheyAreFor(t *testing.T) {
-	const mod = "module m.org/w\n\ngo 1.26\n\nrequire (\n\tgithub.com/pin/tftp/v3 v3.2.0\n\tgithub.com/x/y v1.0.0 // indirect\n)\n"
+	const mod = "module m.org/w\n\ngo 1.26\n\nrequire (\n\tgithub.com/urfave/cli/v2 v2.27.7\n\tgithub.com/x/y v1.0.0 // indirect\n)\n"
 	long := func(lines int) string { return "package x\n" + strings.Repeat("\n", lines-1) }
 	for name, c := range map[string]struct {
 		check func(*tree) []string
@@ -120,12 +120,12 @@ func TestTheChecksFindWhatTheyAreFor(t *testing.T) {
 			"docs/a.md": "first\nsee " + machinePaths[0] + "main", "x/testdata/a.txt": "\"" + machinePaths[1] + "pkg\"",
 		}, []string{"docs/a.md:2: ", "x/testdata/a.txt:1: "}},
 		"explained": {checkDependencies, map[string]string{
-			"docs/dependencies.md": "github.com/pin/tftp/v3 sends", "relay/tftpd/a.go": `package tftpd; import "github.com/pin/tftp/v3"`,
+			"docs/dependencies.md": "github.com/urfave/cli/v2 sends", "cmd/wulf/cli/a.go": `package cli; import "github.com/urfave/cli/v2"`,
 			"tools/go.mod": "module tools", "tools/a.go": `package tools; import "github.com/x/y"`,
 		}, nil},
 		"unexplained": {checkDependencies, map[string]string{
-			"docs/dependencies.md": "", "relay/tftpd/a.go": `package tftpd; import ("github.com/pin/tftp/v3/netascii"; "github.com/z/z")`,
-		}, []string{"docs/dependencies.md does not name github.com/pin/tftp/v3, which relay/tftpd/a.go imports", "relay/tftpd/a.go imports github.com/z/z, which no module"}},
+			"docs/dependencies.md": "", "cmd/wulf/cli/a.go": `package cli; import ("github.com/urfave/cli/v2/altsrc"; "github.com/z/z")`,
+		}, []string{"docs/dependencies.md does not name github.com/urfave/cli/v2, which cmd/wulf/cli/a.go imports", "cmd/wulf/cli/a.go imports github.com/z/z, which no module"}},
 		"unwritten": {checkDependencies, nil, []string{"docs/dependencies.md is missing"}},
 	} {
 		t.Run(name, func(t *testing.T) {

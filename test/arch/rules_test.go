@@ -97,6 +97,8 @@ var owners = map[string][]string{
 	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**", "storm"}, // the agent asks for its lease, and so do a storm's machines
 	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"},          // answers to, and questions from, machines without address
 	"github.com/pin/tftp":                     {"relay/tftpd"},
+	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**"}, // the agent asks for its lease
+	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"}, // answers to, and questions from, machines without address
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},
 	"github.com/rogpeppe/go-internal":         {"cmd/wulf/cli"},                                                // its diff; testscript is for tests

@@ -47,9 +47,10 @@ func (m *Machine) loader(ctx context.Context) error {
 }
 
 // TFTP (RFC 1350, with the options of RFC 2347 to 2349) as firmware does it: a block that fits an Ethernet frame, and
-// six tries of four seconds.
+// six tries of four seconds. UEFI asks for a window, too (RFC 7440), as EDK II has since 2020; ROMs of BIOS know none.
 const (
 	tftpBlock   = 1468
+	tftpWindow  = 4
 	tftpTimeout = 4 * time.Second
 	tftpTries   = 6
 	maxLoader   = 16 << 20
@@ -76,9 +77,12 @@ func (m *Machine) tftp(ctx context.Context, server, file string) ([]byte, error)
 	if ip == nil {
 		return nil, fmt.Errorf("%q is no address of a TFTP server", server)
 	}
-	t := &transfer{conn: conn, to: &net.UDPAddr{IP: ip, Port: 69}, block: 512}
-	t.send = append(binary.BigEndian.AppendUint16(nil, opRead),
-		strings.Join([]string{file, "octet", "tsize", "0", "blksize", strconv.Itoa(tftpBlock), ""}, "\x00")...)
+	t := &transfer{conn: conn, to: &net.UDPAddr{IP: ip, Port: 69}, block: 512, window: 1}
+	words := []string{file, "octet", "tsize", "0", "blksize", strconv.Itoa(tftpBlock)}
+	if m.cfg.Firmware != boot.FirmwareBIOS {
+		words = append(words, "windowsize", strconv.Itoa(tftpWindow))
+	}
+	t.send = append(binary.BigEndian.AppendUint16(nil, opRead), strings.Join(append(words, ""), "\x00")...)
 	for !t.over {
 		if err := t.step(ctx); err != nil {
 			return nil, err
@@ -99,6 +103,8 @@ type transfer struct {
 	send      []byte // to be repeated until the next packet comes
 	next      uint16 // block expected next, less one
 	block     int
+	window    int
+	since     int // blocks since the last acknowledgement
 	size      int64
 	announced bool
 	got       []byte
@@ -112,6 +118,7 @@ func (t *transfer) step(ctx context.Context) error {
 		if _, err := t.conn.WriteTo(t.send, t.to); err != nil {
 			return err
 		}
+		t.since = 0
 		t.conn.SetReadDeadline(time.Now().Add(tftpTimeout))
 		for {
 			if ctx.Err() != nil {
@@ -129,17 +136,28 @@ func (t *transfer) step(ctx context.Context) error {
 				break // the acknowledgement was lost: say it again
 			}
 			taken, err := t.take(b[:n], from.(*net.UDPAddr))
-			if taken || err != nil {
+			if err != nil {
 				return err
+			}
+			if taken {
+				if t.since == 0 || t.since == t.window || t.over {
+					return nil
+				}
+				t.conn.SetReadDeadline(time.Now().Add(tftpTimeout)) // the rest of the window is on its way
 			}
 		}
 	}
 	return errors.New("the TFTP server does not answer")
 }
 
-// again tells whether a packet is the block that was acknowledged last.
+// again tells whether a packet is a block that came already, or one too early: in both cases the server is to go on after
+// the last one that came in order (RFC 7440 §4).
 func (t *transfer) again(b []byte) bool {
-	return t.next > 0 && len(b) >= 4 && binary.BigEndian.Uint16(b) == opData && binary.BigEndian.Uint16(b[2:]) == t.next
+	if t.next == 0 || len(b) < 4 || binary.BigEndian.Uint16(b) != opData {
+		return false
+	}
+	block := binary.BigEndian.Uint16(b[2:])
+	return block == t.next && t.since == 0 || t.window > 1 && int16(block-t.next) > 1
 }
 
 // take handles a packet and tells whether it was the one waited for.
@@ -159,6 +177,8 @@ func (t *transfer) take(b []byte, from *net.UDPAddr) (bool, error) {
 				return true, fmt.Errorf("the server answers %s=%s", words[i], words[i+1])
 			case name == "blksize":
 				t.block = int(n)
+			case name == "windowsize" && n >= 1 && n <= tftpWindow:
+				t.window = int(n)
 			case name == "tsize":
 				t.size, t.announced = n, true
 			default:
@@ -167,6 +187,7 @@ func (t *transfer) take(b []byte, from *net.UDPAddr) (bool, error) {
 		}
 	case op == opData && binary.BigEndian.Uint16(b[2:]) == t.next+1 && len(b)-4 <= t.block:
 		t.next++
+		t.since++
 		t.got = append(t.got, b[4:]...)
 		t.over = len(b)-4 < t.block
 		if len(t.got) > maxLoader {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -15,10 +15,11 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
-	"github.com/pin/tftp/v3"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/relay/tftpd"
 	"github.com/wulfmesh/wulfmesh/test/firmware"
 	"github.com/wulfmesh/wulfmesh/test/memnet"
 )
@@ -87,13 +88,16 @@ func (s *server) run(t *testing.T) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loads := tftp.NewServer(func(name string, to io.ReaderFrom) error {
-		s.see("tftp %s", name)
-		_, err := to.ReadFrom(strings.NewReader(strings.Repeat("x", 3000)))
-		return err
-	}, nil)
-	loads.EnableSinglePort()
-	running.Go(func() { _ = loads.Serve(files) })
+	ctx, cancel := context.WithCancel(t.Context())
+	loads := tftpd.New(tftpd.Config{
+		Conn: files, Log: slog.New(slog.DiscardHandler), Record: func(boot.Event) {},
+		Machine: func(netip.Addr) (catalog.NodeName, catalog.HardwareAddr, bool) { return "n1", "", true },
+		Loader: func(name string) ([]byte, bool) {
+			s.see("tftp %s", name)
+			return []byte(strings.Repeat("x", 30_000)), true
+		},
+	})
+	running.Go(func() { _ = loads.Run(ctx) })
 	l, err := s.host.Listen(":80")
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +106,7 @@ func (s *server) run(t *testing.T) (stop func()) {
 	running.Go(func() { _ = web.Serve(l) })
 	return func() {
 		conn.Close()
-		loads.Shutdown()
+		cancel()
 		web.Close()
 		running.Wait()
 	}
