@@ -69,6 +69,10 @@ bench-overlay: ## a relay's overlays in a cluster of 40 000 nodes: its 64 nodes 
 bench-node: build ## fetching and unpacking an image as a node does, beside curl, zstd and cpio (root; WULF_BENCH_IMAGE=DIR)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestNode ./test/bench
 
+.PHONY: bench-dhcp
+bench-dhcp: build ## DHCP of known machines beside Kea, both driven by perfdhcp (root; scripts/install-deps peers)
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestDHCP ./test/bench
+
 # staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
 $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,6 +27,7 @@ type cluster struct {
 	t           *testing.T
 	ctx         context.Context
 	wulf, dir   string
+	wrap        []string // comes before the programs' own command lines, as within has it
 	controllers []*program
 	relays      []*program
 }
@@ -40,11 +42,23 @@ type program struct {
 // newCluster founds a cluster of bin/wulf. Its programs end with the test; their logs stay if it failed.
 func newCluster(t *testing.T, ctx context.Context, controllers, relays int) *cluster {
 	t.Helper()
+	c := foundCluster(t, ctx, nil, controllers)
+	c.must("network", "add", "rack", "--cidr", "10.0.0.0/8")
+	for i := range relays {
+		c.addRelay(i + 1)
+	}
+	c.awaitRelays()
+	return c
+}
+
+// foundCluster is one with neither networks nor relays.
+func foundCluster(t *testing.T, ctx context.Context, wrap []string, controllers int) *cluster {
+	t.Helper()
 	root, err := rig.Repository()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, ctx: ctx, wulf: filepath.Join(root, "bin", "wulf")}
+	c := &cluster{t: t, ctx: ctx, wulf: filepath.Join(root, "bin", "wulf"), wrap: wrap}
 	if _, err := os.Stat(c.wulf); err != nil {
 		t.Fatal("bin/wulf is not built: run make build")
 	}
@@ -75,12 +89,13 @@ func newCluster(t *testing.T, ctx context.Context, controllers, relays int) *clu
 		}
 		return fmt.Sprintf("%d do", voters), voters == controllers
 	})
-	c.must("network", "add", "rack", "--cidr", "10.0.0.0/8")
-	for i := range relays {
-		c.addRelay(i + 1)
-	}
-	c.awaitRelays()
 	return c
+}
+
+// within wraps a command so that it runs in a network namespace, before what else runs here. The process is that of the
+// program itself.
+func within(space string) []string {
+	return []string{"nice", "-n", "-20", "ip", "netns", "exec", space}
 }
 
 // addController makes the next controller and starts it.
@@ -144,7 +159,8 @@ func (p *program) start(flags ...string) {
 		p.cluster.t.Fatal(err)
 	}
 	defer log.Close()
-	p.cmd = exec.Command(p.cluster.wulf, argv...)
+	argv = slices.Concat(p.cluster.wrap, []string{p.cluster.wulf}, argv)
+	p.cmd = exec.Command(argv[0], argv[1:]...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -163,8 +179,10 @@ func (p *program) kill() {
 }
 
 // peak is the most memory that the program's present run has used, in MB.
-func (p *program) peak() (float64, error) {
-	kb, err := strconv.Atoi(strings.TrimSuffix(field(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), "VmHWM"), " kB"))
+func (p *program) peak() (float64, error) { return peakOf(p.cmd.Process.Pid) }
+
+func peakOf(pid int) (float64, error) {
+	kb, err := strconv.Atoi(strings.TrimSuffix(field(fmt.Sprintf("/proc/%d/status", pid), "VmHWM"), " kB"))
 	return float64(kb) * 1024 / 1e6, err
 }
 
@@ -174,7 +192,8 @@ func (p *program) run(argv ...string) (string, time.Duration, error) {
 }
 
 func (c *cluster) run(argv ...string) (string, time.Duration, error) {
-	cmd := exec.CommandContext(c.ctx, c.wulf, argv...)
+	line := slices.Concat(c.wrap, []string{c.wulf}, argv)
+	cmd := exec.CommandContext(c.ctx, line[0], line[1:]...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	start := time.Now()
