@@ -22,6 +22,14 @@ type mesh struct {
 	feed     *feed.Feed
 	unwell   func() bool // whether this relay steps back
 	gossip   atomic.Pointer[gossip.Gossip]
+	known    atomic.Pointer[liveRelays]
+}
+
+// liveRelays are those that were alive while gossip and catalog were as they are here.
+type liveRelays struct {
+	changed <-chan struct{}
+	catalog *catalog.Catalog
+	names   []catalog.RelayName
 }
 
 // run takes part in the gossip as soon as there is a key.
@@ -108,11 +116,16 @@ func (m *mesh) admitted(name string) bool {
 	return ok
 }
 
-// live lists the relays that are alive, this one among them; nil while that is not known.
+// live lists the relays that are alive, this one among them; nil while that is not known. It is asked for every plan, so
+// the list is made when something changes, and nobody may change it.
 func (m *mesh) live() []catalog.RelayName {
 	g := m.gossip.Load()
 	if g == nil {
 		return nil
+	}
+	changed, c := g.Changed(), m.feed.Catalog()
+	if known := m.known.Load(); known != nil && known.changed == changed && known.catalog == c {
+		return known.names
 	}
 	live := []catalog.RelayName{m.settings.Name}
 	for member := range g.Members() {
@@ -120,6 +133,7 @@ func (m *mesh) live() []catalog.RelayName {
 			live = append(live, name)
 		}
 	}
+	m.known.Store(&liveRelays{changed, c, live})
 	return live
 }
 

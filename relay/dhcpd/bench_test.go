@@ -46,17 +46,19 @@ func BenchmarkDORA(b *testing.B) {
 		pairs = append(pairs, pair{message(discover, hw, pxe(classPXE, 7)).ToBytes(), message(request, hw, pxe(classPXE, 7), serverID(r1.Addresses[0].String()), requested(at)).ToBytes()})
 	}
 	l := &Link{Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.64.255.1")}, Conn: nowhere{}, Raw: nowhere{}}
+	d := newDesk(batch)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for i := range b.N {
 		p := pairs[i%len(pairs)]
 		for _, packet := range [][]byte{p.discover, p.request} {
-			d := s.pool.get(l, false)
-			d.n = copy(d.buf[:], packet)
-			s.safely(d)
-			d.free()
+			in := s.pool.get(l, false)
+			in.n = copy(in.buf[:], packet)
+			s.safely(d, in)
+			in.free()
 		}
 	}
+	s.clear(d)
 	b.StopTimer()
 	if st := s.Stats(); st.Offers != uint64(b.N) || st.Acks != uint64(b.N) {
 		b.Fatalf("%d rounds gave %+v", b.N, st)
@@ -68,19 +70,19 @@ func BenchmarkDORA(b *testing.B) {
 func BenchmarkAnswer(b *testing.B) {
 	k := newCluster(b, time.Now())
 	n, _ := k.c.Network("rack1")
-	plan, err := planner{k, nil}.Plan(boot.Request{Hardware: hwKnown, Firmware: boot.FirmwareEFI64, Network: "rack1", Relay: "r1"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := New(k.config("r1", &journal{}, nil))
 	packet := message(discover, hwKnown, pxe(classPXE, 7)).ToBytes()
 	b.ReportAllocs()
+	var buf [maxPacket]byte
+	d := newDesk(1)
 	for range b.N {
-		q, err := parse(packet)
-		if err != nil {
+		if err := d.q.parse(packet); err != nil {
 			b.Fatal(err)
 		}
-		sit := &situation{q: q, net: n, plan: plan, me: plan.Relays[0], loader: true}
-		answer(sit, verdict{kind: 2, addr: plan.Address.Addr(), term: NodeLease}).ToBytes()
+		t := s.seat(s.world(), d.q.mac, d.q.firmware, n)
+		d.sit = situation{q: &d.q, seat: t, loader: true}
+		answer(&d.r, &d.sit, verdict{kind: msgOffer, addr: t.declared, term: NodeLease})
+		d.r.encode(buf[:], &d.q)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
+
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
 
 // The queue drops the oldest when it is full, and keeps one of packets that ask the same.
@@ -67,12 +69,12 @@ func TestAFloodOfMachinesIsBoundedAndServedByPatienceToo(t *testing.T) {
 			hw := net.HardwareAddr{2, 0, 0, byte(i >> 16), byte(i >> 8), byte(i)}
 			m := message(discover, hw.String())
 			d.n = copy(d.buf[:], m.ToBytes())
-			q, err := parse(d.bytes())
-			if err != nil {
+			q := new(query)
+			if err := q.parse(d.bytes()); err != nil {
 				t.Fatal(err)
 			}
 			n, _ := k.catalog().Network("rack1")
-			return h.holds(time.Now(), d, &situation{q: q, net: n, rank: 1})
+			return h.holds(d, &situation{q: q, seat: &seat{hw: catalog.HardwareAddr(hw.String()), net: n, rank: 1}})
 		}
 		held, passed := 0, 0
 		for i := range 2 * 4096 {

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strconv"
-	"strings"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 )
@@ -18,21 +15,20 @@ const (
 )
 
 // classify tells what kind of firmware sent the packet.
-func classify(m *dhcpv4.DHCPv4) boot.Firmware {
-	class := string(m.Options.Get(dhcpv4.OptionClassIdentifier))
-	arch, told := architecture(m.Options.Get(dhcpv4.OptionClientSystemArchitectureType), class)
-	if isIPXE(m) {
+func classify(o *options) boot.Firmware {
+	class := o.get(optClass)
+	arch, told := architecture(o.get(optArchitecture), class)
+	if isIPXE(o) {
 		// A card's ROM may be an iPXE that cannot fetch over HTTP; ours can, so such a machine gets ours first. An
 		// iPXE that says nothing of what it can is taken at its name.
-		features := suboptions(m.Options.Get(dhcpv4.OptionEtherboot))
-		if _, http := features[featureHTTP]; http || len(features) == 0 || !told {
+		if http, any := features(o.get(optEtherboot)); http || !any || !told {
 			return boot.FirmwareIPXE
 		}
 	}
 	switch {
-	case strings.HasPrefix(class, classHTTP):
+	case bytes.HasPrefix(class, []byte(classHTTP)):
 		return httpFirmware(arch)
-	case strings.HasPrefix(class, classPXE), told:
+	case bytes.HasPrefix(class, []byte(classPXE)), told:
 		return pxeFirmware(arch)
 	}
 	return boot.FirmwareNone
@@ -43,9 +39,9 @@ const featureHTTP = 0x13
 
 // isIPXE: iPXE names itself in the user class, bare, as it has always done, or in a list as RFC 3004 has it. Some builds
 // have only their option 175.
-func isIPXE(m *dhcpv4.DHCPv4) bool {
-	user := m.Options.Get(dhcpv4.OptionUserClassInformation)
-	if bytes.Equal(user, []byte("iPXE")) {
+func isIPXE(o *options) bool {
+	user := o.get(optUserClass)
+	if string(user) == "iPXE" {
 		return true
 	}
 	for b := user; len(b) >= 1 && len(b) >= 1+int(b[0]); b = b[1+int(b[0]):] {
@@ -53,34 +49,33 @@ func isIPXE(m *dhcpv4.DHCPv4) bool {
 			return true
 		}
 	}
-	return len(user) == 0 && len(m.Options.Get(dhcpv4.OptionEtherboot)) > 0
+	return len(user) == 0 && len(o.get(optEtherboot)) > 0
 }
 
-// suboptions reads encapsulated options up to the first that is cut short.
-func suboptions(b []byte) map[byte][]byte {
-	subs := map[byte][]byte{}
-	for len(b) >= 2 && b[0] != 255 {
-		if b[0] == 0 {
+// features reads iPXE's option up to the first part that is cut short: whether it has HTTP, and whether it says anything.
+func features(b []byte) (http, any bool) {
+	for len(b) >= 2 && b[0] != optEnd {
+		if b[0] == optPad {
 			b = b[1:]
 			continue
 		}
 		if len(b) < 2+int(b[1]) {
 			break
 		}
-		subs[b[0]] = b[2 : 2+int(b[1])]
+		http, any = http || b[0] == featureHTTP, true
 		b = b[2+int(b[1]):]
 	}
-	return subs
+	return http, any
 }
 
 // architecture is the first in option 93, or else the number in the vendor class: there are ROMs that leave the option
 // out.
-func architecture(option []byte, class string) (arch int, told bool) {
+func architecture(option, class []byte) (arch int, told bool) {
 	if len(option) >= 2 {
 		return int(binary.BigEndian.Uint16(option)), true
 	}
-	if _, after, ok := strings.Cut(class, ":Arch:"); ok && len(after) >= 5 {
-		if n, err := strconv.Atoi(after[:5]); err == nil && n >= 0 {
+	if _, after, ok := bytes.Cut(class, []byte(":Arch:")); ok && len(after) >= 5 {
+		if n, err := strconv.Atoi(string(after[:5])); err == nil && n >= 0 {
 			return n, true
 		}
 	}

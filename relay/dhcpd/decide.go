@@ -6,8 +6,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -16,16 +14,16 @@ import (
 
 // verdict is what is to be said to a machine; the zero verdict is silence.
 type verdict struct {
-	kind    dhcpv4.MessageType // 0: nothing
-	addr    netip.Addr         // invalid: none
-	term    time.Duration      // of the lease; 0: none
-	reason  string             // of a NAK
-	trouble string             // what a person should know of it, "" for nothing
-	again   bool               // the lease is not on disk yet
+	kind    messageType   // 0: nothing
+	addr    netip.Addr    // invalid: none
+	term    time.Duration // of the lease; 0: none
+	reason  string        // of a NAK
+	trouble string        // what a person should know of it, "" for nothing
+	again   bool          // the lease is not on disk yet
 }
 
 func nak(format string, args ...any) verdict {
-	return verdict{kind: dhcpv4.MessageTypeNak, reason: fmt.Sprintf(format, args...)}
+	return verdict{kind: msgNak, reason: fmt.Sprintf(format, args...)}
 }
 
 // decide is the server's part of RFC 2131 §4.3.
@@ -37,50 +35,50 @@ func (s *Server) decide(sit *situation) verdict {
 		return verdict{} // port 4011 is for networks in which another server gives the addresses
 	}
 	switch sit.q.kind {
-	case dhcpv4.MessageTypeDiscover:
+	case msgDiscover:
 		return s.discover(sit)
-	case dhcpv4.MessageTypeRequest:
+	case msgRequest:
 		return s.request(sit)
-	case dhcpv4.MessageTypeDecline:
+	case msgDecline:
 		return s.decline(sit)
-	case dhcpv4.MessageTypeRelease:
-		if sit.isMe(sit.q.server) && !sit.declared().IsValid() {
-			s.cfg.Leases.Release(sit.net.Name, sit.q.hw, sit.q.ciaddr)
+	case msgRelease:
+		if sit.isMe(sit.q.server) && !sit.declared.IsValid() {
+			s.cfg.Leases.Release(sit.net.Name, sit.hw, sit.q.ciaddr)
 		}
 		return verdict{}
-	case dhcpv4.MessageTypeInform:
+	case msgInform:
 		if !sit.net.Prefix.Contains(sit.q.ciaddr) {
 			return verdict{}
 		}
-		return verdict{kind: dhcpv4.MessageTypeAck} // no address and no lease: the client has configured itself (§4.3.5)
+		return verdict{kind: msgAck} // no address and no lease: the client has configured itself (§4.3.5)
 	}
 	return verdict{}
 }
 
 // discover answers DHCPDISCOVER.
 func (s *Server) discover(sit *situation) verdict {
-	if a := sit.declared(); a.IsValid() {
-		return verdict{kind: dhcpv4.MessageTypeOffer, addr: a, term: NodeLease}
+	if a := sit.declared; a.IsValid() {
+		return verdict{kind: msgOffer, addr: a, term: NodeLease}
 	}
 	if !sit.net.Pool.First.IsValid() {
 		return verdict{trouble: fmt.Sprintf("it gets no address: %s, and network %s has no pool for unknown machines", unknown(sit), sit.net.Name)}
 	}
-	a, err := s.cfg.Leases.Offer(sit.net.Name, sit.q.hw, sit.q.requested)
+	a, err := s.cfg.Leases.Offer(sit.net.Name, sit.hw, sit.q.requested)
 	switch {
 	case errors.Is(err, fault.Full):
 		return verdict{trouble: "it gets no address: " + err.Error()}
 	case err != nil:
 		return verdict{} // another relay's turn
 	}
-	return verdict{kind: dhcpv4.MessageTypeOffer, addr: a, term: lease.Lease}
+	return verdict{kind: msgOffer, addr: a, term: lease.Lease}
 }
 
 // unknown says why a machine has no declared address here.
 func unknown(sit *situation) string {
-	if sit.plan.Problem != nil {
-		return sit.plan.Problem.Error()
+	if sit.problem != nil {
+		return sit.problem.Error()
 	}
-	return fmt.Sprintf("node %s has no address in network %s", sit.plan.Node, sit.net.Name)
+	return fmt.Sprintf("node %s has no address in network %s", sit.node, sit.net.Name)
 }
 
 // request answers DHCPREQUEST, whose meaning is in which fields are set (RFC 2131 §4.3.2).
@@ -92,22 +90,22 @@ func (s *Server) request(sit *situation) verdict {
 	}
 	switch {
 	case q.server.IsValid() && !sit.isMe(q.server):
-		s.cfg.Leases.Forget(sit.net.Name, q.hw)
+		s.cfg.Leases.Forget(sit.net.Name, sit.hw)
 		return verdict{}
 	case !want.IsValid():
 		return verdict{}
 	case !sit.net.Prefix.Contains(want):
 		return nak("%s is not in network %s", want, sit.net.Name)
 	}
-	if a := sit.declared(); a.IsValid() {
+	if a := sit.declared; a.IsValid() {
 		if a != want {
-			return nak("%s is not the address of %s", want, sit.plan.Node)
+			return nak("%s is not the address of %s", want, sit.node)
 		}
-		return verdict{kind: dhcpv4.MessageTypeAck, addr: a, term: NodeLease}
+		return verdict{kind: msgAck, addr: a, term: NodeLease}
 	}
 	switch err := s.confirm(sit, want); {
 	case err == nil:
-		return verdict{kind: dhcpv4.MessageTypeAck, addr: want, term: lease.Lease}
+		return verdict{kind: msgAck, addr: want, term: lease.Lease}
 	case errors.Is(err, fault.Unavailable):
 		return verdict{again: true}
 	case errors.Is(err, fault.Conflict):
@@ -121,7 +119,7 @@ func (s *Server) confirm(sit *situation, want netip.Addr) error {
 	if !sit.net.Pool.First.IsValid() {
 		return fault.New(fault.NotFound, "network %s has no pool", sit.net.Name)
 	}
-	return s.cfg.Leases.Confirm(sit.net.Name, sit.q.hw, want)
+	return s.cfg.Leases.Confirm(sit.net.Name, sit.hw, want)
 }
 
 // decline answers DHCPDECLINE with silence (§4.3.3), but not in the journal: somebody uses an address that is not his.
@@ -130,9 +128,9 @@ func (s *Server) decline(sit *situation) verdict {
 	switch {
 	case !sit.isMe(sit.q.server) || !at.IsValid():
 		return verdict{}
-	case at == sit.declared():
+	case at == sit.declared:
 		return verdict{trouble: fmt.Sprintf("its address %s is used by another machine already", at)}
-	case s.cfg.Leases.Decline(sit.net.Name, sit.q.hw, at):
+	case s.cfg.Leases.Decline(sit.net.Name, sit.hw, at):
 		return verdict{trouble: fmt.Sprintf("address %s of the pool is used by another machine; it is left out for a while", at)}
 	}
 	return verdict{}
@@ -141,17 +139,17 @@ func (s *Server) decline(sit *situation) verdict {
 // decideProxy is the part of a server that only says what to boot (PXE 2.1 §2.2): it offers no address, and speaks
 // only to firmware.
 func decideProxy(sit *situation) verdict {
-	if sit.q.firmware == boot.FirmwareNone || bootFile(sit) == "" {
+	if sit.firmware == boot.FirmwareNone || sit.bootFile() == "" {
 		return verdict{}
 	}
 	if sit.pxe && !sit.net.Prefix.Contains(sit.from.Addr()) {
 		return verdict{} // the answer would go there
 	}
 	switch {
-	case sit.q.kind == dhcpv4.MessageTypeDiscover && !sit.pxe:
-		return verdict{kind: dhcpv4.MessageTypeOffer}
-	case sit.q.kind == dhcpv4.MessageTypeRequest && sit.pxe, sit.q.kind == dhcpv4.MessageTypeInform && sit.pxe:
-		return verdict{kind: dhcpv4.MessageTypeAck}
+	case sit.q.kind == msgDiscover && !sit.pxe:
+		return verdict{kind: msgOffer}
+	case sit.q.kind == msgRequest && sit.pxe, sit.q.kind == msgInform && sit.pxe:
+		return verdict{kind: msgAck}
 	}
 	return verdict{}
 }

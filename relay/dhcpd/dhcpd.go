@@ -1,23 +1,24 @@
 // Package dhcpd answers DHCPv4 for the networks that a relay serves: addresses, and what to boot.
 //
 // A packet goes through: peek (is it one for us; queue.go), parse (what does it ask; query.go), classify (what kind of
-// firmware asks; classify.go), the Planner (what is the answer for this machine), decide (RFC 2131's state machine;
-// decide.go), answer (a pure function to the bytes of the reply; answer.go), and the right destination (send.go).
+// firmware asks; classify.go), the Planner (what is the answer for this machine; seat.go keeps it), decide (RFC 2131's
+// state machine; decide.go), answer (a pure function to the reply; answer.go, reply.go), and the right destination
+// (send.go). The goroutine that reads a link does all of it.
 // Known machines get their declared address from any relay alike; the others one from the relay's lease.Book.
 //
 // Several relays serve one segment: the one that the plan ranks first answers at once, the others hold back and step
 // in where it does not (patience.go). Servers that are no relays of the cluster are noticed and told (stranger.go).
 //
-// Whatever comes from the network may be hostile: packets wait in a bounded queue that drops the oldest, a fixed
-// number of workers handles them, and one that cannot be understood is counted and never answered.
+// Whatever comes from the network may be hostile: everything that is kept has a bound, and a packet that cannot be
+// understood is counted and never answered.
 package dhcpd
 
 import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
@@ -40,6 +41,8 @@ const (
 // error means that this relay has nothing to say to the machine. It fills in who is alive.
 type Planner interface {
 	Plan(boot.Request) (boot.Plan, error)
+	// Edition is equal to an earlier one as long as Plan gives the same answers as then.
+	Edition() any
 }
 
 // Recorder takes boot events. Record is called by several goroutines at once and must not block.
@@ -73,7 +76,7 @@ type Config struct {
 	Relay     catalog.RelayName
 	Planner   Planner
 	Leases    *lease.Book
-	Scope     func() Scope           // what the relay serves now; called for every packet
+	Scope     func() Scope           // what the relay serves now; it changes with the Planner's edition alone
 	HasLoader func(name string) bool // whether the relay has the boot program; nil: all of them
 	Recorder  Recorder
 	Links     []Link // where to listen; none: on the interfaces of this computer that reach a served network
@@ -85,6 +88,7 @@ type Server struct {
 	cfg       Config
 	pool      pool
 	queue     *queue
+	present   atomic.Pointer[world]
 	patience  patience
 	strangers strangers
 	served    recent[netip.Addr, machine]           // who has which address
@@ -109,9 +113,7 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var workers, readers sync.WaitGroup
-	for range max(2, runtime.GOMAXPROCS(0)) {
-		workers.Go(s.work)
-	}
+	workers.Go(s.work)
 	var err error
 	if len(s.cfg.Links) > 0 {
 		for _, l := range s.cfg.Links {
@@ -129,28 +131,31 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// work handles packets until the queue is closed.
+// work handles packets that come back, until the queue is closed.
 func (s *Server) work() {
+	d := newDesk(1)
 	for {
 		p, ok := s.queue.pop()
 		if !ok {
 			return
 		}
-		s.safely(p)
+		s.safely(d, p)
+		s.clear(d)
 		p.free()
 	}
 }
 
-// safely handles a packet. No packet may end the process, whatever the codec makes of it: it has panicked on malformed
-// ones before (insomniacslk/dhcp #454, #583).
-func (s *Server) safely(p *datagram) {
+// safely handles a packet. No packet may end the process, whatever is wrong with the code.
+func (s *Server) safely(d *desk, p *datagram) {
+	before := len(d.letters)
 	defer func() {
 		if r := recover(); r != nil {
+			d.letters = d.letters[:min(before, len(d.letters))]
 			s.counters.panics.Add(1)
 			s.cfg.Log.Error("a DHCP packet could not be handled", "relay", s.cfg.Relay, "err", r)
 		}
 	}()
-	s.handle(p)
+	s.handle(d, p)
 }
 
 // Machine tells which machine was given the address lately; node is "" for one that no node claims. In a network of mode

@@ -31,15 +31,16 @@ func FuzzAnswer(f *testing.F) {
 	}
 	cfg := newCluster(f, time.Now()).config("r1", nil, nil)
 	cfg.Recorder = nobody{}
-	s := New(cfg)
+	s, desk := New(cfg), newDesk(1)
 	f.Fuzz(func(t *testing.T, b []byte, alone bool) {
 		w := &wire{}
 		for _, at := range []string{"10.1.0.250", "10.3.0.250"} {
 			d := s.pool.get(&Link{Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr(at)}, Conn: w, Raw: w, PXE: w}, false)
 			d.n, d.from, d.unicast, d.waited = copy(d.buf[:], b), netip.MustParseAddrPort("10.1.0.1:68"), alone, true
 			d.key, _ = peek(d.bytes())
-			s.handle(d) // not safely: a panic is to be seen
-			s.overhear(d.link, b)
+			s.handle(desk, d) // not safely: a panic is to be seen
+			s.clear(desk)
+			s.overhear(&desk.q, d.link, b)
 		}
 		for _, r := range w.sent {
 			if len(r.b) > 1472 {
@@ -69,9 +70,9 @@ func FuzzPeek(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		k, ok := peek(b)
-		q, err := parse(b)
-		if ok && err == nil && net.HardwareAddr(k.hw[:]).String() != string(q.hw) {
-			t.Errorf("peek sees %x, parse %s", k.hw, q.hw)
+		var q query
+		if err := q.parse(b); ok && err == nil && k.hw != q.mac {
+			t.Errorf("peek sees %x, parse %x", k.hw, q.mac)
 		}
 	})
 }
@@ -87,7 +88,7 @@ func FuzzAgent(f *testing.F) {
 				t.Errorf("%s is no IPv4 address", x)
 			}
 		}
-		suboptions(b)
+		features(b)
 	})
 }
 

@@ -1,6 +1,7 @@
 package dhcpd
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net"
@@ -100,6 +101,18 @@ func (p planner) Plan(req boot.Request) (boot.Plan, error) {
 	return boot.Resolve(p.k.catalog(), req)
 }
 
+func (p planner) Edition() any {
+	type edition struct {
+		c    *catalog.Catalog
+		live string
+	}
+	e := edition{c: p.k.catalog()}
+	if p.live != nil {
+		e.live = fmt.Sprintf("%q", p.live())
+	}
+	return e
+}
+
 // journal keeps events.
 type journal struct {
 	mu     sync.Mutex
@@ -146,26 +159,28 @@ type sent struct {
 }
 
 func (w *wire) WriteTo(b []byte, to net.Addr) (int, error) {
-	w.sent = append(w.sent, sent{"", addrPort(to), b})
+	w.sent = append(w.sent, sent{"", addrPort(to), bytes.Clone(b)})
 	return len(b), nil
 }
 
 func (w *wire) SendFrame(to net.HardwareAddr, _, dst netip.AddrPort, b []byte) error {
-	w.sent = append(w.sent, sent{to.String(), dst, b})
+	w.sent = append(w.sent, sent{to.String(), dst, bytes.Clone(b)})
 	return nil
 }
 
 // ask has the server handle one packet, and returns what it sends.
 func ask(s *Server, p *dhcpv4.DHCPv4, more ...func(*datagram)) []sent {
 	w := &wire{}
-	d := s.pool.get(&Link{Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.250")}, Conn: w, Raw: w, PXE: w}, false)
-	d.n = copy(d.buf[:], p.ToBytes())
-	d.from = netip.MustParseAddrPort("0.0.0.0:68")
-	d.waited = true // for relays before us
+	in := s.pool.get(&Link{Name: "eth0", Addrs: []netip.Addr{netip.MustParseAddr("10.1.0.250")}, Conn: w, Raw: w, PXE: w}, false)
+	in.n = copy(in.buf[:], p.ToBytes())
+	in.from = netip.MustParseAddrPort("0.0.0.0:68")
+	in.waited = true // for relays before us
 	for _, f := range more {
-		f(d)
+		f(in)
 	}
-	s.safely(d)
+	d := newDesk(1)
+	s.safely(d, in)
+	s.clear(d)
 	return w.sent
 }
 

@@ -34,6 +34,8 @@ type Link struct {
 	Snoop net.PacketConn
 	// Raw, if there is one, reaches machines that have no address yet. Without it they are answered by broadcast.
 	Raw FrameSender
+
+	batch *ipv4.PacketConn // Conn, if it is the kernel's: it takes many answers in one system call
 }
 
 // FrameSender sends a UDP datagram in a frame of its own to a hardware address, without asking who has the IP address.
@@ -66,6 +68,9 @@ func (l *Link) networks(sc Scope, near ...netip.Addr) []*catalog.Network {
 
 // listen reads from the link until ctx ends, and closes it.
 func (s *Server) listen(ctx context.Context, l *Link) {
+	if udp, ok := l.Conn.(*net.UDPConn); ok {
+		l.batch = ipv4.NewPacketConn(udp)
+	}
 	conns := []net.PacketConn{l.Conn, l.PXE, l.Snoop}
 	stop := context.AfterFunc(ctx, func() {
 		for _, c := range conns {
@@ -86,30 +91,39 @@ func (s *Server) listen(ctx context.Context, l *Link) {
 	readers.Wait()
 }
 
-// batch is how many packets one system call reads at most: it is what lets one core take a storm.
-const batch = 32
+const (
+	// batch is how many packets one system call reads at most: it is what lets one core take a storm.
+	batch = 64
+	// rest is for how long the next packets may gather after some were answered. To be woken for each one costs more than
+	// to answer it; the machine whose packet waits does not notice.
+	rest = 300 * time.Microsecond
+)
 
-// read queues packets until the connection is closed.
+// read answers packets until the connection is closed. One goroutine does it all, from the wire to the wire: to pass
+// packets on costs more than to answer them. What it does not keep up with waits in the socket's buffer.
 func (s *Server) read(ctx context.Context, l *Link, conn net.PacketConn, pxe bool) {
-	udp, kernel := conn.(*net.UDPConn)
-	if !kernel {
-		p := s.pool.get(l, pxe)
-		for {
-			n, from, err := conn.ReadFrom(p.buf[:])
-			if err != nil {
-				if !s.retry(ctx, l, err) {
-					return
-				}
-				continue
-			}
-			p.n, p.from = n, addrPort(from)
-			s.arrive(p)
-			p = s.pool.get(l, pxe)
-		}
+	if udp, kernel := conn.(*net.UDPConn); kernel {
+		s.readBatches(ctx, l, ipv4.NewPacketConn(udp), pxe)
+		return
 	}
-	in := ipv4.NewPacketConn(udp)
-	packets := make([]*datagram, batch)
-	messages := make([]ipv4.Message, batch)
+	d, p := newDesk(1), s.pool.get(l, pxe)
+	for {
+		n, from, err := conn.ReadFrom(p.buf[:])
+		if err != nil {
+			if !s.retry(ctx, l, err) {
+				return
+			}
+			continue
+		}
+		p.n, p.from = n, addrPort(from)
+		s.arrive(d, p)
+		s.clear(d)
+	}
+}
+
+func (s *Server) readBatches(ctx context.Context, l *Link, in *ipv4.PacketConn, pxe bool) {
+	d := newDesk(batch)
+	packets, messages := make([]*datagram, batch), make([]ipv4.Message, batch)
 	for i := range messages {
 		packets[i] = s.pool.get(l, pxe)
 		messages[i].Buffers = [][]byte{packets[i].buf[:]}
@@ -124,13 +138,28 @@ func (s *Server) read(ctx context.Context, l *Link, conn net.PacketConn, pxe boo
 			continue
 		}
 		for i := range n {
-			p := packets[i]
-			p.n, p.from, p.unicast = messages[i].N, addrPort(messages[i].Addr), toUsAlone(messages[i].OOB[:messages[i].NN])
-			s.arrive(p)
-			packets[i] = s.pool.get(l, pxe)
-			messages[i].Buffers[0] = packets[i].buf[:]
+			p, m := packets[i], &messages[i]
+			p.n, p.from, p.unicast = m.N, addrPort(m.Addr), toUsAlone(m.OOB[:m.NN])
+			s.arrive(d, p)
+		}
+		s.clear(d)
+		if n < batch {
+			time.Sleep(rest)
 		}
 	}
+}
+
+// arrive handles a packet from the wire.
+func (s *Server) arrive(d *desk, p *datagram) {
+	s.counters.received.Add(1)
+	k, ok := peek(p.bytes())
+	if !ok {
+		s.counters.malformed.Add(1)
+		return
+	}
+	k.pxe = p.pxe
+	p.key = k
+	s.safely(d, p)
 }
 
 // retry tells whether to go on reading after an error, and waits a little: an interface may be down for a while.

@@ -4,8 +4,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
 
@@ -38,20 +36,21 @@ type unserved struct {
 }
 
 // holds takes the packet's content over if it is not to be answered now.
-func (h *patience) holds(now time.Time, p *datagram, sit *situation) bool {
+func (h *patience) holds(p *datagram, sit *situation) bool {
 	if sit.rank == 0 || p.waited || p.tries > 0 || !anybody(sit) {
 		return false
 	}
 	// The client counts the seconds since it began (RFC 2131 §2). Who has asked for so long was not served.
-	if int(sit.q.m.NumSeconds) >= 4*sit.rank {
+	if sit.q.secs() >= 4*sit.rank {
 		return false
 	}
+	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stopped {
 		return true
 	}
-	u := h.machines[sit.q.hw]
+	u := h.machines[sit.hw]
 	switch {
 	case u == nil:
 		if len(h.machines) >= held && !h.sweep(now) {
@@ -61,7 +60,7 @@ func (h *patience) holds(now time.Time, p *datagram, sit *situation) bool {
 			h.machines = map[catalog.HardwareAddr]*unserved{}
 		}
 		u = new(unserved)
-		h.machines[sit.q.hw] = u
+		h.machines[sit.hw] = u
 	case now.Sub(u.last) > forgetTries:
 		u.tries = 0
 	}
@@ -70,7 +69,7 @@ func (h *patience) holds(now time.Time, p *datagram, sit *situation) bool {
 	if u.tries > 1+sit.rank {
 		return false
 	}
-	hw, held := sit.q.hw, p.clone()
+	hw, held := sit.hw, p.clone()
 	held.waited, u.packet = true, held
 	u.timer = time.AfterFunc(time.Duration(sit.rank)*Patience, func() { h.expire(hw, held) })
 	return true
@@ -79,11 +78,11 @@ func (h *patience) holds(now time.Time, p *datagram, sit *situation) bool {
 // anybody tells whether other servers can hear the packet too: those that are sent to one server alone have no rank.
 func anybody(sit *situation) bool {
 	switch sit.q.kind {
-	case dhcpv4.MessageTypeDiscover:
+	case msgDiscover:
 		return true
-	case dhcpv4.MessageTypeRequest:
+	case msgRequest:
 		return !sit.q.server.IsValid() && !sit.unicast
-	case dhcpv4.MessageTypeInform:
+	case msgInform:
 		return !sit.unicast
 	}
 	return false

@@ -1,23 +1,22 @@
 package dhcpd
 
 import (
+	"encoding/binary"
 	"net/netip"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
-	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // maxHops is how many relay agents a packet may have passed (RFC 1542 §4.1.1 says 16 at most).
 const maxHops = 16
 
-// query is what a client's packet asks.
+// query is what a client's packet asks. It refers to the packet's bytes, and is used again for the next one.
 type query struct {
-	m         *dhcpv4.DHCPv4
-	kind      dhcpv4.MessageType
-	hw        catalog.HardwareAddr
+	b         []byte
+	options   options
+	kind      messageType
+	mac       [6]byte
 	firmware  boot.Firmware
 	giaddr    netip.Addr // the relay agent that passed it on; invalid where there was none, as all the following
 	ciaddr    netip.Addr // what the client has and uses
@@ -27,38 +26,57 @@ type query struct {
 }
 
 // parse reads a packet. What a client may not send is fault.Invalid.
-func parse(b []byte) (*query, error) {
-	m, err := dhcpv4.FromBytes(b)
-	if err != nil {
-		return nil, fault.Wrap(fault.Invalid, err, "DHCP packet")
+func (q *query) parse(b []byte) error {
+	if err := q.read(b, opRequest); err != nil {
+		return err
 	}
-	q := &query{m: m, kind: m.MessageType(), giaddr: ip(m.GatewayIPAddr), ciaddr: ip(m.ClientIPAddr)}
 	switch q.kind {
-	case dhcpv4.MessageTypeDiscover, dhcpv4.MessageTypeRequest, dhcpv4.MessageTypeDecline, dhcpv4.MessageTypeRelease, dhcpv4.MessageTypeInform:
+	case msgDiscover, msgRequest, msgDecline, msgRelease, msgInform:
 	default:
-		return nil, fault.New(fault.Invalid, "message type %d is not a client's", q.kind)
+		return fault.New(fault.Invalid, "message type %d is not a client's", q.kind)
 	}
-	if m.OpCode != dhcpv4.OpcodeBootRequest || len(m.ClientHWAddr) != 6 || m.HopCount > maxHops {
-		return nil, fault.New(fault.Invalid, "not a request of an Ethernet client, or it went in a circle")
+	if b[offHops] > maxHops {
+		return fault.New(fault.Invalid, "a DHCP packet went in a circle")
 	}
-	for _, a := range []netip.Addr{q.giaddr, q.ciaddr} {
+	for _, a := range [...]netip.Addr{q.giaddr, q.ciaddr} {
 		// An answer goes there. To a group, to everybody or to ourselves it must not go.
 		if a.IsValid() && (a.IsMulticast() || a.IsLoopback() || a == broadcastAddr) {
-			return nil, fault.New(fault.Invalid, "%s cannot be a client or a relay agent", a)
+			return fault.New(fault.Invalid, "%s cannot be a client or a relay agent", a)
 		}
 	}
-	q.hw = catalog.HardwareAddr(m.ClientHWAddr.String())
-	q.requested = optionIP(m, dhcpv4.OptionRequestedIPAddress)
-	q.server = optionIP(m, dhcpv4.OptionServerIdentifier)
-	q.agent = parseAgent(m.Options.Get(dhcpv4.OptionRelayAgentInformation))
-	q.firmware = classify(m)
-	return q, nil
+	q.requested = optionIP(q.options.get(optRequested))
+	q.agent = parseAgent(q.options.get(optAgent))
+	q.firmware = classify(&q.options)
+	return nil
 }
 
 // byAgent tells whether the agent asks, as the kernel of a boot does first.
 func (q *query) byAgent() bool {
-	return string(q.m.Options.Get(dhcpv4.OptionClassIdentifier)) == boot.AgentClass
+	return string(q.options.get(optClass)) == boot.AgentClass
 }
+
+// read reads what packets to and from servers have in common.
+func (q *query) read(b []byte, op byte) error {
+	if len(b) < offOptions || b[offOp] != op || b[offHLen] != 6 || [4]byte(b[offCookie:offOptions]) != [4]byte(cookie) {
+		return fault.New(fault.Invalid, "not a DHCP packet of an Ethernet client")
+	}
+	if err := q.options.read(b); err != nil {
+		return err
+	}
+	q.b, q.kind, q.mac = b, 0, [6]byte(b[offChaddr:])
+	if kind := q.options.get(optMessageType); len(kind) == 1 {
+		q.kind = messageType(kind[0])
+	}
+	q.giaddr, q.ciaddr = ip(b[offGiaddr:offGiaddr+4]), ip(b[offCiaddr:offCiaddr+4])
+	q.server = optionIP(q.options.get(optServer))
+	return nil
+}
+
+// secs is for how long the client says that it has asked (RFC 2131 §2).
+func (q *query) secs() int { return int(binary.BigEndian.Uint16(q.b[offSecs:])) }
+
+// wantsBroadcast tells whether the client asks for answers by broadcast.
+func (q *query) wantsBroadcast() bool { return q.b[offFlags]&0x80 != 0 }
 
 var broadcastAddr = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
@@ -71,8 +89,9 @@ func ip(b []byte) netip.Addr {
 	return a.Unmap()
 }
 
-func optionIP(m *dhcpv4.DHCPv4, code dhcpv4.OptionCode) netip.Addr {
-	if b := m.Options.Get(code); len(b) == 4 {
+// optionIP is the address that is an option's value.
+func optionIP(b []byte) netip.Addr {
+	if len(b) == 4 {
 		return ip(b)
 	}
 	return netip.Addr{}
@@ -91,11 +110,11 @@ func parseAgent(b []byte) agent {
 	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
 		code, value := b[0], b[2:2+int(b[1])]
 		switch {
-		case code == 5 && len(value) == 4:
-			a.link = ip(value)
-		case code == 11 && len(value) == 4:
-			a.override = ip(value)
-		case code == 19:
+		case code == subLinkSelection:
+			a.link = optionIP(value)
+		case code == subOverride:
+			a.override = optionIP(value)
+		case code == subSourcePort:
 			a.port = true
 		}
 		b = b[2+len(value):]

@@ -2,18 +2,13 @@ package dhcpd
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
 	"sync"
 )
 
-const (
-	// queueLen is how many packets wait at most: what a core answers in a tenth of a second. What waits longer its
-	// sender has given up on.
-	queueLen = 2048
-	// maxPacket is the longest DHCP packet: what fits into an Ethernet frame.
-	maxPacket = 1500
-)
+// queueLen is how many packets that come back wait at most: what a core answers in a tenth of a second. What waits
+// longer its sender has given up on.
+const queueLen = 2048
 
 // datagram is a packet on its way through the server.
 type datagram struct {
@@ -61,23 +56,10 @@ type key struct {
 	waited     bool
 }
 
-// Offsets in a packet (RFC 2131 §2).
-const (
-	offOp      = 0
-	offHType   = 1
-	offHLen    = 2
-	offGiaddr  = 24
-	offChaddr  = 28
-	offCookie  = 236
-	offOptions = 240
-)
-
-var cookie = []byte{99, 130, 83, 99} // RFC 2131 §3
-
 // peek looks at a packet just long enough to know whether it is a client's message to a server, and what it asks.
 // Everything that is dropped here costs next to nothing.
 func peek(b []byte) (key, bool) {
-	if len(b) < offOptions+3 || b[offOp] != 1 || b[offHType] != 1 || b[offHLen] != 6 || !bytes.Equal(b[offCookie:offOptions], cookie) {
+	if len(b) < offOptions+3 || b[offOp] != opRequest || b[offHType] != 1 || b[offHLen] != 6 || !bytes.Equal(b[offCookie:offOptions], cookie) {
 		return key{}, false
 	}
 	var k key
@@ -87,15 +69,15 @@ func peek(b []byte) (key, bool) {
 	if k.hw[0]&1 != 0 || k.hw == [6]byte{} {
 		return key{}, false
 	}
-	for o := b[offOptions:]; len(o) >= 2 && o[0] != 255; {
-		if o[0] == 0 {
+	for o := b[offOptions:]; len(o) >= 2 && o[0] != optEnd; {
+		if o[0] == optPad {
 			o = o[1:]
 			continue
 		}
 		if len(o) < 2+int(o[1]) {
 			return key{}, false
 		}
-		if o[0] == 53 && o[1] == 1 {
+		if o[0] == optMessageType && o[1] == 1 {
 			k.kind = o[2]
 			return k, true
 		}
@@ -104,20 +86,7 @@ func peek(b []byte) (key, bool) {
 	return key{}, false
 }
 
-// arrive queues a packet from the wire.
-func (s *Server) arrive(p *datagram) {
-	s.counters.received.Add(1)
-	k, ok := peek(p.bytes())
-	if !ok {
-		s.counters.malformed.Add(1)
-		p.free()
-		return
-	}
-	k.pxe = p.pxe
-	p.key = k
-	s.push(p)
-}
-
+// push queues a packet that comes back: it was held for the relays before us, or for the disk.
 func (s *Server) push(p *datagram) {
 	switch s.queue.push(p) {
 	case pushReplaced:
@@ -127,7 +96,7 @@ func (s *Server) push(p *datagram) {
 	}
 }
 
-// queue holds packets for the workers. When it is full the oldest goes; a packet that asks the same as one that is
+// queue holds packets that come back. When it is full the oldest goes; a packet that asks the same as one that is
 // waiting takes its place, so that a machine that repeats itself gets no more than one answer.
 type queue struct {
 	mu      sync.Mutex
@@ -219,6 +188,3 @@ func (q *queue) close() {
 	}
 	q.ready.Broadcast()
 }
-
-// xid is the transaction of a packet that peek took.
-func xid(b []byte) uint32 { return binary.BigEndian.Uint32(b[4:]) }

@@ -4,7 +4,9 @@ import (
 	"net"
 	"net/netip"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
+	"golang.org/x/net/ipv4"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
 )
 
 // route is how a reply reaches its client.
@@ -15,7 +17,7 @@ type route struct {
 }
 
 // routeOf is RFC 2131 §4.1.
-func routeOf(sit *situation, m *dhcpv4.DHCPv4) route {
+func routeOf(sit *situation, r *reply) route {
 	q := sit.q
 	switch {
 	case sit.pxe:
@@ -27,30 +29,128 @@ func routeOf(sit *situation, m *dhcpv4.DHCPv4) route {
 			port = sit.from.Port() // RFC 8357
 		}
 		return route{to: netip.AddrPortFrom(q.giaddr, port)}
-	case m.MessageType() == dhcpv4.MessageTypeNak:
+	case r.kind == msgNak:
 		return route{to: netip.AddrPortFrom(broadcastAddr, clientPort)}
-	case q.ciaddr.IsValid() && q.kind != dhcpv4.MessageTypeDiscover: // decide has seen to it that it is in the network
+	case q.ciaddr.IsValid() && q.kind != msgDiscover: // decide has seen to it that it is in the network
 		return route{to: netip.AddrPortFrom(q.ciaddr, clientPort)}
-	case m.IsBroadcast() || len(m.YourIPAddr) == 0:
+	case q.wantsBroadcast() || !r.yiaddr.IsValid():
 		return route{to: netip.AddrPortFrom(broadcastAddr, clientPort)}
 	}
-	return route{to: netip.AddrPortFrom(ip(m.YourIPAddr), clientPort), frame: true}
+	return route{to: netip.AddrPortFrom(r.yiaddr, clientPort), frame: true}
 }
 
-// send puts the reply on the wire.
-func send(l *Link, sit *situation, m *dhcpv4.DHCPv4) error {
-	b := m.ToBytes()
-	r := routeOf(sit, m)
-	if r.frame && l.Raw != nil {
-		return l.Raw.SendFrame(m.ClientHWAddr, netip.AddrPortFrom(sit.me.Addr, serverPort), r.to, b)
+// letter is a reply that is to be sent, and what is to be kept in mind when it was.
+type letter struct {
+	link *Link
+	route
+	seat   *seat
+	asked  messageType
+	agent  bool // of a node asks, not its firmware or its system
+	loader bool
+	v      verdict
+	n      int
+	buf    [maxPacket - ipLen - udpLen]byte
+}
+
+func (l *letter) bytes() []byte { return l.buf[:l.n] }
+
+// desk is what a goroutine needs to handle packets; all of it is used again and again.
+type desk struct {
+	q   query
+	sit situation
+	r   reply
+
+	letters  []letter // to be sent
+	messages []ipv4.Message
+}
+
+// newDesk has room for the answers to so many packets.
+func newDesk(size int) *desk {
+	d := &desk{letters: make([]letter, 0, size), messages: make([]ipv4.Message, size)}
+	for i := range d.messages {
+		d.messages[i] = ipv4.Message{Buffers: make([][]byte, 1), Addr: &net.UDPAddr{IP: make(net.IP, 4)}}
 	}
-	if r.frame {
-		r.to = netip.AddrPortFrom(broadcastAddr, clientPort)
+	return d
+}
+
+// write adds a letter; the desk may have to be cleared for it.
+func (s *Server) write(d *desk, l *Link, v verdict) {
+	if len(d.letters) == cap(d.letters) {
+		s.clear(d)
 	}
-	conn := l.Conn
-	if r.pxe {
-		conn = l.PXE
+	sit := &d.sit
+	answer(&d.r, sit, v)
+	d.letters = d.letters[:len(d.letters)+1]
+	t := &d.letters[len(d.letters)-1]
+	t.link, t.route, t.seat, t.asked, t.agent, t.loader, t.v = l, routeOf(sit, &d.r), sit.seat, sit.q.kind, sit.q.byAgent(), sit.loader, v
+	if t.frame && l.Raw == nil {
+		t.to, t.frame = netip.AddrPortFrom(broadcastAddr, clientPort), false
 	}
-	_, err := conn.WriteTo(b, net.UDPAddrFromAddrPort(r.to))
-	return err
+	if t.n = d.r.encode(t.buf[:], sit.q); t.n == 0 {
+		d.letters = d.letters[:len(d.letters)-1]
+		s.counters.unsent.Add(1)
+	}
+}
+
+// clear sends all letters. Those to the same socket in a row take one system call, where it is the kernel's.
+func (s *Server) clear(d *desk) {
+	for i := 0; i < len(d.letters); {
+		run := d.letters[i:]
+		sent, err := 1, error(nil)
+		switch t := &run[0]; {
+		case t.frame:
+			err = t.link.Raw.SendFrame(t.seat.mac, netip.AddrPortFrom(t.seat.me.Addr, serverPort), t.to, t.bytes())
+		case t.link.batch != nil && !t.pxe:
+			sent, err = d.sendBatch(run)
+		case t.pxe:
+			_, err = t.link.PXE.WriteTo(t.bytes(), net.UDPAddrFromAddrPort(t.to))
+		default:
+			_, err = t.link.Conn.WriteTo(t.bytes(), net.UDPAddrFromAddrPort(t.to))
+		}
+		if err != nil {
+			s.trouble.sending(run[0].link.Name, err)
+			s.counters.unsent.Add(1)
+			i++
+			continue
+		}
+		s.trouble.sent(run[0].link.Name)
+		for k := range sent {
+			s.counters.answered(run[k].v.kind)
+			s.remember(&run[k])
+		}
+		i += sent
+	}
+	d.letters = d.letters[:0]
+}
+
+// sendBatch sends letters up to the first that goes another way, and returns how many. An error is that of the first.
+func (d *desk) sendBatch(run []letter) (int, error) {
+	link := run[0].link
+	n := 0
+	for n < len(run) && run[n].link == link && !run[n].frame && !run[n].pxe {
+		m, to := &d.messages[n], run[n].to
+		m.Buffers[0] = run[n].bytes()
+		addr := m.Addr.(*net.UDPAddr)
+		four := to.Addr().As4()
+		copy(addr.IP, four[:])
+		addr.Port = int(to.Port())
+		n++
+	}
+	return link.batch.WriteBatch(d.messages[:n], 0)
+}
+
+// noLoader says why firmware gets no boot program.
+func noLoader(t *seat) string {
+	if t.loader == "" {
+		return "there is no boot program for its architecture"
+	}
+	return "boot program " + t.loader + " is not installed on the relay"
+}
+
+// bootFile is where the firmware goes on, "" if it has nowhere to go.
+func (sit *situation) bootFile() string {
+	if sit.firmware != boot.FirmwareIPXE && !sit.loader {
+		return ""
+	}
+	return sit.file
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 // Stats counts what the server did since it was made.
@@ -30,13 +28,13 @@ type counters struct {
 	received, malformed, repeated, dropped, foreign, silent, offers, acks, naks, unsent, strangers, panics atomic.Uint64
 }
 
-func (c *counters) answered(kind dhcpv4.MessageType) {
+func (c *counters) answered(kind messageType) {
 	switch kind {
-	case dhcpv4.MessageTypeOffer:
+	case msgOffer:
 		c.offers.Add(1)
-	case dhcpv4.MessageTypeAck:
+	case msgAck:
 		c.acks.Add(1)
-	case dhcpv4.MessageTypeNak:
+	case msgNak:
 		c.naks.Add(1)
 	}
 }

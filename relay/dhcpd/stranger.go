@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4"
-
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
@@ -26,6 +24,7 @@ const (
 // snoop hears what servers answer on the link, until its connection is closed.
 func (s *Server) snoop(ctx context.Context, l *Link) {
 	var buf [maxPacket]byte
+	var q query
 	for {
 		n, _, err := l.Snoop.ReadFrom(buf[:])
 		if err != nil {
@@ -34,92 +33,60 @@ func (s *Server) snoop(ctx context.Context, l *Link) {
 			}
 			continue
 		}
-		s.overhear(l, buf[:n])
+		s.overhear(&q, l, buf[:n])
 	}
 }
 
 // overhear takes the answer of some server to some machine.
-func (s *Server) overhear(l *Link, b []byte) {
+func (s *Server) overhear(q *query, l *Link, b []byte) {
 	defer func() {
 		if r := recover(); r != nil {
 			s.counters.panics.Add(1)
 		}
 	}()
-	if len(b) < offOptions || b[offOp] != 2 || b[offHLen] != 6 {
+	if err := q.read(b, opReply); err != nil {
 		return
 	}
-	m, err := dhcpv4.FromBytes(b)
-	if err != nil {
-		return
-	}
-	switch m.MessageType() {
-	case dhcpv4.MessageTypeOffer, dhcpv4.MessageTypeAck, dhcpv4.MessageTypeNak:
+	switch q.kind {
+	case msgOffer, msgAck, msgNak:
 	default:
 		return
 	}
-	server := optionIP(m, dhcpv4.OptionServerIdentifier)
-	hw := catalog.HardwareAddr(m.ClientHWAddr.String())
-	var strangeIn *catalog.Network
-	for _, n := range l.networks(s.cfg.Scope(), ip(m.YourIPAddr)) {
-		switch s.standing(n, hw, server) {
-		case standingSelf:
+	w := s.world()
+	var strange *seat
+	for _, n := range l.networks(w.scope, ip(b[offYiaddr:offYiaddr+4])) {
+		t := s.seat(w, q.mac, boot.FirmwareNone, n)
+		switch {
+		case t == nil || !q.server.IsValid():
+		case t.me.Addr == q.server:
 			return
-		case standingRelay:
-			s.patience.serves(hw)
+		case slices.Contains(t.relays, q.server):
+			s.patience.serves(t.hw)
 			return
-		case standingStranger:
-			if strangeIn == nil {
-				strangeIn = n
-			}
+		case strange == nil:
+			strange = t
 		}
 	}
-	if strangeIn != nil {
-		s.stranger(strangeIn, hw, server)
+	if strange != nil {
+		s.stranger(strange, q.server)
 	}
 }
 
 // heed takes from a machine's own request whom it has chosen.
 func (s *Server) heed(sit *situation) {
 	server := sit.q.server
-	if sit.q.kind != dhcpv4.MessageTypeRequest || !server.IsValid() || sit.isMe(server) {
+	if sit.q.kind != msgRequest || !server.IsValid() || sit.isMe(server) {
 		return
 	}
-	s.patience.serves(sit.q.hw)
-	if !sit.q.giaddr.IsValid() && !isRelay(&sit.plan, server) { // an agent may have every server call itself as it likes
-		s.stranger(sit.net, sit.q.hw, server)
+	s.patience.serves(sit.hw)
+	if !sit.q.giaddr.IsValid() && !slices.Contains(sit.relays, server) { // an agent may have every server call itself as it likes
+		s.stranger(sit.seat, server)
 	}
-}
-
-type standing int
-
-const (
-	standingNone standing = iota
-	standingSelf
-	standingRelay
-	standingStranger
-)
-
-// standing tells what a server is in a network.
-func (s *Server) standing(n *catalog.Network, hw catalog.HardwareAddr, server netip.Addr) standing {
-	plan, err := s.cfg.Planner.Plan(boot.Request{Hardware: hw, Network: n.Name, Relay: s.cfg.Relay})
-	if err != nil || !server.IsValid() {
-		return standingNone
-	}
-	if at := plan.Rank(s.cfg.Relay); at >= 0 && plan.Relays[at].Addr == server {
-		return standingSelf
-	}
-	if isRelay(&plan, server) {
-		return standingRelay
-	}
-	return standingStranger
-}
-
-func isRelay(plan *boot.Plan, server netip.Addr) bool {
-	return slices.ContainsFunc(plan.Relays, func(r boot.Relay) bool { return r.Addr == server })
 }
 
 // stranger tells of a server that is no relay and gives addresses in a network where only relays should.
-func (s *Server) stranger(n *catalog.Network, hw catalog.HardwareAddr, server netip.Addr) {
+func (s *Server) stranger(t *seat, server netip.Addr) {
+	n, hw := t.net, t.hw
 	if n.DHCP != catalog.DHCPAuthoritative {
 		return
 	}

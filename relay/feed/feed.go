@@ -58,6 +58,7 @@ type Feed struct {
 	view    atomic.Pointer[view]
 	secrets atomic.Pointer[heldSecrets]
 	removed atomic.Bool // the controllers no longer know this relay
+	edition atomic.Pointer[edition]
 
 	confidence catalog.Confidence
 
@@ -137,6 +138,27 @@ func (f *Feed) Plan(req boot.Request) (boot.Plan, error) {
 	}
 	req.Unwell = f.cfg.Unwell != nil && f.cfg.Unwell()
 	return boot.Resolve(f.Catalog(), req)
+}
+
+// edition is what plans are made of.
+type edition struct {
+	catalog *catalog.Catalog
+	removed bool
+	live    []catalog.RelayName
+}
+
+// Edition is equal to an earlier one as long as Plan gives the same answers as then.
+func (f *Feed) Edition() any {
+	now := &edition{catalog: f.Catalog(), removed: f.removed.Load()}
+	if f.cfg.Live != nil {
+		now.live = f.cfg.Live()
+	}
+	last := f.edition.Load()
+	if last != nil && last.catalog == now.catalog && last.removed == now.removed && (last.live == nil) == (now.live == nil) && slices.Equal(last.live, now.live) {
+		return last
+	}
+	f.edition.Store(now)
+	return now
 }
 
 // Admitted tells why this relay must serve nothing: fault.Unavailable while it has no catalog, fault.Denied if the

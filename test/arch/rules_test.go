@@ -98,6 +98,7 @@ var owners = map[string][]string{
 	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"},          // answers to, and questions from, machines without address
 	"github.com/pin/tftp":                     {"relay/tftpd"},
 	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**"}, // the agent asks for its lease
+	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**"}, // the agent asks for its lease; tests compare the relay's codec
 	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"}, // answers to, and questions from, machines without address
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},

@@ -124,7 +124,8 @@ func (b *dhcpBench) rates(kind string, l load) {
 		b.report.add(figure{Name: fmt.Sprintf("%s: highest clean rate of %s%s", kind, s.name, limit), Unit: "/s", Values: []float64{best}})
 	}
 	if slices.Contains(highest, 0) {
-		b.t.Fatalf("%s: clean rates are %.0f, there is nothing to compare", kind, highest)
+		b.t.Errorf("%s: clean rates are %.0f, there is nothing to compare; is this machine busy?", kind, highest)
+		return
 	}
 	b.ratio(kind+": rate, relay to Kea", highest[1]/highest[0], targetDHCPRate, func(v float64) bool { return v >= targetDHCPRate })
 
