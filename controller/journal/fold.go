@@ -29,16 +29,19 @@ type machine struct {
 //
 // Events of one boot may come over several relays, late and twice. One with a boot ID belongs to that boot. One
 // without was seen before the script was handed out: it belongs to the newest boot if that has no ID yet, and
-// begins a new one otherwise; the first event with an ID adopts it.
-func (m *machine) add(e boot.Event) *api.Boot {
+// begins a new one otherwise; the first event with an ID adopts it. forget is called for each boot that has no room any more.
+func (m *machine) add(e *boot.Event, forget func(*api.Boot)) *api.Boot {
 	b := m.find(e)
 	if b == nil {
 		b = &api.Boot{Node: e.Node, Hardware: e.Hardware, Boot: e.Boot, Started: e.Time}
-		m.reclaim(b, e)
+		m.reclaim(b, e, forget)
 		m.boots = slices.Insert(m.boots, 0, b)
 		// A late event of an older boot must not pass for the newest boot.
 		slices.SortStableFunc(m.boots, func(a, b *api.Boot) int { return b.Started.Compare(a.Started) })
-		m.boots = m.boots[:min(len(m.boots), maxBoots)]
+		for len(m.boots) > maxBoots {
+			forget(m.boots[len(m.boots)-1])
+			m.boots = m.boots[:len(m.boots)-1]
+		}
 	}
 	if known(b, e) {
 		return nil
@@ -49,7 +52,7 @@ func (m *machine) add(e boot.Event) *api.Boot {
 
 // reclaim gives a boot what firmware did before it, where that was told earlier and has been taken for the beginning of a
 // later boot, or for a boot of its own. Otherwise the later one would seem to have begun first.
-func (m *machine) reclaim(b *api.Boot, e boot.Event) {
+func (m *machine) reclaim(b *api.Boot, e *boot.Event, forget func(*api.Boot)) {
 	if e.Boot == "" {
 		return
 	}
@@ -59,19 +62,25 @@ func (m *machine) reclaim(b *api.Boot, e boot.Event) {
 		if named >= 0 && !o.Events[named].Time.After(e.Time) {
 			continue // what lies before it belongs to it
 		}
-		for _, f := range o.Events {
-			if mine(f) {
-				fold(b, f)
+		for i := range o.Events {
+			if mine(o.Events[i]) {
+				fold(b, &o.Events[i])
 			}
 		}
 		if o.Events = slices.DeleteFunc(o.Events, mine); len(o.Events) > 0 {
 			o.Started = o.Events[0].Time
 		}
 	}
-	m.boots = slices.DeleteFunc(m.boots, func(o *api.Boot) bool { return o.Boot == "" && len(o.Events) == 0 })
+	m.boots = slices.DeleteFunc(m.boots, func(o *api.Boot) bool {
+		empty := o.Boot == "" && len(o.Events) == 0
+		if empty {
+			forget(o)
+		}
+		return empty
+	})
 }
 
-func (m *machine) find(e boot.Event) *api.Boot {
+func (m *machine) find(e *boot.Event) *api.Boot {
 	if e.Boot != "" {
 		for _, b := range m.boots {
 			if b.Boot == e.Boot {
@@ -85,55 +94,94 @@ func (m *machine) find(e boot.Event) *api.Boot {
 	if e.Boot == "" && e.Stage == boot.StageAlive { // of a node with a client of Warewulf, which knows no boots
 		return m.boots[0]
 	}
+	if e.Boot == "" {
+		for _, b := range m.boots {
+			if known(b, e) { // told twice: it begins nothing
+				return b
+			}
+		}
+	}
 	if b := m.around(e); b != nil {
 		return b
 	}
-	newest := m.boots[0]
-	switch {
-	case newest.Boot != "":
-		return nil
-	case e.Boot == "" && e.Stage == boot.StageDHCP && newest.Stage.Index() > boot.StageDHCP.Index() && e.Firmware != boot.FirmwareIPXE:
-		return nil // the firmware begins anew: the machine was reset before it got its script
-	case e.Time.Sub(newest.Last).Abs() > early:
-		return nil
+	for _, b := range m.boots {
+		if e.Boot == "" && e.Stage == boot.StageDHCP && b.Stage.Index() > boot.StageDHCP.Index() && e.Firmware != boot.FirmwareIPXE && e.Time.After(b.Last) {
+			return nil // the firmware begins anew: the machine was reset before it got its script
+		}
+		if b.Boot == "" && e.Time.Sub(b.Last).Abs() <= early {
+			return b
+		}
+		if e.Boot != "" {
+			return nil // it has a name that no boot has: only the newest may be its own
+		}
 	}
-	return newest
+	return nil
 }
 
 // around finds the boot with an ID that an event without one lies in, by its time: relays pass on what they saw each at
 // its own pace, so what was before the script may come after what was long behind it. The kernel has no ID where another
 // relay sent it than the one whose script the machine follows.
-func (m *machine) around(e boot.Event) *api.Boot {
+func (m *machine) around(e *boot.Event) *api.Boot {
 	if at := e.Stage.Index(); e.Boot != "" || at < 0 || at > boot.StageKernel.Index() {
 		return nil
 	}
+	for _, b := range slices.Backward(m.boots) { // of two scripts that came after it, it led to the first
+		if named, ok := namedAt(b); ok && !named.Before(e.Time) && named.Sub(e.Time) < early {
+			return b
+		}
+	}
+	if e.Stage != boot.StageKernel {
+		return nil
+	}
 	for _, b := range m.boots {
-		at := slices.IndexFunc(b.Events, func(o boot.Event) bool { return o.Boot != "" })
-		if at < 0 {
+		named, ok := namedAt(b)
+		if !ok || !named.Before(e.Time) {
 			continue
 		}
-		before := b.Events[at].Time.Sub(e.Time)
-		switch {
-		case before >= 0 && before < early:
+		switch soon := e.Time.Sub(b.Last) < early; {
+		case !e.Time.After(b.Last), b.Stage == boot.StageScript && soon:
 			return b
-		case before >= 0, e.Stage != boot.StageKernel:
-		case !e.Time.After(b.Last), b.Stage == boot.StageScript && e.Time.Sub(b.Last) < early:
-			return b
-		case b.Stage == boot.StageKernel && e.Bytes == 0 && e.Time.Sub(b.Last) < early: // the kernel was not sent again
+		case b.Stage == boot.StageKernel && e.Bytes == 0 && soon: // the kernel was not sent again
 			return b
 		}
 	}
 	return nil
 }
 
-func known(b *api.Boot, e boot.Event) bool {
-	return slices.ContainsFunc(b.Events, func(o boot.Event) bool {
-		return o.Stage == e.Stage && o.Relay == e.Relay && o.Firmware == e.Firmware && o.Message == e.Message && o.Error == e.Error && o.Time.Equal(e.Time)
-	})
+// namedAt is the time of the first event that bears the boot's ID.
+func namedAt(b *api.Boot) (time.Time, bool) {
+	for i := range b.Events {
+		if b.Events[i].Boot != "" {
+			return b.Events[i].Time, true
+		}
+	}
+	return time.Time{}, false
+}
+
+func known(b *api.Boot, e *boot.Event) bool {
+	for i := range b.Events { // events are large: they are looked at where they are
+		o := &b.Events[i]
+		if o.Time.Equal(e.Time) && o.Stage == e.Stage && o.Relay == e.Relay && o.Firmware == e.Firmware && o.Message == e.Message && o.Error == e.Error {
+			return true
+		}
+	}
+	return false
+}
+
+// put inserts an event behind those that were not later.
+func put(b *api.Boot, e *boot.Event) {
+	at := len(b.Events)
+	for at > 0 && b.Events[at-1].Time.After(e.Time) {
+		at--
+	}
+	if b.Events == nil {
+		b.Events = make([]boot.Event, 0, len(boot.Stages()))
+	}
+	b.Events = slices.Insert(b.Events, at, *e)
 }
 
 // fold puts one more event into the summary.
-func fold(b *api.Boot, e boot.Event) {
+func fold(b *api.Boot, e *boot.Event) {
 	switch e.Stage {
 	case boot.StageAlive:
 		b.Seen = later(b.Seen, e.Time)
@@ -145,8 +193,7 @@ func fold(b *api.Boot, e boot.Event) {
 		refreshed(b, e)
 		return
 	}
-	b.Events = append(b.Events, e)
-	slices.SortStableFunc(b.Events, func(a, c boot.Event) int { return a.Time.Compare(c.Time) })
+	put(b, e)
 	if len(b.Events) > maxEvents { // the beginning and the end tell the most
 		b.Events = slices.Delete(b.Events, maxEvents/2, maxEvents/2+1)
 	}
@@ -176,9 +223,8 @@ func fold(b *api.Boot, e boot.Event) {
 }
 
 // refresh takes in what a running node did about its runtime overlays. It is no step of the boot.
-func refresh(b *api.Boot, e boot.Event) {
-	b.Events = append(b.Events, e)
-	slices.SortStableFunc(b.Events, func(a, c boot.Event) int { return a.Time.Compare(c.Time) })
+func refresh(b *api.Boot, e *boot.Event) {
+	put(b, e)
 	is := func(e boot.Event) bool { return e.Stage == boot.StageRefresh }
 	count := 0
 	for _, e := range b.Events {
@@ -196,7 +242,7 @@ func refresh(b *api.Boot, e boot.Event) {
 }
 
 // refreshed notes what a node says of its runtime overlays, if it has not said anything later.
-func refreshed(b *api.Boot, e boot.Event) {
+func refreshed(b *api.Boot, e *boot.Event) {
 	r := &api.Runtime{Revision: e.Revision, Seen: e.Time, Error: e.Error}
 	if old := b.Runtime; old != nil {
 		if old.Seen.After(e.Time) {
@@ -211,7 +257,7 @@ func refreshed(b *api.Boot, e boot.Event) {
 }
 
 // stage moves the summary to the furthest stage. A failure stands until the same boot gets further than it had.
-func stage(b *api.Boot, e boot.Event) {
+func stage(b *api.Boot, e *boot.Event) {
 	if e.Stage == boot.StageFailed {
 		if b.Stage != boot.StageFailed {
 			b.FailedAt = b.Stage

@@ -30,14 +30,15 @@ import (
 
 // Config says where a journal lies.
 type Config struct {
-	Dir string // "" keeps it in memory only
-	Log *slog.Logger
+	Name catalog.ControllerName // whose journal it is
+	Dir  string                 // "" keeps it in memory only
+	Log  *slog.Logger
 }
 
 // Bounds of a journal.
 const (
 	maxMachines = 200_000  // beyond, machines that were heard of longest ago are forgotten
-	maxFile     = 64 << 20 // bytes of the event file before it is written anew from memory
+	maxFile     = 64 << 20 // bytes of the event file before it is written anew from memory, or twice what it was then
 	maxPending  = 100_000  // events waiting to be written to the file; beyond, the file misses some
 	maxWatch    = 4096     // events waiting for one watcher
 	flushEvery  = 2 * time.Second
@@ -53,11 +54,17 @@ type Journal struct {
 	pending  []boot.Event
 	lost     int // events that did not go to the file
 	watchers map[*watcher]bool
+	sessions *sessions
+	since    time.Time // from when on it hears of everything
+	written  int64     // bytes of the file when it was last written anew
 }
 
 // New opens the journal and reads what it holds. A damaged end of its file, which a crash leaves, is dropped.
 func New(cfg Config) (*Journal, error) {
-	j := &Journal{cfg: cfg, machines: map[string]*machine{}, nodes: map[catalog.NodeName]string{}, watchers: map[*watcher]bool{}}
+	j := &Journal{
+		cfg: cfg, machines: map[string]*machine{}, nodes: map[catalog.NodeName]string{}, watchers: map[*watcher]bool{},
+		sessions: newSessions(), since: time.Now().UTC(),
+	}
 	if cfg.Dir == "" {
 		return j, nil
 	}
@@ -85,13 +92,21 @@ func (j *Journal) load() error {
 	lines.Buffer(nil, 1<<20)
 	damaged := 0
 	for lines.Scan() {
-		var e boot.Event
-		if json.Unmarshal(lines.Bytes(), &e) != nil {
+		var l line
+		if json.Unmarshal(lines.Bytes(), &l) != nil {
 			damaged++
 			continue
 		}
-		j.take(e)
+		if l.Result != nil {
+			j.sessions.restore(l.Result)
+			continue
+		}
+		j.take(&l.Event)
 	}
+	if i, err := f.Stat(); err == nil {
+		j.written = i.Size()
+	}
+	j.sessions.prune()
 	if damaged > 0 || lines.Err() != nil {
 		j.cfg.Log.Warn("journal has damaged lines; the rest is used", "lines", damaged, "err", lines.Err())
 	}
@@ -105,7 +120,7 @@ func (j *Journal) Record(events []boot.Event) {
 	for _, e := range events {
 		clip(&e)
 		j.infer(&e)
-		if !j.take(e) {
+		if !j.take(&e) {
 			continue
 		}
 		for w := range j.watchers {
@@ -128,22 +143,22 @@ func (j *Journal) infer(e *boot.Event) {
 	if e.Stage != boot.StageAlive {
 		return
 	}
-	if m := j.machines[j.key(*e)]; m != nil {
-		if b := m.find(*e); b != nil && b.Stage == boot.StageUp {
+	if m := j.machines[j.key(e)]; m != nil {
+		if b := m.find(e); b != nil && b.Stage == boot.StageUp {
 			return
 		}
 	}
-	e.Stage, e.Message = boot.StageUp, "told by a heart-beat"
+	e.Stage, e.Message = boot.StageUp, toldByHeartBeat
 	e.Revision, e.Error = 0, "" // they are about its runtime overlays
 }
 
 // key names the machine that an event is about.
-func (j *Journal) key(e boot.Event) string {
+func (j *Journal) key(e *boot.Event) string {
 	return cmp.Or(string(e.Hardware), j.nodes[e.Node], "node "+string(e.Node))
 }
 
 // take puts an event in its place and reports whether it is news.
-func (j *Journal) take(e boot.Event) bool {
+func (j *Journal) take(e *boot.Event) bool {
 	key := j.key(e)
 	m := j.machines[key]
 	if m == nil {
@@ -156,7 +171,11 @@ func (j *Journal) take(e boot.Event) bool {
 	if e.Node != "" {
 		j.nodes[e.Node] = key
 	}
-	return m.add(e) != nil || e.Stage == boot.StageAlive
+	b := m.add(e, j.sessions.forget)
+	if b != nil {
+		j.sessions.take(key, b, e)
+	}
+	return b != nil || e.Stage == boot.StageAlive
 }
 
 // forget drops the machines that were heard of longest ago, a tenth at once so that it is rarely done.
@@ -173,6 +192,7 @@ func (j *Journal) forget() {
 	for _, a := range all[:max(1, len(all)/10)] {
 		for _, b := range j.machines[a.key].boots {
 			delete(j.nodes, b.Node)
+			j.sessions.forget(b)
 		}
 		delete(j.machines, a.key)
 	}
@@ -333,7 +353,7 @@ func (j *Journal) flush() error {
 	if len(pending) == 0 {
 		return nil
 	}
-	if i, err := os.Stat(j.file()); err == nil && i.Size() > maxFile {
+	if i, err := os.Stat(j.file()); err == nil && i.Size() > max(maxFile, 2*j.written) {
 		return j.rewrite()
 	}
 	f, err := os.OpenFile(j.file(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
@@ -344,15 +364,25 @@ func (j *Journal) flush() error {
 	return errors.Join(err, f.Close())
 }
 
-// rewrite makes the file anew from what memory holds, the newest boot of each machine.
+// rewrite makes the file anew from what memory holds: the newest boot of each machine, and of the others in sessions what
+// came of them.
 func (j *Journal) rewrite() error {
 	j.mu.Lock()
 	var keep []boot.Event
+	whole := map[*result]bool{}
 	for _, m := range j.machines {
 		keep = append(keep, m.boots[0].Events...)
+		if r := j.sessions.of[m.boots[0]]; r != nil {
+			whole[r] = true
+		}
 	}
+	lines := append(encode(keep), j.sessions.lines(whole)...)
 	j.mu.Unlock()
-	return durable.WriteFile(j.file(), encode(keep), 0o600)
+	err := durable.WriteFile(j.file(), lines, 0o600)
+	if err == nil {
+		j.written = int64(len(lines))
+	}
+	return err
 }
 
 func encode(events []boot.Event) []byte {

@@ -29,12 +29,12 @@ const (
 )
 
 // Stages lists the stages of a boot that goes well, in order.
-func Stages() []Stage {
-	return []Stage{StageDHCP, StageLoader, StageScript, StageKernel, StageStageOne, StageImage, StageOverlay, StageInit, StageUp}
-}
+func Stages() []Stage { return slices.Clone(stages[:]) }
+
+var stages = [...]Stage{StageDHCP, StageLoader, StageScript, StageKernel, StageStageOne, StageImage, StageOverlay, StageInit, StageUp}
 
 // Index is the place of the stage among Stages, or -1.
-func (s Stage) Index() int { return slices.Index(Stages(), s) }
+func (s Stage) Index() int { return slices.Index(stages[:], s) }
 
 // Bounds of what a node may say in an event: anything longer is cut where it arrives.
 const (
