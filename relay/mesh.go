@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,6 +136,14 @@ func (m *mesh) live() []catalog.RelayName {
 	}
 	m.known.Store(&liveRelays{changed, c, live})
 	return live
+}
+
+// size is how many relays share what controllers can take: those that live; while that is not known, all there are.
+func (m *mesh) size() int {
+	if live := m.live(); live != nil {
+		return len(live)
+	}
+	return len(slices.Collect(m.feed.Catalog().Relays()))
 }
 
 // preferred lists the other relays that a machine should be served by: those that are alive and well. It is nil while

@@ -144,7 +144,7 @@ func (r *Relay) assemble() (err error) {
 	r.mesh = &mesh{cfg: r.cfg, settings: r.settings, unwell: r.steps}
 	if r.feed, err = feed.Open(feed.Config{
 		Dir: at(feedDir), Disk: r.cfg.Disk, Name: name, Key: r.keeper.Credentials().KeyHash(), Cluster: r.settings.Cluster, Client: r.controllers, Endpoints: r.endpoints,
-		Live: r.mesh.preferred, Unwell: r.steps, Status: r.Status, Log: r.log,
+		Live: r.mesh.preferred, Unwell: r.steps, Status: r.Status, Relays: r.mesh.size, Log: r.log,
 	}); err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (r *Relay) assemble() (err error) {
 		return err
 	}
 	r.spool = spool.New(spool.Config{
-		Relay: name, Controllers: r.endpoints, Path: at(eventsFile), Disk: r.cfg.Disk, Log: r.log,
+		Relay: name, Controllers: r.endpoints, Relays: r.mesh.size, Path: at(eventsFile), Disk: r.cfg.Disk, Log: r.log,
 		Send: func(ctx context.Context, controller string, batch api.EventBatch) error {
 			return r.controllers.PostAt(ctx, controller, api.PathEvents, batch, nil)
 		},

@@ -12,9 +12,6 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 )
 
-// RelayAlive is how long a relay counts as alive after its last report.
-const RelayAlive = 20 * time.Second
-
 // Bounds of what a relay says of itself.
 const (
 	maxRelayMembers  = 4096
@@ -76,32 +73,36 @@ func (s *Server) getRelays(w http.ResponseWriter, r *http.Request, _ caller) err
 	if err != nil {
 		return err
 	}
+	alive := api.RelayAlive(relayCount(c))
 	return writeList(w, c.Revision, func(yield func(api.RelayView) bool) {
 		for rel := range c.Relays() {
-			if !yield(s.relayView(rel)) {
+			if !yield(s.relayView(rel, alive)) {
 				return
 			}
 		}
 	})
 }
 
-// relayView is a relay with what this controller has heard of it.
-func (s *Server) relayView(rel *catalog.Relay) api.RelayView {
+// relayView is a relay with what this controller has heard of it; alive is for how long a word from it counts.
+func (s *Server) relayView(rel *catalog.Relay, alive time.Duration) api.RelayView {
 	v := api.RelayView{Relay: *rel}
 	if seen, ok := s.relays.get(rel.Name); ok {
-		v.Status, v.Seen, v.Alive = &seen.status, seen.at, time.Since(seen.at) < RelayAlive
+		v.Status, v.Seen, v.Alive = &seen.status, seen.at, time.Since(seen.at) < alive
 	}
 	return v
 }
 
 // relayViews are all admitted relays by name.
 func (s *Server) relayViews(c *catalog.Catalog) map[catalog.RelayName]api.RelayView {
-	all := map[catalog.RelayName]api.RelayView{}
+	all, alive := map[catalog.RelayName]api.RelayView{}, api.RelayAlive(relayCount(c))
 	for rel := range c.Relays() {
-		all[rel.Name] = s.relayView(rel)
+		all[rel.Name] = s.relayView(rel, alive)
 	}
 	return all
 }
+
+// relayCount is how many relays are admitted.
+func relayCount(c *catalog.Catalog) int { return len(slices.Collect(c.Relays())) }
 
 // postEvents takes boot events from a relay, which speaks for itself only.
 func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, by caller) error {

@@ -21,7 +21,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
-// Config is what a Feed needs. All but Disk, Key, Live, Unwell and Status are required.
+// Config is what a Feed needs. All but Disk, Key, Live, Unwell, Status and Relays are required.
 type Config struct {
 	Dir       string                     // where the catalog and the secrets are kept
 	Disk      durable.FS                 // the zero value is the machine's own
@@ -33,18 +33,18 @@ type Config struct {
 	Live      func() []catalog.RelayName // relays that are alive, for the order in plans; nil: this one alone is known to be
 	Unwell    func() bool                // whether this relay steps back in plans; nil: it does not
 	Status    func() api.RelayStatus     // what is reported to the controllers; nil: nothing is
+	Relays    func() int                 // how many relays live, which share what controllers can take; nil: this one alone
 	Log       *slog.Logger
 }
 
 // Timings.
 const (
-	pollWait    = 10 * time.Second       // a controller holds a request so long for news
-	pollGrace   = 8 * time.Second        // and has so long beyond it to answer
-	firstRetry  = 250 * time.Millisecond // after a round of controllers none of which answered; doubles
-	lastRetry   = 5 * time.Second
-	lonely      = 45 * time.Second // without an answer a person should know
-	reportEvery = 5 * time.Second
-	reportRest  = time.Second // between two reports at least, however often the catalog changes
+	pollWait   = 10 * time.Second       // a controller holds a request so long for news
+	pollGrace  = 8 * time.Second        // and has so long beyond it to answer
+	firstRetry = 250 * time.Millisecond // after a round of controllers none of which answered; doubles
+	lastRetry  = 5 * time.Second
+	lonely     = 45 * time.Second // without an answer a person should know
+	reportRest = time.Second      // between two reports at least, however often the catalog changes
 )
 
 // denials is how many controllers in a row must refuse this relay before it takes itself for removed: one that

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/url"
 	"strings"
 	"sync"
@@ -10,18 +11,18 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 )
 
-// report tells every controller how this relay is, every few seconds and when it serves a newer catalog: somebody may
+// report tells every controller how this relay is, every few seconds, the less often the more relays there are, and when it serves a newer catalog: somebody may
 // wait for that. Each keeps what it hears to itself, so each must be told; one that is away does not hold up the others.
 func (f *Feed) report(ctx context.Context) {
 	path := strings.Replace(api.PathRelayStatus, "{name}", url.PathEscape(string(f.cfg.Name)), 1)
 	for {
-		began := time.Now()
+		began, every := time.Now(), f.reportEvery()
 		changed := f.Changed() // before the status: what comes after that is told again
 		status := f.cfg.Status()
 		var wg sync.WaitGroup
 		for _, endpoint := range f.cfg.Endpoints() {
 			wg.Go(func() {
-				ctx, cancel := context.WithTimeout(ctx, reportEvery)
+				ctx, cancel := context.WithTimeout(ctx, every)
 				defer cancel()
 				if err := f.cfg.Client.PostAt(ctx, endpoint, path, status, nil); err != nil && ctx.Err() == nil {
 					f.cfg.Log.Debug("a controller does not take this relay's status", "relay", f.cfg.Name, "controller", endpoint, "err", err)
@@ -29,8 +30,26 @@ func (f *Feed) report(ctx context.Context) {
 			})
 		}
 		wg.Wait()
-		if !pause(ctx, reportRest) || !pauseUntil(ctx, changed, reportEvery-time.Since(began)) {
+		if !pause(ctx, reportRest) || !pauseUntil(ctx, changed, every-time.Since(began)) || !pause(ctx, f.spread()) {
 			return
 		}
 	}
+}
+
+// reportEvery is as long on the average as api.ReportEvery says. It differs each time: relays that were started together
+// must not go on reporting together.
+func (f *Feed) reportEvery() time.Duration {
+	if f.cfg.Relays == nil {
+		return api.ReportEvery(1)
+	}
+	every := api.ReportEvery(f.cfg.Relays())
+	return every/2 + rand.N(every)
+}
+
+// spread is how long to wait with the report of a change, so that all relays do not report it in one instant.
+func (f *Feed) spread() time.Duration {
+	if f.cfg.Relays == nil {
+		return 0
+	}
+	return rand.N(time.Duration(f.cfg.Relays()+1) * time.Second / api.MaxMessages)
 }

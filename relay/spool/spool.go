@@ -28,8 +28,7 @@ const (
 	maxEvents      = 50_000
 	maxBytes       = 64 << 20
 	maxControllers = 64
-	look           = 5 * time.Second        // at the list of controllers, and at what can be forgotten or must be kept
-	linger         = 200 * time.Millisecond // how long an event waits for others to travel with it
+	look           = 5 * time.Second // at the list of controllers, and at what can be forgotten or must be kept
 	firstPause     = time.Second
 	maxPause       = 30 * time.Second
 	sendTime       = 20 * time.Second
@@ -39,6 +38,7 @@ const (
 type Config struct {
 	Relay       catalog.RelayName
 	Controllers func() []string // host:port of every controller; asked now and then
+	Relays      func() int      // how many relays live, which share what controllers can take; nil: this one alone
 	// Send hands a batch to one controller. It may be called for several controllers at once.
 	Send func(ctx context.Context, controller string, batch api.EventBatch) error
 	Path string     // file for what is not taken yet; "" keeps it in memory only
@@ -232,7 +232,19 @@ func (s *Spool) settle(controllers []string) {
 	}
 }
 
-// feed sends to one controller, batch after batch, trying again until it is taken.
+// linger is how long to wait before a batch. It differs, for otherwise all relays of a cluster that is switched on would
+// send at once, again and again.
+func (s *Spool) linger() time.Duration {
+	relays := 1
+	if s.cfg.Relays != nil {
+		relays = s.cfg.Relays()
+	}
+	d := api.LingerOf(relays)
+	return d/2 + rand.N(d)
+}
+
+// feed sends to one controller, batch after batch, trying again until it is taken. However much there is to send, there
+// is a pause before each batch: what waits longer travels in larger ones.
 func (s *Spool) feed(ctx context.Context, controller string) {
 	pause := firstPause
 	for ctx.Err() == nil {
@@ -240,8 +252,14 @@ func (s *Spool) feed(ctx context.Context, controller string) {
 		if len(batch.Events) == 0 {
 			select {
 			case <-wake:
-				wait(ctx, linger)
 			case <-ctx.Done():
+				return
+			}
+		}
+		wait(ctx, s.linger())
+		if batch, after, _ = s.take(controller); len(batch.Events) == 0 {
+			if after > 0 {
+				s.took(controller, after)
 			}
 			continue
 		}
@@ -281,16 +299,43 @@ func (s *Spool) take(controller string) (batch api.EventBatch, after uint64, wak
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at, _ := s.find(s.places[controller])
-	for _, i := range s.events[at:] {
+	first := map[likeness]time.Time{}
+	for n := at; n < len(s.events); n++ {
+		i := &s.events[n]
 		if len(batch.Events) >= api.MaxEventBatch {
 			break
 		}
-		if !i.dead {
-			batch.Events = append(batch.Events, i.event)
-		}
 		after = i.number + 1
+		if i.dead {
+			continue
+		}
+		like := likenessOf(&i.event)
+		if began, ok := first[like]; ok && i.event.Time.Sub(began) < again {
+			continue
+		}
+		first[like] = i.event.Time
+		batch.Events = append(batch.Events, i.event)
 	}
 	return batch, after, s.wake
+}
+
+// again is how long the same may happen to a machine again without being told again, in one batch: firmware repeats what
+// it asks, and why a boot went as it did shows from the first time.
+const again = 5 * time.Second
+
+// likeness is what events have in common that say the same of the same machine.
+type likeness struct {
+	stage               boot.Stage
+	node, hardware      string
+	boot, address       string
+	firmware            boot.Firmware
+	message, err, image string
+	bytes               int64
+	took                time.Duration
+}
+
+func likenessOf(e *boot.Event) likeness {
+	return likeness{e.Stage, string(e.Node), string(e.Hardware), e.Boot, e.Address, e.Firmware, e.Message, e.Error, e.Image, e.Bytes, e.Took}
 }
 
 func (s *Spool) took(controller string, after uint64) {
