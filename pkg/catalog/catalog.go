@@ -1,5 +1,5 @@
 // Package catalog is the declared state of a cluster: nodes, profiles, images, overlays, site files, networks, relays,
-// controllers and join tokens, and the changes that can be made to them.
+// controllers, join tokens and what is decided about unknown machines, and the changes that can be made to them.
 //
 // A Catalog is one immutable revision. Apply makes the next one out of a Change, and it is a pure function:
 // every controller and every relay that applies the same changes holds the same catalog, which its Hash shows.
@@ -27,6 +27,8 @@ type Catalog struct {
 	relays      table[*Relay]
 	controllers table[*Controller]
 	tokens      table[*Token]
+	rules       table[*DiscoverRule]
+	ignored     table[*Ignored]
 	requests    requests
 
 	index    table[NodeName]    // nodes by their identities; kept by nodeEdit alone

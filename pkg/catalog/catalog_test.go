@@ -242,7 +242,7 @@ func TestUndecodableEntryStops(t *testing.T) {
 		"torn":          `{"format":1,"kind":"node.del`,
 		"unknown kind":  `{"format":1,"kind":"node.paint","at":"2026-01-01T00:00:00Z","change":{}}`,
 		"unknown field": `{"format":1,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{"nodes":["a"],"force":true}}`,
-		"later format":  `{"format":4,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{"nodes":["a"]}}`,
+		"later format":  `{"format":5,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{"nodes":["a"]}}`,
 		"two values":    `{"format":1,"kind":"node.delete","at":"2026-01-01T00:00:00Z","change":{}} {}`,
 		"empty":         ``,
 		"not an object": `7`,

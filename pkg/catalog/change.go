@@ -16,8 +16,9 @@ import (
 // EntryFormat is the version of Entry's encoding that this program writes; it reads no later one.
 //
 // History: 1 (2026-11) first. 2 (2026-11) the whole model of nodes; sets of nodes folded, values computed from names,
-// messages, batches, reverts. 3 (2026-11) overlays in two parts. Formats 1 and 2 are still read.
-const EntryFormat = 3
+// messages, batches, reverts. 3 (2026-11) overlays in two parts. 4 (2026-11) what is decided about unknown machines.
+// Formats 1 to 3 are still read.
+const EntryFormat = 4
 
 // MaxEntry bounds the bytes of an encoded Entry.
 const MaxEntry = 8 << 20
@@ -77,6 +78,12 @@ var kinds = map[string]reflect.Type{
 	"relay.delete":      reflect.TypeFor[DeleteRelay](),
 	"controller.admit":  reflect.TypeFor[AdmitController](),
 	"controller.delete": reflect.TypeFor[DeleteController](),
+
+	"discover.claim":       reflect.TypeFor[ClaimNode](),
+	"discover.ignore":      reflect.TypeFor[IgnoreMachines](),
+	"discover.unignore":    reflect.TypeFor[UnignoreMachines](),
+	"discover.rule.put":    reflect.TypeFor[PutDiscoverRule](),
+	"discover.rule.delete": reflect.TypeFor[DeleteDiscoverRule](),
 }
 
 type (
@@ -265,6 +272,33 @@ type (
 	}
 	DeleteController struct {
 		Name ControllerName `json:"name"`
+	}
+
+	// ClaimNode makes an unknown machine a node: the node's device gets the hardware address. The log decides between two
+	// who claim at once. It is refused if the node has another machine already, unless Replace is said, and if the machine
+	// is another node's. With a Rule it is the rule's claim, and refused if that does not allow it any more.
+	ClaimNode struct {
+		Node     NodeName     `json:"node"`
+		Hardware HardwareAddr `json:"hardware"`
+		Device   string       `json:"device,omitempty"` // none: the one that the node boots from
+		Replace  bool         `json:"replace,omitempty"`
+		Rule     RuleName     `json:"rule,omitempty"`
+		Facts    Facts        `json:"facts,omitzero"` // of them the node keeps serial and port as tags, where it has none yet
+	}
+	// IgnoreMachines leaves unknown machines out of the inbox, and to no rule.
+	IgnoreMachines struct {
+		Machines []HardwareAddr `json:"machines"`
+		Why      string         `json:"why,omitempty"`
+	}
+	UnignoreMachines struct {
+		Machines []HardwareAddr `json:"machines"`
+	}
+	// PutDiscoverRule makes a rule, or replaces one; what it has claimed before is not counted any more.
+	PutDiscoverRule struct {
+		Rule DiscoverRule `json:"rule"`
+	}
+	DeleteDiscoverRule struct {
+		Name RuleName `json:"name"`
 	}
 )
 

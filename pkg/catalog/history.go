@@ -18,18 +18,20 @@ const (
 
 // Record is what is remembered of a change that happened.
 type Record struct {
-	Revision Revision      `json:"revision"`
-	By       string        `json:"by,omitempty"`
-	At       time.Time     `json:"at"`
-	Kind     string        `json:"kind"` // as KindOf says it
-	Message  string        `json:"message,omitempty"`
-	Nodes    NodeSet       `json:"nodes,omitempty"` // that it changed
-	Profiles []ProfileName `json:"profiles,omitempty"`
-	Networks []NetworkName `json:"networks,omitempty"`
-	Images   []ImageName   `json:"images,omitempty"`
-	Overlays []OverlayName `json:"overlays,omitempty"`
-	Files    []string      `json:"files,omitempty"` // paths of site files
-	Undo     *Undo         `json:"undo,omitempty"`  // nil: it cannot be taken back, or not any more
+	Revision Revision       `json:"revision"`
+	By       string         `json:"by,omitempty"`
+	At       time.Time      `json:"at"`
+	Kind     string         `json:"kind"` // as KindOf says it
+	Message  string         `json:"message,omitempty"`
+	Nodes    NodeSet        `json:"nodes,omitempty"` // that it changed
+	Profiles []ProfileName  `json:"profiles,omitempty"`
+	Networks []NetworkName  `json:"networks,omitempty"`
+	Images   []ImageName    `json:"images,omitempty"`
+	Overlays []OverlayName  `json:"overlays,omitempty"`
+	Files    []string       `json:"files,omitempty"` // paths of site files
+	Rules    []RuleName     `json:"rules,omitempty"`
+	Machines []HardwareAddr `json:"machines,omitempty"` // that are ignored, or no longer
+	Undo     *Undo          `json:"undo,omitempty"`     // nil: it cannot be taken back, or not any more
 }
 
 // Undo leads from the state after a change to the one before it.
@@ -47,6 +49,10 @@ type Undo struct {
 	Overlays     []Overlay                         `json:"overlays,omitempty"`   // of which the site's part was another
 	GoneFiles    []string                          `json:"gone_files,omitempty"` // site files
 	Files        []SiteFile                        `json:"files,omitempty"`
+	GoneRules    []RuleName                        `json:"gone_rules,omitempty"`
+	Rules        []DiscoverRule                    `json:"rules,omitempty"`
+	GoneIgnored  []HardwareAddr                    `json:"gone_ignored,omitempty"`
+	Ignored      []Ignored                         `json:"ignored,omitempty"`
 }
 
 // nodes is how many nodes the undo holds on to; what has large settings counts as several, and a site file as one.
@@ -54,7 +60,10 @@ func (u *Undo) nodes() int {
 	if u == nil {
 		return 0
 	}
-	n := len(u.Gone) + len(u.Nodes) + len(u.GoneFiles) + len(u.Files)
+	n := len(u.Gone) + len(u.Nodes) + len(u.GoneFiles) + len(u.Files) + len(u.GoneIgnored) + len(u.Ignored)
+	for i := range u.Rules {
+		n += 1 + len(u.Rules[i].Nodes)/undoFolded
+	}
 	for i := range u.Nodes {
 		n += u.Nodes[i].Settings.size() / undoSize
 	}
@@ -72,6 +81,9 @@ func (u *Undo) nodes() int {
 
 // undoSize is up to how many bytes settings are not large.
 const undoSize = 8 << 10
+
+// undoFolded is how many names of a rule's node set count as one node: nothing is held of them but the name.
+const undoFolded = 100
 
 // history is the last records, by revision.
 type history struct {
@@ -146,6 +158,8 @@ type touched struct {
 	overlays []OverlayName
 	renamed  []RenameImage
 	files    []string
+	rules    []RuleName
+	machines []HardwareAddr
 	asked    []NodeName // nodes that something was asked of, and nothing decided about
 	nets     bool       // whether addresses of nodes that the change did not name may have become wrong
 }
@@ -184,6 +198,18 @@ func (t *touched) file(path string) {
 	}
 }
 
+func (t *touched) rule(name RuleName) {
+	if t != nil {
+		t.rules = append(t.rules, name)
+	}
+}
+
+func (t *touched) machine(hw HardwareAddr) {
+	if t != nil {
+		t.machines = append(t.machines, hw)
+	}
+}
+
 func (t *touched) overlay(name OverlayName) {
 	if t != nil {
 		t.overlays = append(t.overlays, name)
@@ -193,7 +219,7 @@ func (t *touched) overlay(name OverlayName) {
 // once makes each name stand there once, in order.
 func (t *touched) once() {
 	t.profiles, t.networks, t.images, t.files = sortedOnce(t.profiles), sortedOnce(t.networks), sortedOnce(t.images), sortedOnce(t.files)
-	t.overlays = sortedOnce(t.overlays)
+	t.overlays, t.rules, t.machines = sortedOnce(t.overlays), sortedOnce(t.rules), sortedOnce(t.machines)
 	if !slices.IsSorted(t.nodes) || hasTwice(t.nodes) {
 		t.nodes = sortedOnce(t.nodes)
 	}
@@ -220,6 +246,7 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	r := &Record{
 		Revision: rev, By: e.By, At: e.At, Kind: KindOf(e.Change), Message: e.Message,
 		Nodes: NodeSetOf(slices.Concat(t.nodes, t.asked)...), Profiles: t.profiles, Networks: t.networks, Images: t.images, Files: t.files, Overlays: t.overlays,
+		Rules: t.rules, Machines: t.machines,
 	}
 	u := &Undo{}
 	u.ofNodes(before, c, t.nodes)
@@ -250,7 +277,8 @@ func (c *Catalog) record(before *Catalog, rev Revision, e *Entry) *Record {
 	u.Renamed = t.renamed
 	u.ofFiles(before, c, t.files)
 	u.ofOverlays(before, c, t.overlays)
-	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(t.files)+len(u.Tags)+len(u.Renamed)+len(u.GoneOverlays)+len(u.Overlays) > 0 {
+	u.ofMachines(before, c, t)
+	if len(t.nodes)+len(t.profiles)+len(t.networks)+len(t.files)+len(t.rules)+len(t.machines)+len(u.Tags)+len(u.Renamed)+len(u.GoneOverlays)+len(u.Overlays) > 0 {
 		r.Undo = u
 	}
 	return r
@@ -269,5 +297,7 @@ func (r *Record) About() string {
 	parts = append(parts, named("image", r.Images)...)
 	parts = append(parts, named("site file", r.Files)...)
 	parts = append(parts, named("overlay", r.Overlays)...)
+	parts = append(parts, named("discover rule", r.Rules)...)
+	parts = append(parts, named("machine", r.Machines)...)
 	return joinWords(parts)
 }

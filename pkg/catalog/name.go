@@ -17,6 +17,7 @@ type (
 	NetworkName    string
 	RelayName      string
 	ControllerName string
+	RuleName       string // of a DiscoverRule
 )
 
 // MaxName is the longest name: what RFC 1035 allows for one label of a host name.

@@ -77,7 +77,7 @@ func TestASnapshotOfFormatTwoBringsShippedOverlaysBack(t *testing.T) {
 			ref := content("old")
 			line = fmt.Sprintf(`{"overlay":{"name":"x","content":{"id":%q,"size":%d},"files":2,"shipped":true}}`+"\n", ref.ID, ref.Size)
 		}
-		lines = append(lines, strings.Replace(line, `{"wulfmesh_catalog":3,`, `{"wulfmesh_catalog":2,`, 1))
+		lines = append(lines, strings.Replace(line, `{"wulfmesh_catalog":4,`, `{"wulfmesh_catalog":2,`, 1))
 	}
 	c, err := catalog.ReadSnapshot(bytes.NewReader(signed(lines)))
 	if err != nil {

@@ -16,7 +16,7 @@ type Preview struct {
 
 	Nodes    int     `json:"nodes"`           // that the change is about
 	Added    int     `json:"added"`           // of those, how many are new
-	Deleted  int     `json:"deleted"`         // nodes, profiles, networks, images, overlays and site files that are no more
+	Deleted  int     `json:"deleted"`         // nodes, profiles, networks, images, overlays, site files, rules and ignored machines that are no more
 	Affected int     `json:"affected"`        // nodes that come out differently, also because of a profile
 	Which    NodeSet `json:"which,omitempty"` // those
 	Racks    int     `json:"racks"`           // in which they are
@@ -27,7 +27,7 @@ type Preview struct {
 // PreviewGroup is what a change does to things that it does the same to.
 type PreviewGroup struct {
 	Action string        `json:"action"` // add, change or delete
-	What   string        `json:"what"`   // node, profile, network, image, overlay or file
+	What   string        `json:"what"`   // node, profile, network, image, overlay, file, rule or ignored machine
 	Names  string        `json:"names"`  // folded
 	Count  int           `json:"count"`
 	Lines  []PreviewLine `json:"lines,omitempty"`
@@ -93,6 +93,16 @@ func preview(before, after *Catalog) *Preview {
 		old, _ := before.Overlay(name)
 		now, _ := after.Overlay(name)
 		groups.add("overlay", string(name), old != nil, now != nil, flatOverlay(old), flatOverlay(now))
+	}
+	for _, name := range t.rules {
+		old, _ := before.DiscoverRule(name)
+		now, _ := after.DiscoverRule(name)
+		groups.add("rule", string(name), old != nil, now != nil, flatRule(old), flatRule(now))
+	}
+	for _, hw := range t.machines {
+		old, _ := before.IgnoredMachine(hw)
+		now, _ := after.IgnoredMachine(hw)
+		groups.add("ignored machine", string(hw), old != nil, now != nil, flatIgnored(old), flatIgnored(now))
 	}
 	at := make(map[NodeName]int, len(t.nodes)) // its group
 	for _, name := range t.nodes {
@@ -292,11 +302,11 @@ func (g *previewGroups) shown() ([]PreviewGroup, int) {
 	return out, len(all) - len(out)
 }
 
-// shownNames are names for people; paths of site files do not fold as names of nodes do.
+// shownNames are names for people; paths of site files and hardware addresses do not fold as names of nodes do.
 func shownNames(what string, names []string) string {
 	const most = 8
 	switch {
-	case what != "file":
+	case what != "file" && what != "ignored machine":
 		return fold(names)
 	case len(names) > most:
 		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)

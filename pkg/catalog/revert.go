@@ -33,7 +33,25 @@ func (x goingBack) over(u *Undo) error {
 	}
 	x.files(u)
 	x.overlays(u)
+	x.machines(u)
 	return x.nodes(u)
+}
+
+// machines gives rules back as they were, with what they had claimed until then, and the list of ignored machines.
+func (x goingBack) machines(u *Undo) {
+	for _, name := range u.GoneRules {
+		x.c.rules.delete(string(name))
+		x.c.touched.rule(name)
+	}
+	for i := range u.Rules {
+		x.c.putRule(&u.Rules[i])
+	}
+	for _, hw := range u.GoneIgnored {
+		x.c.unignore(hw)
+	}
+	for i := range u.Ignored {
+		x.c.ignore(&u.Ignored[i])
+	}
 }
 
 func (x goingBack) files(u *Undo) {

@@ -16,8 +16,8 @@ import (
 //
 // History: 1 (2026-11) first: a header line, a line a thing, and a last line with their SHA-256. 2 (2026-11) lines of
 // history; the header says how far back it goes. What takes a change of many nodes back has lines of its own. 3 (2026-11)
-// overlays in two parts. Formats 1 and 2 are still read.
-const SnapshotFormat = 3
+// overlays in two parts. 4 (2026-11) what is decided about unknown machines. Formats 1 to 3 are still read.
+const SnapshotFormat = 4
 
 // MaxSnapshotLine bounds a line of a snapshot, that is, one thing of the catalog.
 const MaxSnapshotLine = 16 << 20
@@ -32,19 +32,21 @@ type snapshotHeader struct {
 }
 
 type snapshotLine struct {
-	Node       *Node       `json:"node,omitempty"`
-	Profile    *Profile    `json:"profile,omitempty"`
-	Network    *Network    `json:"network,omitempty"`
-	Image      *Image      `json:"image,omitempty"`
-	Overlay    *Overlay    `json:"overlay,omitempty"`
-	File       *SiteFile   `json:"file,omitempty"`
-	Relay      *Relay      `json:"relay,omitempty"`
-	Controller *Controller `json:"controller,omitempty"`
-	Token      *Token      `json:"token,omitempty"`
-	Request    *request    `json:"request,omitempty"`
-	Record     *Record     `json:"record,omitempty"`
-	Undo       *Undo       `json:"undo,omitempty"` // more of the record before
-	End        string      `json:"end,omitempty"`  // SHA-256 of all lines before
+	Node       *Node         `json:"node,omitempty"`
+	Profile    *Profile      `json:"profile,omitempty"`
+	Network    *Network      `json:"network,omitempty"`
+	Image      *Image        `json:"image,omitempty"`
+	Overlay    *Overlay      `json:"overlay,omitempty"`
+	File       *SiteFile     `json:"file,omitempty"`
+	Relay      *Relay        `json:"relay,omitempty"`
+	Controller *Controller   `json:"controller,omitempty"`
+	Token      *Token        `json:"token,omitempty"`
+	Rule       *DiscoverRule `json:"rule,omitempty"`
+	Ignored    *Ignored      `json:"ignored,omitempty"`
+	Request    *request      `json:"request,omitempty"`
+	Record     *Record       `json:"record,omitempty"`
+	Undo       *Undo         `json:"undo,omitempty"` // more of the record before
+	End        string        `json:"end,omitempty"`  // SHA-256 of all lines before
 }
 
 // WriteTo writes the whole catalog, line by line. Equal catalogs give equal bytes.
@@ -77,6 +79,12 @@ func (c *Catalog) WriteTo(w io.Writer) (int64, error) {
 	}
 	for v := range c.Tokens() {
 		s.line(snapshotLine{Token: v})
+	}
+	for v := range c.DiscoverRules() {
+		s.line(snapshotLine{Rule: v})
+	}
+	for v := range c.IgnoredMachines() {
+		s.line(snapshotLine{Ignored: v})
 	}
 	for _, id := range c.requests.byAge.all() {
 		q, _ := c.requests.byID.get(id)
@@ -211,6 +219,10 @@ func (l *loader) put(v *snapshotLine) {
 		l.c.controllers.put(string(v.Controller.Name), v.Controller)
 	case v.Token != nil:
 		l.c.tokens.put(v.Token.ID, v.Token)
+	case v.Rule != nil:
+		l.c.rules.put(string(v.Rule.Name), v.Rule)
+	case v.Ignored != nil:
+		l.c.ignored.put(string(v.Ignored.Hardware), v.Ignored)
 	case v.Record != nil:
 		l.recordEnds()
 		l.record = v.Record

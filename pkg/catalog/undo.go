@@ -56,6 +56,24 @@ func (u *Undo) ofOverlays(before, after *Catalog, names []OverlayName) {
 	}
 }
 
+// ofMachines notes how rules and ignored machines were before.
+func (u *Undo) ofMachines(before, after *Catalog, t *touched) {
+	for _, name := range t.rules {
+		if old, ok := before.DiscoverRule(name); ok {
+			u.Rules = append(u.Rules, *old)
+		} else if _, is := after.DiscoverRule(name); is {
+			u.GoneRules = append(u.GoneRules, name)
+		}
+	}
+	for _, hw := range t.machines {
+		if old, ok := before.IgnoredMachine(hw); ok {
+			u.Ignored = append(u.Ignored, *old)
+		} else if _, is := after.IgnoredMachine(hw); is {
+			u.GoneIgnored = append(u.GoneIgnored, hw)
+		}
+	}
+}
+
 // undoGroups gathers nodes by what leads each back to how it was: most nodes of one change were alike before.
 type undoGroups struct {
 	all   []SetNodes
