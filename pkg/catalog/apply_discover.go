@@ -68,6 +68,15 @@ func (x ClaimNode) apply(c *Catalog, e *Entry) error {
 	return nil
 }
 
+// Machineless tells whether a node has no machine yet: nothing says the hardware address of the device that it boots from.
+func (c *Catalog) Machineless(n *Node) bool {
+	some := false
+	for _, d := range n.Settings.Nets {
+		some = some || d.Hardware != nil
+	}
+	return !some || n.Settings.Nets[c.bootDevice(n)].Hardware == nil
+}
+
 // bootDevice is the device by which a node boots, also of one that has none yet.
 func (c *Catalog) bootDevice(n *Node) string {
 	r := c.resolve(n)

@@ -142,14 +142,6 @@ func (r *DiscoverRule) PortOf(n *Node) string {
 	return at
 }
 
-// SamePlace tells whether a machine's place is the one expected. */ at its beginning stands for any switch, or none.
-func SamePlace(expected string, f Facts) bool {
-	if port, any := strings.CutPrefix(expected, "*/"); any {
-		return f.Port != "" && strings.EqualFold(port, f.Port)
-	}
-	return expected != "" && strings.EqualFold(expected, f.Place())
-}
-
 // Ignored is an unknown machine that nobody wants to hear of.
 type Ignored struct {
 	Hardware HardwareAddr `json:"hardware"`

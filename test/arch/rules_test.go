@@ -59,6 +59,7 @@ var floors = map[string]int{
 	"pkg/admission":  3, // whose turn it is
 	"pkg/boot":       3,
 	"pkg/chunkstore": 3,
+	"pkg/discover":   3,
 	"pkg/disks":      3, // what lies on a node's disks, and what is to
 	"pkg/overlay":    3,
 	"pkg/segment":    3,
@@ -131,6 +132,7 @@ var testers = []string{
 func pure(pkg string) bool {
 	floor, ok := floorOf(pkg)
 	return ok && floor <= 2 || pkg == "pkg/admission" || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/tree" || pkg == "pkg/warewulf"
+	return ok && floor <= 2 || pkg == "pkg/boot" || pkg == "pkg/discover" || pkg == "pkg/disks" || pkg == "pkg/warewulf"
 }
 
 // impure are the imports that a pure package may not have, why, and the names in them that it may use after all.
