@@ -73,4 +73,5 @@ type Event struct {
 	Fix      string               `json:"fix,omitempty"`     // what would mend it
 	Without  string               `json:"without,omitempty"` // what is declared and not there, where the boot went on all the same
 	Console  string               `json:"console,omitempty"` // the last lines, when it failed
+	Machine  *catalog.Facts       `json:"machine,omitempty"` // of a machine that no node claims: what it and its switch say of it
 }

@@ -91,7 +91,7 @@ func Resolve(c *catalog.Catalog, req Request) (Plan, error) {
 	if !ok {
 		p.Relays = rank(c, p.Network, string(req.Hardware), "", "", req)
 		p.Problem = fault.New(fault.NotFound, "no node has the hardware address %s", req.Hardware).
-			WithFix("wulf node add NAME --hwaddr %s --ipaddr ADDRESS", req.Hardware)
+			WithFix("wulf discover claim %s NODE", req.Hardware)
 		return p, nil
 	}
 	r, err := c.Resolve(node.Name)

@@ -14,6 +14,11 @@ import (
 type Session struct {
 	Boot   string // names this boot of the node
 	Ticket string // with which the agent claims the boot; "" for none
+
+	// Of a machine that no node claims: how often it has asked on from its screen, and whether the relay held its last
+	// question until it had to be answered, so that it may ask again at once.
+	Tries int
+	Held  bool
 }
 
 // Parameters that the kernel command line carries to the agent.
@@ -148,10 +153,13 @@ func (p *Plan) WriteScript(w io.Writer, s Session) error {
 	if problem == nil {
 		problem = p.check(s)
 	}
-	if problem != nil {
-		p.writeProblem(b, problem)
-	} else {
+	switch {
+	case problem == nil:
 		p.writeBoot(b, s)
+	case !p.Known() && plain(string(p.BootHardware)) && len(p.Relays) > 0:
+		p.writeUnknown(b, s)
+	default:
+		p.writeProblem(b, problem)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -85,6 +86,12 @@ func TestScriptsAreTheReviewedOnes(t *testing.T) {
 	} {
 		p := plan(t, c, req)
 		golden(t, file, grub(t, &p, session))
+	}
+	u := plan(t, c, boot.Request{Hardware: "52:54:00:00:00:ff", Network: "rack"})
+	for file, s := range map[string]boot.Session{"unknown-held.ipxe": {Tries: 1, Held: true}, "unknown-waits.ipxe": {Tries: 7}} {
+		got := script(t, &u, s)
+		golden(t, file, got)
+		harmless(t, &u, s, got)
 	}
 	p := plan(t, many(t, 1), boot.Request{Hardware: "52:54:01:00:00:00", Network: "big", Relay: "m0"})
 	golden(t, "many-relays.ipxe", script(t, &p, session))
@@ -189,7 +196,7 @@ func harmless(t *testing.T, p *boot.Plan, s boot.Session, text string) {
 		}
 		for _, command := range commands(words) {
 			if slices.Contains([]string{"chain", "initrd", "kernel"}, command[0]) { // no download waits for ever
-				expect(t, command, len(command) > 3 && command[1] == "--timeout" && command[2] == "30000")
+				expect(t, command, len(command) > 3 && command[1] == "--timeout" && (command[2] == "30000" || command[0] == "chain" && command[2] == "90000"))
 				command = slices.Delete(slices.Clone(command), 1, min(3, len(command)))
 			}
 			switch command[0] {
@@ -198,16 +205,17 @@ func harmless(t *testing.T, p *boot.Plan, s boot.Session, text string) {
 			case "sleep":
 				expect(t, command, len(command) == 2)
 			case "set":
-				expect(t, command, slices.Equal(command, []string{"set", "tries:int32", "0"}) || len(command) == 3 && command[1] == "base" && strings.HasPrefix(command[2], "http://10."))
+				expect(t, command, slices.Equal(command, []string{"set", "tries:int32", "0"}) || slices.Equal(command, []string{"set", "rounds:int32", "0"}) || len(command) == 3 && command[1] == "base" && strings.HasPrefix(command[2], "http://10."))
 			case "inc":
-				expect(t, command, slices.Equal(command, []string{"inc", "tries"}))
+				expect(t, command, slices.Equal(command, []string{"inc", "tries"}) || slices.Equal(command, []string{"inc", "rounds"}))
 			case "iseq":
-				expect(t, command, slices.Equal(command, []string{"iseq", "${tries}", "5"}))
+				expect(t, command, slices.Equal(command, []string{"iseq", "${tries}", "5"}) || slices.Equal(command, []string{"iseq", "${rounds}", "5"}))
 			case "goto":
 				expect(t, command, len(command) == 2)
 				jumps[command[1]] = true
 			case "echo":
-				expect(t, command, !strings.Contains(strings.Join(command, " "), "${"))
+				said := strings.NewReplacer("${manufacturer}", "", "${product}", "", "${serial}", "").Replace(strings.Join(command, " "))
+				expect(t, command, !strings.Contains(said, "${"))
 			case "chain":
 				expect(t, command, len(command) == 3 && command[1] == "--replace" && (command[2] == "script" || strings.HasPrefix(command[2], "http://10.")))
 			case "initrd":
@@ -334,4 +342,27 @@ func ExamplePlan_WriteScript() {
 	// sleep 15
 	// chain --timeout 30000 --replace script || reboot
 	// # and so on
+}
+
+// A hall of machines that nobody knows asks neither at once nor in step, and each at least every 75 seconds.
+func TestUnknownMachinesAskLessAndLessOften(t *testing.T) {
+	pauses := map[string]int{}
+	for n := range 64 {
+		for tries, base := range map[int]int{1: 15, 2: 30, 3: 45, 4: 60, 5: 60, boot.MaxTries: 60} {
+			p := boot.Plan{BootHardware: catalog.HardwareAddr(fmt.Sprintf("52:54:00:00:00:%02x", n)), Relays: []boot.Relay{{Name: "r1", Addr: netip.MustParseAddr("10.0.0.1")}},
+				Problem: fault.New(fault.NotFound, "unknown")}
+			_, after, _ := strings.Cut(script(t, &p, boot.Session{Tries: tries}), "\nsleep ")
+			text, _, _ := strings.Cut(after, "\n")
+			seconds, err := strconv.Atoi(text)
+			if err != nil || seconds < base*3/4-1 || seconds > base*5/4 {
+				t.Errorf("after %d questions it sleeps %q seconds", tries, text)
+			}
+			if tries == 4 {
+				pauses[text]++
+			}
+		}
+	}
+	if len(pauses) < 20 {
+		t.Errorf("64 machines sleep only %d different times", len(pauses))
+	}
 }

@@ -124,7 +124,7 @@ func (s *Server) remember(l *letter) {
 		s.served.put(l.v.addr, machine{t.node, t.hw})
 	}
 	if l.v.addr.IsValid() && t.node != "" && l.agent {
-		e := t.event()
+		e := t.event(l.machine)
 		e.Stage, e.Address, e.Message = boot.StageKernel, l.v.addr.String(), boot.AgentAsks
 		s.record(e)
 	}
@@ -132,7 +132,7 @@ func (s *Server) remember(l *letter) {
 	if t.firmware == boot.FirmwareNone || l.asked == msgInform {
 		return
 	}
-	e := t.event()
+	e := t.event(l.machine)
 	if l.v.addr.IsValid() {
 		e.Address = l.v.addr.String()
 	}
@@ -150,13 +150,13 @@ func (s *Server) remember(l *letter) {
 
 // report records what keeps a machine from being served.
 func (s *Server) report(sit *situation, trouble string) {
-	e := sit.event()
+	e := sit.event(sit.facts())
 	e.Error = trouble
 	s.record(e)
 }
 
-func (t *seat) event() boot.Event {
-	return boot.Event{Node: t.node, Hardware: t.hw, Stage: boot.StageDHCP, Revision: t.revision, Firmware: t.firmware}
+func (t *seat) event(machine *catalog.Facts) boot.Event {
+	return boot.Event{Node: t.node, Hardware: t.hw, Stage: boot.StageDHCP, Revision: t.revision, Firmware: t.firmware, Machine: machine}
 }
 
 // record passes an event on, unless the same was told of the machine a moment ago: firmware asks several times.

@@ -102,6 +102,8 @@ type agent struct {
 	link     netip.Addr // sub-option 5: an address in the client's network, if giaddr is not (RFC 3527)
 	override netip.Addr // sub-option 11: the server is to call itself so (RFC 5107)
 	port     bool       // sub-option 19: the agent wants the answer at the port it sent from (RFC 8357)
+	circuit  []byte     // sub-option 1: the port that the client is at; it lies in the packet
+	remote   []byte     // sub-option 2: the switch; likewise
 }
 
 // parseAgent reads option 82. Sub-options that are cut short end it; what came before them counts.
@@ -116,6 +118,10 @@ func parseAgent(b []byte) agent {
 			a.override = optionIP(value)
 		case code == subSourcePort:
 			a.port = true
+		case code == subCircuit:
+			a.circuit = value
+		case code == subRemote:
+			a.remote = value
 		}
 		b = b[2+len(value):]
 	}

@@ -6,6 +6,8 @@ import (
 
 	"golang.org/x/net/ipv4"
 
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 )
 
@@ -43,13 +45,14 @@ func routeOf(sit *situation, r *reply) route {
 type letter struct {
 	link *Link
 	route
-	seat   *seat
-	asked  messageType
-	agent  bool // of a node asks, not its firmware or its system
-	loader bool
-	v      verdict
-	n      int
-	buf    [maxPacket - ipLen - udpLen]byte
+	seat    *seat
+	asked   messageType
+	agent   bool // of a node asks, not its firmware or its system
+	loader  bool
+	v       verdict
+	machine *catalog.Facts // what is known of one that no node claims
+	n       int
+	buf     [maxPacket - ipLen - udpLen]byte
 }
 
 func (l *letter) bytes() []byte { return l.buf[:l.n] }
@@ -83,6 +86,7 @@ func (s *Server) write(d *desk, l *Link, v verdict) {
 	d.letters = d.letters[:len(d.letters)+1]
 	t := &d.letters[len(d.letters)-1]
 	t.link, t.route, t.seat, t.asked, t.agent, t.loader, t.v = l, routeOf(sit, &d.r), sit.seat, sit.q.kind, sit.q.byAgent(), sit.loader, v
+	t.machine = sit.facts()
 	if t.frame && l.Raw == nil {
 		t.to, t.frame = netip.AddrPortFrom(broadcastAddr, clientPort), false
 	}

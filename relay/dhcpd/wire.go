@@ -85,6 +85,8 @@ const (
 	optMachine       = 97 // RFC 4578
 	optEtherboot     = 175
 	optEnd           = 255
+	subCircuit       = 1  // of option 82, RFC 3046: the port
+	subRemote        = 2  // of option 82, RFC 3046: the switch
 	subLinkSelection = 5  // of option 82, RFC 3527
 	subOverride      = 11 // of option 82, RFC 5107
 	subSourcePort    = 19 // of option 82, RFC 8357

@@ -82,6 +82,8 @@ type Server struct {
 	overlays *overlays
 	waits    *waits
 
+	strangers *strangers
+
 	// For nodes with images of Warewulf.
 	ww        *seen
 	images    *images
@@ -95,7 +97,7 @@ func New(cfg Config) *Server {
 	}
 	return &Server{
 		cfg: cfg, turns: newTurns(), conns: newConns(), meters: newMeters(), counts: newCounts(),
-		booting: newBooting(), claims: newClaims(), troubles: newTroubles(), overlays: newOverlays(cfg), waits: newWaits(),
+		booting: newBooting(), claims: newClaims(), troubles: newTroubles(), overlays: newOverlays(cfg), waits: newWaits(), strangers: newStrangers(),
 		ww: newSeen(), images: &images{cfg: cfg}, unpacking: make(chan struct{}, maxUnpacking),
 	}
 }

@@ -52,6 +52,9 @@ func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if !p.Known() {
+		return s.unknown(w, r, &p)
+	}
 	return s.begin(w, r, &p, p.WriteScript)
 }
 
@@ -77,13 +80,19 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *boot.Plan, wri
 	if err := write(&b, begun); err != nil {
 		return err
 	}
-	w.Header().Set("Content-Type", "text/plain")
-	w.Header().Set("Cache-Control", "no-store") // the ticket in it is for one boot
-	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
-	if _, err := w.Write(b.Bytes()); err == nil && own {
+	if err := writeScript(w, b.Bytes()); err == nil && own {
 		s.cfg.Record(e)
 	}
 	return nil
+}
+
+// writeScript sends what a boot loader is to do.
+func writeScript(w http.ResponseWriter, script []byte) error {
+	w.Header().Set("Content-Type", "text/plain")
+	w.Header().Set("Cache-Control", "no-store") // the ticket in it is for one boot
+	w.Header().Set("Content-Length", strconv.Itoa(len(script)))
+	_, err := w.Write(script)
+	return err
 }
 
 // atHome tells whether who asks for a node's script is where DHCP put the node. Anybody may look at a script, but this

@@ -123,7 +123,7 @@ func TestAnUnknownMachineWaitsUntilItIsClaimed(t *testing.T) {
 		n.PowerOn()
 		time.Sleep(time.Minute)
 		trace := n.Trace()
-		for _, want := range []string{"has address 10.1.250.", "shows: why: no node has the hardware address " + string(n.Hardware()), "shows: fix: wulf node add"} {
+		for _, want := range []string{"has address 10.1.250.", "shows: wulfmesh: no node has the hardware address " + string(n.Hardware()), "wulf discover claim " + string(n.Hardware()) + " NODE"} {
 			if !strings.Contains(trace, want) {
 				t.Errorf("its story lacks %q", want)
 			}
