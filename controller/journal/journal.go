@@ -46,7 +46,8 @@ const (
 
 // Journal holds what is known of every machine's boots. All methods may be called by any number of goroutines.
 type Journal struct {
-	cfg Config
+	cfg   Config
+	inbox inbox
 
 	mu       sync.Mutex
 	machines map[string]*machine // by hardware address, or by node where an event has none
@@ -74,6 +75,7 @@ func New(cfg Config) (*Journal, error) {
 	if _, err := durable.Sweep(cfg.Dir); err != nil {
 		return nil, err
 	}
+	j.loadInbox()
 	return j, j.load()
 }
 
@@ -159,6 +161,7 @@ func (j *Journal) key(e *boot.Event) string {
 
 // take puts an event in its place and reports whether it is news.
 func (j *Journal) take(e *boot.Event) bool {
+	j.inbox.see(*e, time.Now())
 	key := j.key(e)
 	m := j.machines[key]
 	if m == nil {
@@ -213,6 +216,10 @@ func clip(e *boot.Event) {
 	cut(&e.Image, boot.MaxEventText)
 	cut(&e.Boot, 64)
 	cut(&e.Address, 64)
+	if e.Machine != nil {
+		facts := e.Machine.Clean()
+		e.Machine = &facts
+	}
 }
 
 // Boots returns the newest boot of every machine, without its events, in the order of node names; machines that
@@ -333,7 +340,7 @@ func (j *Journal) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			done = true
 		}
-		if err := j.flush(); err != nil {
+		if err := errors.Join(j.flush(), j.keepInbox(done)); err != nil {
 			j.cfg.Log.Warn("journal cannot be written; boots are remembered in memory only", "err", err)
 		}
 		if done {
