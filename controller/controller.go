@@ -188,7 +188,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	core, base := errgroup.WithContext(base)
-	for _, run := range []func(context.Context) error{c.front.run, c.node.Run, c.chunks.Run, c.journal.Run, c.lead, c.renew, c.remember} {
+	for _, run := range []func(context.Context) error{c.front.run, c.node.Run, c.chunks.Run, c.journal.Run, c.lead, c.discover, c.renew, c.remember} {
 		core.Go(func() error { return run(base) })
 	}
 	serveCtx, stopServing := context.WithCancel(ctx)

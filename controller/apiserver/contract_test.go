@@ -61,6 +61,10 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		{Time: time.Now(), Node: "n1", Hardware: "52:54:00:00:00:01", Boot: "b1", Stage: boot.StageScript, Relay: "r1", Firmware: boot.FirmwareIPXE, Address: "10.1.0.10", Revision: 3},
 		{Time: time.Now(), Node: "n1", Hardware: "52:54:00:00:00:01", Boot: "b1", Stage: boot.StageFailed, Relay: "r1", Error: "no disk", Console: "panic"},
 	})
+	b.cfg.Journal.Record([]boot.Event{{Time: time.Now(), Hardware: "52:54:00:00:00:99", Stage: boot.StageScript, Relay: "r1", Firmware: boot.FirmwareIPXE, Address: "10.1.250.1",
+		Machine: &catalog.Facts{Serial: "S", UUID: "4c4c4544-0042-3510-8054-b4c04f564433", Network: "rack", Switch: "sw1", Port: "7"}}})
+	b.must(catalog.AddNodes{Nodes: []catalog.Node{{Name: "n2"}}})
+	b.must(catalog.PutDiscoverRule{Rule: catalog.DiscoverRule{Name: "a", Match: "first", Nodes: catalog.NodeSetOf("n2"), Limit: 1, Expires: time.Now().Add(time.Hour)}})
 	r1 := b.admitRelay("r1", "10.1.0.1", "rack")
 	csr := b.csr()
 	joined, err := b.join(b.token(api.TokenRequest{Role: catalog.TokenRelay, Networks: []catalog.NetworkName{"rack"}}), csr, newRelay("r2", "10.1.0.2", nil))
@@ -156,6 +160,12 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		{"GET " + api.PathGroups, []call{{path: "/v1/groups/rack?prefix=k&limit=1", status: 200}, {path: "/v1/groups/colour", status: 404}}},
 		{"GET " + api.PathHistory, []call{{path: "/v1/history?limit=100", status: 200}, {path: "/v1/history?limit=none", status: 400}}},
 		{"GET " + api.PathBoots, []call{{status: 200}, {path: "/v1/boots?node=n1", status: 200}, {path: "/v1/boots?watch=perhaps", status: 400}}},
+		{"GET " + api.PathDiscover, []call{{status: 200}, {path: "/v1/discover?consistency=perfect", status: 400}}},
+		{"GET " + api.PathRules, []call{{status: 200}, {path: "/v1/discover/rules?consistency=perfect", status: 400}}},
+		{"POST " + api.PathTryRule, []call{
+			{body: api.TryRule{Rule: catalog.DiscoverRule{Name: "b", Match: "first", Nodes: catalog.NodeSetOf("n1"), Limit: 1, Expires: time.Now().Add(time.Hour)}}, status: 200},
+			{body: api.TryRule{}, status: 400},
+		}},
 
 		{"GET " + api.PathRelays, []call{{status: 200}, {path: "/v1/relays?consistency=perfect", status: 400}}},
 		{"GET " + api.PathControllers, []call{{status: 200}, {path: "/v1/controllers?consistency=perfect", status: 400}}},

@@ -6,6 +6,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/discover"
 	"github.com/wulfmesh/wulfmesh/pkg/openapi"
 	"github.com/wulfmesh/wulfmesh/pkg/overlay"
 )
@@ -70,6 +71,12 @@ var descriptions = map[string]about{
 			query("node", "all boots kept of this node or hardware address, with their events", text()),
 			query("watch", "events as they come, one a line, until the client leaves", boolean()),
 		}, answer: append(jsonOf[api.List[api.Boot]](), linesOf[boot.Event]()...)},
+	"GET " + api.PathDiscover: {id: "listDiscovered", tag: tagNodes, summary: "List the machines that no node claimed when they asked, and what becomes of them; what the controller asked has heard",
+		answer: jsonOf[api.List[discover.Found]](), fresh: true},
+	"GET " + api.PathRules: {id: "listDiscoverRules", tag: tagNodes, summary: "List the rules by which unknown machines become nodes, in the order in which they are asked",
+		answer: jsonOf[api.List[catalog.DiscoverRule]](), fresh: true, tagged: true},
+	"POST " + api.PathTryRule: {id: "tryDiscoverRule", tag: tagNodes, summary: "Say what a rule would make of the machines that are there; it changes nothing",
+		body: jsonOf[api.TryRule](), answer: jsonOf[api.List[discover.Found]](), fresh: true},
 
 	"GET " + api.PathImages: {id: "listImages", tag: tagContent, summary: "List images and their versions",
 		answer: jsonOf[api.List[catalog.Image]](), fresh: true, tagged: true},

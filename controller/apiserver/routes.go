@@ -64,6 +64,9 @@ var table = []route{
 	{"GET", api.PathGroups, admins, 0, slow, (*Server).getGroups},
 	{"GET", api.PathHistory, admins, 0, quick, (*Server).getHistory},
 	{"GET", api.PathBoots, admins, 0, 0, (*Server).getBoots},
+	{"GET", api.PathDiscover, admins, 0, slow, (*Server).getDiscover},
+	{"GET", api.PathRules, admins, 0, slow, (*Server).getDiscoverRules},
+	{"POST", api.PathTryRule, admins, api.MaxRequest, slow, (*Server).postDiscoverTry},
 
 	{"GET", api.PathImages, admins, 0, slow, (*Server).getImages},
 	{"POST", api.PathImage, admins, unbounded, 0, (*Server).importImage},

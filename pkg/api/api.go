@@ -57,6 +57,9 @@ const (
 	PathController  = "/v1/controllers/{name}"     // DELETE: out of the replicated log and the catalog
 	PathLeader      = "/v1/leader"                 // POST ?to=NAME: hand leadership over
 	PathBoots       = "/v1/boots"                  // GET ?node=&watch= → List[Boot], or NDJSON of boot.Event
+	PathDiscover    = "/v1/discover"               // GET → List[discover.Found]: the inbox of unknown machines
+	PathRules       = "/v1/discover/rules"         // GET → List[catalog.DiscoverRule], in their order
+	PathTryRule     = "/v1/discover/try"           // POST TryRule → List[discover.Found]
 	PathReadPoint   = "/v1/read-point"             // GET ReadPoint, of the leader by controllers: what a linearizable read must see
 )
 

@@ -22,6 +22,11 @@ type NodeQuery struct {
 	Any     bool              `json:"any,omitempty"`     // names that no node has are passed over, instead of an error
 }
 
+// TryRule asks what a rule would make of the machines of the inbox, if it were the only one.
+type TryRule struct {
+	Rule catalog.DiscoverRule `json:"rule"`
+}
+
 // NodeTable is a List of nodes as rows of text: a fraction of the bytes where a table or a list of names is wanted.
 // Columns are those of NodeColumns, and the paths of settings.
 type NodeTable struct {
