@@ -84,7 +84,7 @@ func (p *program) tree() *cli.App {
 		OnUsageError:              usageError,
 		ExitErrHandler:            func(*cli.Context, error) {}, // Run decides
 		Commands: []*cli.Command{
-			p.node(), p.profile(), p.group(), p.network(), p.image(), p.overlay(), p.file(), p.boot(),
+			p.node(), p.profile(), p.group(), p.network(), p.image(), p.overlay(), p.file(), p.boot(), p.discover(),
 			p.plan(), p.apply(), p.export(), p.history(), p.revert(), p.migrate(),
 			p.relay(), p.controller(), p.storm(), p.up(), p.context(),
 			p.versionCommand(), p.completion(), p.complete(), p.helpCommand(), p.docs(),

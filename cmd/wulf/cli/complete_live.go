@@ -33,6 +33,10 @@ func namesOf(cl *client, kind, word string) []string {
 		return listNames(cl, api.PathSiteFiles, func(v catalog.SiteFile) string { return v.Path })
 	case "RELAY":
 		return listNames(cl, api.PathRelays, relayName)
+	case "HARDWARE":
+		return listNames(cl, api.PathDiscover, foundName)
+	case "RULE":
+		return listNames(cl, api.PathRules, ruleName)
 	case "GROUP":
 		return groupNames(cl, "group", word)
 	case "CONTROLLER":

@@ -178,7 +178,7 @@ func flagValues(flag string) string {
 		return "PROFILE"
 	case "O", "R", "system-overlays", "runtime-overlays", "overlay":
 		return "OVERLAY"
-	case "x", "exclude":
+	case "x", "exclude", "nodes":
 		return "NODESET"
 	case "node", "render":
 		return "NODE"
@@ -204,7 +204,7 @@ func flagValues(flag string) string {
 		return "UNSET"
 	case "layer":
 		return "LAYER"
-	case "image", "network", "context", "columns", "unset", "method", "root", "type", "dhcp", "secrets", "severity":
+	case "image", "network", "context", "columns", "unset", "method", "root", "type", "match", "dhcp", "secrets", "severity":
 		return strings.ToUpper(flag)
 	}
 	return ""
@@ -225,6 +225,8 @@ func fixedValues(noun, kind string) []string {
 		return []string{catalog.MethodTwoStage, catalog.MethodOneStage, catalog.MethodWarewulf}
 	case "ROOT":
 		return []string{catalog.RootTmpfs, catalog.RootRamfs}
+	case "MATCH":
+		return []string{catalog.MatchFirst, catalog.MatchSerial, catalog.MatchUUID, catalog.MatchPort}
 	case "TYPE":
 		return catalog.NetTypes
 	case "DHCP":

@@ -53,17 +53,17 @@ func plainText(s string) []span { return []span{{inRoman, s}} }
 func (p *program) manual() []page {
 	app := p.tree()
 	pages := []page{programPage(app)}
-	for _, noun := range app.Commands {
-		if noun.Hidden {
-			continue
-		}
-		pages = append(pages, commandPage(app, []*cli.Command{noun}))
-		for _, verb := range noun.Subcommands {
-			if !verb.Hidden {
-				pages = append(pages, commandPage(app, []*cli.Command{noun, verb}))
+	var below func(path, commands []*cli.Command)
+	below = func(path, commands []*cli.Command) {
+		for _, c := range commands {
+			if !c.Hidden {
+				here := append(slices.Clone(path), c)
+				pages = append(pages, commandPage(app, here))
+				below(here, c.Subcommands)
 			}
 		}
 	}
+	below(nil, app.Commands)
 	for _, t := range topicTable() {
 		pages = append(pages, topicPage(t))
 	}
@@ -155,12 +155,18 @@ func examplesOf(c *cli.Command) []string {
 // related are the pages that belong to a command: its noun, its siblings, and the topics it touches.
 func related(app *cli.App, path []*cli.Command) []string {
 	pages := []string{app.Name + "(1)"}
-	noun := path[0]
-	prefix := app.Name + "-" + noun.Name
-	if len(path) > 1 {
-		pages = append(pages, prefix+"(1)")
+	noun, within := path[0], path[max(0, len(path)-2)]
+	prefix := app.Name
+	for i, c := range path {
+		prefix += "-" + c.Name
+		if i < len(path)-1 {
+			pages = append(pages, prefix+"(1)")
+		}
+		if c == within {
+			break
+		}
 	}
-	for _, verb := range noun.Subcommands {
+	for _, verb := range within.Subcommands {
 		if verb != path[len(path)-1] && !verb.Hidden {
 			pages = append(pages, prefix+"-"+verb.Name+"(1)")
 		}

@@ -67,6 +67,7 @@ func TestScripts(t *testing.T) {
 			"relay":   relay,
 			"reports": reports,
 			"events":  events,
+			"claimed": claimed,
 		},
 	})
 }
@@ -252,6 +253,24 @@ func port(ts *testscript.TestScript, _ bool, args []string) {
 		defer l.Close()
 		ts.Setenv(name, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
 	}
+}
+
+// claimed NODE HARDWARE: waits until a rule has made the machine the node.
+func claimed(ts *testscript.TestScript, _ bool, args []string) {
+	root := api.NewClient(api.ClientConfig{Endpoints: func() []string { return []string{api.UnixScheme + ts.MkAbs(ts.Getenv("WULF_SOCKET"))} }})
+	defer root.Close()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		var v api.NodeView
+		if root.Get(context.Background(), strings.Replace(api.PathNode, "{name}", args[0], 1), &v) == nil {
+			if hw := v.Settings.Nets["default"].Hardware; hw != nil && string(*hw) == args[1] {
+				return
+			}
+		}
+		<-tick.C
+	}
+	ts.Fatalf("node %s did not become %s", args[0], args[1])
 }
 
 // alive NAME: waits until a relay has reported.

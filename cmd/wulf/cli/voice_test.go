@@ -84,9 +84,9 @@ func reports(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Value(voicesKey{}).(voices)[args[0]].report(context.Background(), catalog.Revision(rev)))
 }
 
-// events NAME FILE: a relay tells what it saw.
+// events NAME FILE: a relay tells what it saw. NOW in the file is the time.
 func events(ts *testscript.TestScript, _ bool, args []string) {
 	var batch api.EventBatch
-	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[1])), &batch))
+	ts.Check(json.Unmarshal([]byte(strings.ReplaceAll(ts.ReadFile(args[1]), "NOW", time.Now().UTC().Format(time.RFC3339Nano))), &batch))
 	ts.Check(ts.Value(voicesKey{}).(voices)[args[0]].Post(context.Background(), api.PathEvents, batch, nil))
 }
