@@ -38,6 +38,7 @@ func (m *Machine) ipxe(ctx context.Context) (*started, error) {
 	}
 	s := &ipxe.Script{Fetch: m.download, Screen: m.note, Settings: map[string]string{
 		"net0/mac": string(m.cfg.Hardware), "mac": string(m.cfg.Hardware), "next-server": server, "ip": ack.YourIPAddr.String(),
+		"serial": "SN-" + m.cfg.Name, "manufacturer": "wulfmesh", "product": "firmware",
 	}}
 	if err := s.Run(ctx, file, text); err != ipxe.ErrBoot {
 		return nil, err
