@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -227,18 +228,67 @@ func TestParentThatFailsInTheMiddleIsLeft(t *testing.T) {
 	}
 }
 
-// Whoever asks for a chunk that comes slowly to those above waits for it, and does not ask a controller too.
-func TestAChunkThatComesSlowlyIsWaitedFor(t *testing.T) {
+// Whoever asks for a chunk that comes slowly to those above gets it as it comes, and does not ask a controller too.
+func TestAChunkIsHandedOnWhileItComes(t *testing.T) {
 	inWorld(t, 9, func(w *world) {
 		ref := w.put(1, 120_000)
 		w.piece = 3000
+		began := time.Now()
 		var wg sync.WaitGroup
 		for _, r := range w.relays {
 			wg.Go(func() { r.mustRead(ref, Request{}) })
 		}
 		wg.Wait()
-		if n := w.sentTotal(); n != 1 {
+		if n, took := w.sentTotal(), time.Since(began); n != 1 || took > 45*time.Second {
+			t.Errorf("the controller sent the chunk %d times; it took %v", n, took)
+		}
+	})
+}
+
+// A relay dies while it hands on a chunk that still comes: those below have it from the next, and nobody sends it twice
+// to the same.
+func TestAParentThatDiesInTheMiddleOfAChunk(t *testing.T) {
+	inWorld(t, 9, func(w *world) {
+		ref := w.put(1, 120_000)
+		root, leaf := w.rootAndLeaf(ref)
+		w.piece = 3000
+		var wg sync.WaitGroup
+		wg.Go(func() { leaf.mustRead(ref, Request{}) })
+		time.Sleep(20 * time.Second)
+		w.net.Stall(root.name)
+		began := time.Now()
+		wg.Wait()
+		if s, took := leaf.cache.Status(), time.Since(began); s.FromController != 1 || s.FromRelays != 0 || s.Corrupt != 0 || took > toGoOn+45*time.Second {
+			t.Errorf("status %+v after %v", s, took)
+		}
+		if n := w.sentTotal(); n != 2 {
 			t.Errorf("the controller sent the chunk %d times", n)
+		}
+		w.net.Heal()
+	})
+}
+
+// Bytes that turn out wrong are handed on no further than to the relays that were waiting, and never whole.
+func TestAWrongChunkIsNotHandedOnWhole(t *testing.T) {
+	inWorld(t, 9, func(w *world) {
+		ref := w.put(1, 120_000)
+		w.mu.Lock()
+		right := w.chunks[ref.ID]
+		wrong := bytes.Clone(right)
+		wrong[7] ^= 1
+		w.chunks[ref.ID] = wrong
+		w.mu.Unlock()
+		w.piece = 30_000
+		_, leaf := w.rootAndLeaf(ref)
+		if err := leaf.read(ref, Request{}); err == nil {
+			t.Error("a wrong chunk was served")
+		}
+		for name, r := range w.relays {
+			for _, p := range r.cache.Problems() {
+				if strings.Contains(p, "sent by relay") {
+					t.Errorf("%s: %s", name, p)
+				}
+			}
 		}
 	})
 }

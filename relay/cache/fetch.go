@@ -14,21 +14,8 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
-	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
-
-// flight is a chunk being fetched. Whoever wants it meanwhile waits for it, so that a hundred readers cost one
-// fetch. The reader that came first does the work; if it goes away, another begins anew.
-type flight struct {
-	users    int          // those who wait for it, and the one who does the work; guarded by Cache.mu
-	progress atomic.Int64 // bytes that came, here or where the upstream gets them from
-
-	done chan struct{} // closed when the following are set
-	body *held         // the chunk, where the disk did not take it; it stays until all users have seen it
-	err  error
-	left bool // the one who did the work went away
-}
 
 // Patience with an upstream: how long its answer may take to begin, since it said last that the chunk comes nearer there,
 // and how long it may then send nothing.
@@ -36,7 +23,6 @@ const (
 	toBegin   = 8 * time.Second // and the time to verify a large one
 	leastRate = 4 << 20         // bytes a second that an upstream's disk gives
 	toGoOn    = 5 * time.Second
-	sayEvery  = time.Second // how often one says that a chunk comes nearer
 )
 
 // How long an upstream that failed is asked last.
@@ -44,107 +30,6 @@ const (
 	avoidFailed  = 15 * time.Second
 	avoidCorrupt = time.Minute
 )
-
-// obtain gets a chunk that is not here. It returns nil when the chunk is on disk now, and the chunk itself where no
-// disk would take it.
-//
-// Relays never wait for each other in a circle: each asks only those above it in the chunk's tree, which is the same in
-// every relay's view of the mesh, whoever is alive in it.
-func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, q Request) (chunkstore.File, error) {
-	if q.Hops >= api.MaxHops {
-		return nil, fault.New(fault.Unavailable, "relay %s does not have chunk %s", c.cfg.Name, ref.ID.Short())
-	}
-	for {
-		c.mu.Lock()
-		f, running := c.flights[ref.ID]
-		if !running {
-			f = &flight{users: 1, done: make(chan struct{})}
-			c.flights[ref.ID] = f
-			c.mu.Unlock()
-			return c.lead(ctx, f, ref, q)
-		}
-		f.users++
-		c.mu.Unlock()
-		file, err := c.await(ctx, f, ref, q)
-		if err != nil || !f.left {
-			return file, err
-		}
-	}
-}
-
-// lead does the work of a flight.
-func (c *Cache) lead(ctx context.Context, f *flight, ref chunk.Ref, q Request) (chunkstore.File, error) {
-	fetched := make(chan struct{})
-	go func() {
-		defer close(fetched)
-		f.body, f.err = c.fetch(ctx, f, ref, q.Hops)
-	}()
-	f.wait(context.WithoutCancel(ctx), fetched, q) // it ends soon after ctx does
-	f.left = f.err != nil && ctx.Err() != nil
-	c.mu.Lock()
-	delete(c.flights, ref.ID)
-	c.mu.Unlock()
-	close(f.done)
-	defer c.leave(f)
-	return f.body.open(), f.err
-}
-
-// await waits for a flight to end. When nobody did the work, it returns nothing.
-func (c *Cache) await(ctx context.Context, f *flight, ref chunk.Ref, q Request) (chunkstore.File, error) {
-	defer c.leave(f)
-	if !f.wait(ctx, f.done, q) {
-		return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "waiting for chunk %s", ref.ID.Short())
-	}
-	if f.left {
-		return nil, nil
-	}
-	return f.body.open(), f.err
-}
-
-// wait waits for something of a flight to end, and says to who asked for it that it comes nearer. It reports whether it
-// ended before ctx.
-func (f *flight) wait(ctx context.Context, end <-chan struct{}, q Request) bool {
-	tick := time.NewTicker(sayEvery)
-	defer tick.Stop()
-	for said := int64(0); ; {
-		select {
-		case <-end:
-			return true
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
-			if p := f.progress.Load(); p > said && q.Nearer != nil {
-				q.Nearer(p)
-				said = p
-			}
-		}
-	}
-}
-
-// reached notes how far an upstream says that it has come, and reports whether that is news. It is never more than what
-// came somewhere: if relays waited for each other after all, none would keep the other waiting.
-func (f *flight) reached(progress int64) bool {
-	for {
-		old := f.progress.Load()
-		if progress <= old {
-			return false
-		}
-		if f.progress.CompareAndSwap(old, progress) {
-			return true
-		}
-	}
-}
-
-// leave gives up a flight's chunk once all who waited for it have theirs.
-func (c *Cache) leave(f *flight) {
-	c.mu.Lock()
-	f.users--
-	last := f.users == 0
-	c.mu.Unlock()
-	if last && f.body != nil {
-		f.body.release()
-	}
-}
 
 // upstream is where a chunk may come from.
 type upstream struct {
@@ -280,7 +165,7 @@ func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) 
 	}
 	defer r.Close()
 	watchdog.Stop()
-	body, err = c.keep(attempt, ref, &watched{r, watchdog, &f.progress})
+	body, err = c.keep(attempt, f, ref, &watched{r, watchdog, &f.progress})
 	switch {
 	case err == nil:
 		return body, nil

@@ -6,17 +6,15 @@ import (
 	"errors"
 	"io"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
-	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // keep reads a chunk, verifies it, and puts it on disk; what no disk takes it returns, if it is not too large for
 // that. A large chunk, or one too many at a time, goes to disk as it comes.
-func (c *Cache) keep(ctx context.Context, ref chunk.Ref, r io.Reader) (*held, error) {
+func (c *Cache) keep(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader) (*held, error) {
 	if ref.Size > maxInMemory || !c.memory.TryAcquire(ref.Size) {
 		source := &counted{r: r}
 		err := c.put(ctx, ref, source)
@@ -26,13 +24,15 @@ func (c *Cache) keep(ctx context.Context, ref chunk.Ref, r io.Reader) (*held, er
 		}
 		return nil, err
 	}
-	h := &held{b: make([]byte, ref.Size), refs: 1, free: func() { c.memory.Release(ref.Size) }}
-	v := chunk.NewVerifier(ref)
-	n, err := io.ReadFull(io.TeeReader(r, v), h.b)
-	if err = wrongLength(r, v, n, ref, err); err != nil {
+	h := newHeld(ref.Size, func() { c.memory.Release(ref.Size) })
+	over := c.comes(f, h)
+	err := h.fill(r, ref)
+	if err != nil {
+		over()
 		h.release()
 		return nil, err
 	}
+	defer over()
 	err = c.put(ctx, ref, bytes.NewReader(h.b))
 	c.unkept(err)
 	if err != nil { // a relay whose disk is full or broken still serves
@@ -146,43 +146,3 @@ func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 		}
 	}
 }
-
-// held is a chunk in memory, until everybody has closed it.
-type held struct {
-	b    []byte
-	free func()
-
-	mu   sync.Mutex
-	refs int
-}
-
-// open returns a reader; none if there is nothing in memory. The caller knows of somebody who holds it still.
-func (h *held) open() chunkstore.File {
-	if h == nil {
-		return nil
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.refs++
-	return &heldFile{Reader: bytes.NewReader(h.b), h: h}
-}
-
-func (h *held) release() {
-	h.mu.Lock()
-	h.refs--
-	last := h.refs == 0
-	h.mu.Unlock()
-	if last {
-		h.free()
-	}
-}
-
-// heldFile is a chunkstore.File.
-type heldFile struct {
-	*bytes.Reader
-	h    *held
-	once sync.Once
-}
-
-func (f *heldFile) Close() error           { f.once.Do(f.h.release); return nil }
-func (f *heldFile) Content() io.ReadSeeker { return f.Reader }

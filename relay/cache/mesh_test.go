@@ -209,12 +209,19 @@ func (r *relay) serveMesh(rw http.ResponseWriter, q *http.Request) {
 		return
 	}
 	defer f.Close()
+	rw.Header().Set("Content-Length", strconv.FormatInt(f.Size(), 10))
+	if r.mangle == nil {
+		rw.(http.Flusher).Flush()
+		if _, err := io.Copy(rw, f); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		return
+	}
 	b, err := io.ReadAll(f)
 	if err != nil {
-		r.t.Error(err)
+		panic(http.ErrAbortHandler)
 	}
-	rw.Header().Set("Content-Length", strconv.Itoa(len(b)))
-	if r.mangle == nil || !r.mangle(r.name, id.String(), b, rw) {
+	if !r.mangle(r.name, id.String(), b, rw) {
 		rw.Write(b)
 	}
 }

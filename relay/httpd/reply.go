@@ -3,6 +3,7 @@ package httpd
 import (
 	"io"
 	"net/http"
+	"os"
 	"time"
 )
 
@@ -10,6 +11,7 @@ import (
 // answer's size; one that is merely slow is not.
 const (
 	pieceSize = 1 << 20
+	slowSize  = 64 << 10
 	pieceTime = 30 * time.Second
 )
 
@@ -54,9 +56,13 @@ func (r *reply) ReadFrom(src io.Reader) (total int64, err error) {
 	if !ok {
 		limited = &io.LimitedReader{R: src, N: 1<<63 - 1}
 	}
+	size := int64(pieceSize)
+	if _, ok := limited.R.(*os.File); !ok { // it may come slowly itself, from another relay
+		size = slowSize
+	}
 	for limited.N > 0 {
 		r.begin()
-		piece := io.LimitedReader{R: limited.R, N: min(limited.N, pieceSize)}
+		piece := io.LimitedReader{R: limited.R, N: min(limited.N, size)}
 		n, err := io.Copy(r.ResponseWriter, &piece)
 		total += n
 		r.count(n)
