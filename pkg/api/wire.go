@@ -163,9 +163,10 @@ type CacheStatus struct {
 	Bytes          int64 `json:"bytes"`
 	FromController int64 `json:"from_controller"` // chunks fetched there
 	FromRelays     int64 `json:"from_relays"`
-	Served         int64 `json:"served"`  // to nodes and relays
-	Corrupt        int64 `json:"corrupt"` // found damaged, on disk or on arrival, and fetched again
-	Missing        int   `json:"missing"` // chunks of wanted images not here yet
+	Served         int64 `json:"served"`         // to nodes and relays
+	Corrupt        int64 `json:"corrupt"`        // found damaged, on disk or on arrival, and fetched again
+	Missing        int   `json:"missing"`        // chunks of wanted images not here yet
+	Held           int64 `json:"held,omitempty"` // bytes that are locked in memory since they were verified, for firmware
 }
 
 // RelayView is an admitted relay and what is known of it now.

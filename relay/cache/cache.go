@@ -52,6 +52,9 @@ type Request struct {
 	// they were a moment ago.
 	Strict bool
 
+	// Fresh is for readers that found the bytes wrong: nothing that was verified before counts.
+	Fresh bool
+
 	// Hops is how many relays the request has passed; 0 for a node's. From api.MaxHops on it is served from disk only.
 	Hops int
 
@@ -75,6 +78,7 @@ type Cache struct {
 	cfg    Config
 	store  *chunkstore.Dir
 	index  *index
+	holds  *holds
 	memory *semaphore.Weighted
 	verify chan struct{} // a slot a verification: hashing more at once than there are processors helps nobody
 	poke   chan struct{} // something wanted may be missing; one slot
@@ -95,7 +99,7 @@ type Cache struct {
 	full      error                        // why a chunk could not be kept
 
 	read  atomic.Int64 // manifests read so far
-	count struct{ controllers, relays, served, corrupt atomic.Int64 }
+	count struct{ controllers, relays, served, corrupt, hashed atomic.Int64 }
 }
 
 // New opens the cache in cfg.Dir and looks what is there. It starts nothing.
@@ -104,8 +108,9 @@ func New(cfg Config) (*Cache, error) {
 	if err != nil {
 		return nil, err
 	}
+	held := newHolds()
 	c := &Cache{
-		cfg: cfg, store: store, index: newIndex(),
+		cfg: cfg, store: store, index: newIndex(held.drop), holds: held,
 		memory: semaphore.NewWeighted(maxMemory), verify: make(chan struct{}, max(2, runtime.NumCPU())), poke: make(chan struct{}, 1),
 		flights: map[chunk.ID]*flight{}, checks: map[chunk.ID]*check{}, manifests: map[chunk.ID]*chunk.Manifest{}, avoid: map[string]time.Time{}, condemned: map[chunk.ID]identity{},
 	}
@@ -126,6 +131,7 @@ func (c *Cache) Run(ctx context.Context) error {
 	wg.Go(func() { c.warm(ctx) })
 	wg.Go(func() { c.scrub(ctx) })
 	wg.Wait()
+	c.holds.expire(time.Now().Add(time.Second)) // all of them
 	return nil
 }
 
@@ -142,7 +148,7 @@ func (c *Cache) Open(ctx context.Context, ref chunk.Ref, req Request) (chunkstor
 func (c *Cache) open(ctx context.Context, ref chunk.Ref, req Request) (chunkstore.File, error) {
 	var last error
 	for range maxAttempts {
-		f, err := c.openLocal(ctx, ref, req.Strict)
+		f, err := c.openLocal(ctx, ref, how{strict: req.Strict, fresh: req.Fresh, hold: req.Strict && !req.Fresh})
 		if err == nil {
 			return f, nil
 		}

@@ -16,6 +16,7 @@ type index struct {
 	entries map[chunk.ID]*list.Element // of *entry
 	recent  *list.List                 // the one asked for last comes first
 	bytes   int64
+	gone    func(chunk.ID) // is told of chunks that are no longer there
 }
 
 type entry struct {
@@ -46,8 +47,8 @@ func identify(f *os.File) (identity, error) {
 	return identity{uint64(st.Dev), st.Ino, st.Size, st.Mtim, st.Ctim}, nil
 }
 
-func newIndex() *index {
-	return &index{entries: map[chunk.ID]*list.Element{}, recent: list.New()}
+func newIndex(gone func(chunk.ID)) *index {
+	return &index{entries: map[chunk.ID]*list.Element{}, recent: list.New(), gone: gone}
 }
 
 func (x *index) add(ref chunk.Ref) {
@@ -61,6 +62,7 @@ func (x *index) add(ref chunk.Ref) {
 }
 
 func (x *index) remove(id chunk.ID) {
+	x.gone(id)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e, ok := x.entries[id]; ok {

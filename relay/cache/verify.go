@@ -39,9 +39,16 @@ const (
 	maxQuarantined = 16            // damaged chunks kept for people to look at
 )
 
+// how says how far what was verified before counts.
+type how struct {
+	strict bool // see Request
+	fresh  bool
+	hold   bool // the pages are kept in memory, so that the next one need not look again
+}
+
 // openLocal opens a chunk that is on disk and sees to it that its bytes are right. A damaged one is gone when it
 // returns fault.Corrupt.
-func (c *Cache) openLocal(ctx context.Context, ref chunk.Ref, strict bool) (chunkstore.File, error) {
+func (c *Cache) openLocal(ctx context.Context, ref chunk.Ref, how how) (chunkstore.File, error) {
 	f, err := c.store.Open(ctx, ref.ID)
 	if err != nil {
 		if errors.Is(err, fault.NotFound) {
@@ -49,7 +56,7 @@ func (c *Cache) openLocal(ctx context.Context, ref chunk.Ref, strict bool) (chun
 		}
 		return nil, err
 	}
-	if err := c.ensure(ctx, ref, f, strict); err != nil {
+	if err := c.ensure(ctx, ref, f, how); err != nil {
 		if errors.Is(err, fault.Corrupt) {
 			c.condemn(ref.ID, f)
 		}
@@ -61,7 +68,7 @@ func (c *Cache) openLocal(ctx context.Context, ref chunk.Ref, strict bool) (chun
 }
 
 // ensure verifies the open file unless its bytes are known to be right.
-func (c *Cache) ensure(ctx context.Context, ref chunk.Ref, f chunkstore.File, strict bool) error {
+func (c *Cache) ensure(ctx context.Context, ref chunk.Ref, f chunkstore.File, how how) error {
 	file, ok := f.Content().(*os.File)
 	if !ok {
 		return fault.New(fault.Internal, "chunk %s is not in a file", ref.ID.Short())
@@ -73,16 +80,19 @@ func (c *Cache) ensure(ctx context.Context, ref chunk.Ref, f chunkstore.File, st
 	if id.size != ref.Size {
 		return fault.New(fault.Corrupt, "chunk %s has %d bytes on disk, not %d", ref.ID.Short(), id.size, ref.Size)
 	}
-	known := c.index.known(ref.ID)
-	if !strict && known.file == id && time.Since(known.at) < recheck {
+	if !how.fresh && c.holds.has(ref.ID, id) {
 		return nil
 	}
-	return c.check(ctx, ref, f, id)
+	known := c.index.known(ref.ID)
+	if !how.strict && known.file == id && time.Since(known.at) < recheck {
+		return nil
+	}
+	return c.check(ctx, ref, f, id, how.hold)
 }
 
 // check reads the open file and compares its digest. A verification of the same file that is under way already is
 // as good as one of our own.
-func (c *Cache) check(ctx context.Context, ref chunk.Ref, f chunkstore.File, id identity) error {
+func (c *Cache) check(ctx context.Context, ref chunk.Ref, f chunkstore.File, id identity, hold bool) error {
 	for {
 		c.mu.Lock()
 		k, running := c.checks[ref.ID]
@@ -92,7 +102,7 @@ func (c *Cache) check(ctx context.Context, ref chunk.Ref, f chunkstore.File, id 
 		}
 		c.mu.Unlock()
 		if !running {
-			k.err = c.hash(ctx, ref, f)
+			k.err = c.lookAt(ctx, ref, f, id, hold)
 			c.mu.Lock()
 			delete(c.checks, ref.ID)
 			c.mu.Unlock()
@@ -113,6 +123,28 @@ func (c *Cache) check(ctx context.Context, ref chunk.Ref, f chunkstore.File, id 
 	}
 }
 
+// lookAt verifies an open file, and holds its pages from before that on, if they are to be held and can be.
+func (c *Cache) lookAt(ctx context.Context, ref chunk.Ref, f chunkstore.File, id identity, hold bool) error {
+	file, ok := f.Content().(*os.File)
+	if !ok || !hold {
+		return c.hash(ctx, ref, f)
+	}
+	locked := c.holds.lock(ref.ID, id, file)
+	err := c.hash(ctx, ref, f)
+	if locked == nil {
+		return err
+	}
+	if now, changed := identify(file); err != nil || changed != nil || now != id {
+		locked.release()
+		return err
+	}
+	c.holds.keep(locked)
+	if !c.index.has(ref.ID) { // it went meanwhile
+		c.holds.drop(ref.ID)
+	}
+	return nil
+}
+
 // hash reads all of an open file, beside its position, and compares the digest.
 func (c *Cache) hash(ctx context.Context, ref chunk.Ref, f chunkstore.File) error {
 	select {
@@ -121,6 +153,7 @@ func (c *Cache) hash(ctx context.Context, ref chunk.Ref, f chunkstore.File) erro
 		return ctx.Err()
 	}
 	defer func() { <-c.verify }()
+	c.count.hashed.Add(1)
 	v := chunk.NewVerifier(ref)
 	buf := make([]byte, min(256<<10, max(ref.Size, 1)))
 	for at := int64(0); at < ref.Size; {
@@ -225,8 +258,9 @@ const (
 // scrub verifies what was not verified for a day, slowly.
 func (c *Cache) scrub(ctx context.Context) {
 	for pause(ctx, scrubPass) {
+		c.holds.expire(time.Now().Add(-holdTime))
 		for _, ref := range c.index.unverifiedSince(time.Now().Add(-scrubAge)) {
-			if f, err := c.openLocal(ctx, ref, true); err == nil {
+			if f, err := c.openLocal(ctx, ref, how{strict: true, fresh: true}); err == nil {
 				f.Close()
 			}
 			if !pause(ctx, time.Duration(float64(ref.Size)/scrubRate*float64(time.Second))) {

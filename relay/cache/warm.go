@@ -175,7 +175,7 @@ func (c *Cache) Status() api.CacheStatus {
 		}
 	}
 	return api.CacheStatus{
-		Chunks: chunks, Bytes: bytes, Missing: missing,
+		Chunks: chunks, Bytes: bytes, Missing: missing, Held: c.holds.held(),
 		FromController: c.count.controllers.Load(), FromRelays: c.count.relays.Load(), Served: c.count.served.Load(), Corrupt: c.count.corrupt.Load(),
 	}
 }

@@ -41,7 +41,8 @@ func (s *Server) plainChunk(w http.ResponseWriter, r *http.Request) error {
 // nodeChunk serves a chunk to an agent, which verifies it. One that found it damaged says so as HTTP has it, by asking
 // for no cached answer (RFC 9111 §5.2.1.4): then it is verified here, too.
 func (s *Server) nodeChunk(w http.ResponseWriter, r *http.Request) error {
-	return s.chunk(w, r, cache.Request{Strict: strings.Contains(r.Header.Get("Cache-Control"), "no-cache")}, agentTime)
+	damaged := strings.Contains(r.Header.Get("Cache-Control"), "no-cache")
+	return s.chunk(w, r, cache.Request{Strict: damaged, Fresh: damaged}, agentTime)
 }
 
 func (s *Server) chunk(w http.ResponseWriter, r *http.Request, q cache.Request, wait time.Duration) error {

@@ -1,0 +1,147 @@
+package cache
+
+import (
+	"container/list"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+)
+
+// Firmware verifies nothing, so a file is hashed before it is sent to it. That has to be done again and again only because
+// the disk may give other bytes the next time. Pages that are locked into memory before they are hashed are not read
+// from the disk again: what was right stays right until somebody writes to the file, which changes its identity. So
+// what firmware asks for is locked, as long as there is room, and hashed once; see docs/adr/0033.
+const (
+	holdShare = 4                // of the machine's memory a quarter may be locked
+	maxHolds  = 16384            // files
+	holdTime  = 15 * time.Minute // without a reader, after which pages are let go
+	holdAgain = time.Minute      // after which the system is asked again that would not lock
+)
+
+// steady are the file systems by which reading a file gives the pages that are mapped: on others a read may go past them.
+var steady = []int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC, unix.TMPFS_MAGIC}
+
+// holds are the files whose pages are locked.
+type holds struct {
+	limit int64
+
+	mu     sync.Mutex
+	of     map[chunk.ID]*list.Element // of *hold
+	recent *list.List                 // the one asked for last comes first
+	bytes  int64
+	unable time.Time // until when nothing is locked, because the system would not
+}
+
+// hold is a file whose pages are locked. Nothing reads them here: to read a mapping of a file that became shorter would
+// end the program.
+type hold struct {
+	id    chunk.ID
+	file  identity
+	pages []byte
+	used  time.Time
+}
+
+func newHolds() *holds {
+	h := &holds{of: map[chunk.ID]*list.Element{}, recent: list.New()}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		h.limit = int64(info.Totalram) * int64(info.Unit) / holdShare
+	}
+	return h
+}
+
+// has tells whether the pages of a file have been locked since they were verified.
+func (h *holds) has(id chunk.ID, file identity) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.of[id]
+	if e == nil || e.Value.(*hold).file != file {
+		return false
+	}
+	e.Value.(*hold).used = time.Now()
+	h.recent.MoveToFront(e)
+	return true
+}
+
+// lock locks the pages of an open file, which is to be verified then; nil: it cannot be.
+func (h *holds) lock(id chunk.ID, file identity, f *os.File) *hold {
+	h.mu.Lock()
+	unable := file.size == 0 || file.size > h.limit || time.Now().Before(h.unable)
+	h.mu.Unlock()
+	if unable {
+		return nil
+	}
+	var fs unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &fs) != nil || !slices.Contains(steady, int64(fs.Type)) {
+		return nil
+	}
+	pages, err := unix.Mmap(int(f.Fd()), 0, int(file.size), unix.PROT_READ, unix.MAP_SHARED)
+	if err == nil {
+		if err = unix.Mlock(pages); err != nil {
+			_ = unix.Munmap(pages)
+		}
+	}
+	if err != nil { // more than the limit for locked memory, mostly
+		h.mu.Lock()
+		h.unable = time.Now().Add(holdAgain)
+		h.mu.Unlock()
+		return nil
+	}
+	return &hold{id: id, file: file, pages: pages, used: time.Now()}
+}
+
+func (l *hold) release() {
+	if l != nil {
+		_ = unix.Munmap(l.pages) // unlocks them, too
+	}
+}
+
+// keep keeps what was locked and then verified, at the cost of what was asked for longest ago.
+func (h *holds) keep(l *hold) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.remove(h.of[l.id])
+	for h.recent.Len() > 0 && (h.bytes+l.file.size > h.limit || h.recent.Len() >= maxHolds) {
+		h.remove(h.recent.Back())
+	}
+	h.of[l.id] = h.recent.PushFront(l)
+	h.bytes += l.file.size
+}
+
+func (h *holds) remove(e *list.Element) {
+	if e == nil {
+		return
+	}
+	l := h.recent.Remove(e).(*hold)
+	delete(h.of, l.id)
+	h.bytes -= l.file.size
+	l.release()
+}
+
+// drop lets the pages of a chunk go: a file that is locked keeps its place on the disk when it is deleted.
+func (h *holds) drop(id chunk.ID) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.remove(h.of[id])
+}
+
+// expire lets the pages go that nobody has asked for since a time.
+func (h *holds) expire(since time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for e := h.recent.Back(); e != nil && e.Value.(*hold).used.Before(since); e = h.recent.Back() {
+		h.remove(e)
+	}
+}
+
+// held is how many bytes are locked.
+func (h *holds) held() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.bytes
+}
