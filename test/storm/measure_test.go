@@ -21,10 +21,11 @@ import (
 // the cable of another is pulled, which nobody is told by the network: packets to it are lost. Machines that are switched on
 // ten seconds later must notice nothing of it.
 func TestTheNodesOfADeadRelayAreTakenOver(t *testing.T) {
+	large(t)
 	y := newYard(t, 5*time.Minute)
-	y.addRelays(size("WULF_STORM_RELAYS", 6))
+	y.addRelays(6)
 	y.image("storm", 1<<20)
-	set := y.addNodes(size("WULF_STORM_NODES", 120))
+	set := y.addNodes(120)
 	all(y.relays, (*place).start)
 	y.awaitRelays(len(y.relays))
 	y.allUp(y.end("before", y.begin("before", set, "--spread", "5s", "--fail-after", "2m")))
@@ -69,7 +70,8 @@ func TestTheNodesOfADeadRelayAreTakenOver(t *testing.T) {
 // last relay has told a controller that it serves the revision. It is made once in a profile, as people do it, and once in
 // every node, which is the most work that one change can be: each relay does it for itself, and here they share processors.
 func TestAChangeOfAllNodesReachesAllRelays(t *testing.T) {
-	nodes, relays := size("WULF_STORM_NODES", 2000), size("WULF_STORM_RELAYS", 6)
+	large(t)
+	nodes, relays := 2*size("WULF_STORM_NODES", 500), size("WULF_STORM_RELAYS", 6)
 	y := newYard(t, 10*time.Minute)
 	y.addRelays(relays)
 	y.image("storm", 1<<20)
@@ -162,10 +164,11 @@ func (y *yard) reached(client *api.Client, revision catalog.Revision, relays int
 // Ten times as many machines at once as one relay has slots for transfers: all are served, about as many a second as when
 // they come one after the other, and the relay's memory is what it is.
 func TestOneRelayWithTenTimesWhatItAdmits(t *testing.T) {
+	large(t)
 	y := newYard(t, 15*time.Minute)
 	y.addRelays(1)
 	y.image("storm", size("WULF_STORM_IMAGE_KB", 2048)<<10)
-	many := size("WULF_STORM_OVERLOAD", 5120)
+	many := size("WULF_STORM_OVERLOAD", 1000)
 	y.addNodes(many)
 	y.relays[0].start()
 	y.awaitRelays(1)

@@ -82,7 +82,7 @@ func TestMachinesBootThroughOneRelay(t *testing.T) {
 	y := newYard(t, 5*time.Minute)
 	y.addRelays(1)
 	y.image("storm", 2<<20)
-	set := y.addNodes(size("WULF_STORM_NODES", 100))
+	set := y.addNodes(100)
 	y.relays[0].start()
 	y.awaitRelays(1)
 	p := y.begin("one", set, "--spread", "2s", "--fail-after", "2m")

@@ -45,6 +45,14 @@ func size(name string, usual int) int {
 	return usual
 }
 
+// large leaves out a test that takes minutes, where nobody asked for it.
+func large(t *testing.T) {
+	t.Helper()
+	if os.Getenv("WULF_STORM") != "all" {
+		t.Skip("left out: it takes minutes; WULF_STORM=all, or make storm")
+	}
+}
+
 // yard is the programs of a cluster, and a place for the generator.
 type yard struct {
 	t           *testing.T
