@@ -77,6 +77,9 @@ storm: build ## 10 000 simulated machines, 50 relays, 3 controllers, deaths in t
 	WULF_STORM=all WULF_STORM_NODES=$${WULF_STORM_NODES:-10000} WULF_STORM_RELAYS=$${WULF_STORM_RELAYS:-50} \
 	WULF_STORM_SPREAD=$${WULF_STORM_SPREAD:-30} WULF_STORM_OVERLOAD=$${WULF_STORM_OVERLOAD:-5120} \
 	go test -tags $(TAGS),e2e -count=1 -timeout 60m -v ./test/storm
+.PHONY: bench-tftp
+bench-tftp: build ## boot programs by TFTP, beside tftpd-hpa, dnsmasq and atftpd (root; scripts/install-deps peers)
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run '^TestTFTP$$' ./test/bench
 
 # staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
 $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum

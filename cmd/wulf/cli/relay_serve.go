@@ -50,6 +50,7 @@ func serveFlags() []cli.Flag {
 	return []cli.Flag{
 		toggle("no-dhcp", "do not serve DHCP"),
 		toggle("no-tftp", "do not serve boot programs by TFTP"),
+		toggle("tftp-single-port", "answer TFTP from port 69 itself, for firewalls that let no other port through"),
 		toggle("no-ipv6", "do not tell machines that there is no IPv6 router, for which iPXE would wait"),
 		texts("loaders", "look for boot programs in `DIR` (default: "+strings.Join(relay.LoaderDirs(), ", ")+")"),
 		text("cache", "keep at most `SIZE` of chunks, as 200GiB (default: what the disk has)"),
@@ -148,7 +149,7 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 		return l, err
 	}
 	cfg := relay.Config{
-		Dir: dir, DHCP: !c.Bool("no-dhcp"), Advertise: !c.Bool("no-ipv6"), Loaders: c.StringSlice("loaders"), Budget: budget,
+		Dir: dir, DHCP: !c.Bool("no-dhcp"), SinglePort: c.Bool("tftp-single-port"), Advertise: !c.Bool("no-ipv6"), Loaders: c.StringSlice("loaders"), Budget: budget,
 		Version: p.env.Version, Log: log,
 	}
 	if cfg.Boot, err = stream(s.BootPort); err != nil {
