@@ -9,10 +9,11 @@ import (
 )
 
 // recentLen is how many entries a recent keeps at least, and half of how many it keeps at most.
-const recentLen = 8192
+const recentLen = 16384
 
-// recent is a bounded map of what was put lately. It has two generations: when the young one is full it becomes the
-// old one, and the old one is forgotten. The zero value is ready for use.
+// recent is a bounded map of what was put or asked for lately. It has two generations: when the young one is full it
+// becomes the old one, and the old one is forgotten, but for what was asked for meanwhile. The zero value is ready for
+// use.
 type recent[K comparable, V any] struct {
 	mu         sync.Mutex
 	young, old map[K]V
@@ -21,6 +22,11 @@ type recent[K comparable, V any] struct {
 func (r *recent[K, V]) put(k K, v V) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.set(k, v)
+}
+
+// set is put. r.mu is held.
+func (r *recent[K, V]) set(k K, v V) {
 	if r.young == nil || len(r.young) >= recentLen {
 		r.young, r.old = make(map[K]V), r.young
 	}
@@ -34,6 +40,9 @@ func (r *recent[K, V]) get(k K) (V, bool) {
 		return v, true
 	}
 	v, ok := r.old[k]
+	if ok {
+		r.set(k, v)
+	}
 	return v, ok
 }
 
