@@ -17,6 +17,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,9 @@ const (
 // error means that this relay has nothing to say to the machine. It fills in who is alive.
 type Planner interface {
 	Plan(boot.Request) (boot.Plan, error)
-	// Edition is equal to an earlier one as long as Plan gives the same answers as then.
+	// Known tells whether a node claims the machine.
+	Known(catalog.HardwareAddr) bool
+	// Edition is equal to an earlier one as long as Plan and Known give the same answers as then.
 	Edition() any
 }
 
@@ -89,6 +92,7 @@ type Server struct {
 	pool      pool
 	queue     *queue
 	present   atomic.Pointer[world]
+	limits    limits
 	patience  patience
 	strangers strangers
 	served    recent[netip.Addr, machine]           // who has which address
@@ -102,7 +106,7 @@ func New(cfg Config) *Server {
 	if cfg.HasLoader == nil {
 		cfg.HasLoader = func(string) bool { return true }
 	}
-	s := &Server{cfg: cfg, queue: newQueue(queueLen)}
+	s := &Server{cfg: cfg, queue: newQueue(queueLen), limits: newLimits()}
 	s.patience.expired = func(p *datagram) { s.push(p) }
 	return s
 }
@@ -174,5 +178,6 @@ func (s *Server) Machine(a netip.Addr) (node catalog.NodeName, hw catalog.Hardwa
 
 // Problems says what a person should know, one line each.
 func (s *Server) Problems() []string {
-	return append(s.trouble.lines(), s.strangers.lines(time.Now())...)
+	now := time.Now()
+	return slices.Concat(s.trouble.lines(), s.strangers.lines(now), s.limits.floods.lines(now))
 }

@@ -101,6 +101,11 @@ func (p planner) Plan(req boot.Request) (boot.Plan, error) {
 	return boot.Resolve(p.k.catalog(), req)
 }
 
+func (p planner) Known(hw catalog.HardwareAddr) bool {
+	_, ok := p.k.catalog().NodeByHardware(hw)
+	return ok
+}
+
 func (p planner) Edition() any {
 	type edition struct {
 		c    *catalog.Catalog

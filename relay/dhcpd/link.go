@@ -116,7 +116,7 @@ func (s *Server) read(ctx context.Context, l *Link, conn net.PacketConn, pxe boo
 			continue
 		}
 		p.n, p.from = n, addrPort(from)
-		s.arrive(d, p)
+		s.arrive(d, time.Now(), p)
 		s.clear(d)
 	}
 }
@@ -137,10 +137,11 @@ func (s *Server) readBatches(ctx context.Context, l *Link, in *ipv4.PacketConn, 
 			}
 			continue
 		}
+		now := time.Now()
 		for i := range n {
 			p, m := packets[i], &messages[i]
 			p.n, p.from, p.unicast = m.N, addrPort(m.Addr), toUsAlone(m.OOB[:m.NN])
-			s.arrive(d, p)
+			s.arrive(d, now, p)
 		}
 		s.clear(d)
 		if n < batch {
@@ -150,7 +151,7 @@ func (s *Server) readBatches(ctx context.Context, l *Link, in *ipv4.PacketConn, 
 }
 
 // arrive handles a packet from the wire.
-func (s *Server) arrive(d *desk, p *datagram) {
+func (s *Server) arrive(d *desk, now time.Time, p *datagram) {
 	s.counters.received.Add(1)
 	k, ok := peek(p.bytes())
 	if !ok {
@@ -159,6 +160,10 @@ func (s *Server) arrive(d *desk, p *datagram) {
 	}
 	k.pxe = p.pxe
 	p.key = k
+	if !s.limits.admits(now, &p.key, p, s.isKnown(s.world(), k.hw)) {
+		s.counters.limited.Add(1)
+		return
+	}
 	s.safely(d, p)
 }
 

@@ -16,7 +16,8 @@ import (
 type world struct {
 	edition any
 	scope   Scope
-	seats   recent[seatKey, *seat] // nil: this relay has nothing to say to the machine
+	known   recent[[6]byte, struct{}] // machines that nodes claim
+	seats   recent[seatKey, *seat]    // nil: this relay has nothing to say to the machine
 
 	mu     sync.Mutex
 	relays map[*catalog.Network][]netip.Addr
@@ -61,6 +62,18 @@ func (s *Server) world() *world {
 	w := &world{edition: edition, scope: s.cfg.Scope(), relays: map[*catalog.Network][]netip.Addr{}}
 	s.present.Store(w)
 	return w
+}
+
+// isKnown tells whether a node claims the machine.
+func (s *Server) isKnown(w *world, mac [6]byte) bool {
+	if _, ok := w.known.get(mac); ok {
+		return true
+	}
+	if !s.cfg.Planner.Known(catalog.HardwareAddr(net.HardwareAddr(mac[:]).String())) {
+		return false
+	}
+	w.known.put(mac, struct{}{})
+	return true
 }
 
 // seat finds what is known of a machine in a network; nil means that this relay has nothing to say to it there.

@@ -12,6 +12,7 @@ import (
 type Stats struct {
 	Received  uint64 // packets from the wire
 	Malformed uint64 // of those, not a client's message, or not understood
+	Limited   uint64 // from senders that ask too often
 	Repeated  uint64 // the same again, while the first was waiting
 	Dropped   uint64 // the oldest, because too many waited
 	Foreign   uint64 // from no network that this relay serves, or for another relay alone
@@ -25,7 +26,7 @@ type Stats struct {
 }
 
 type counters struct {
-	received, malformed, repeated, dropped, foreign, silent, offers, acks, naks, unsent, strangers, panics atomic.Uint64
+	received, malformed, limited, repeated, dropped, foreign, silent, offers, acks, naks, unsent, strangers, panics atomic.Uint64
 }
 
 func (c *counters) answered(kind messageType) {
@@ -43,7 +44,7 @@ func (c *counters) answered(kind messageType) {
 func (s *Server) Stats() Stats {
 	c := &s.counters
 	return Stats{
-		Received: c.received.Load(), Malformed: c.malformed.Load(), Repeated: c.repeated.Load(), Dropped: c.dropped.Load(),
+		Received: c.received.Load(), Malformed: c.malformed.Load(), Limited: c.limited.Load(), Repeated: c.repeated.Load(), Dropped: c.dropped.Load(),
 		Foreign: c.foreign.Load(), Silent: c.silent.Load(), Offers: c.offers.Load(), Acks: c.acks.Load(), Naks: c.naks.Load(),
 		Unsent: c.unsent.Load(), Strangers: c.strangers.Load(), Panics: c.panics.Load(),
 	}

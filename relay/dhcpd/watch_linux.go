@@ -178,8 +178,10 @@ func listenUDP(device string, port int) (*net.UDPConn, error) {
 				return
 			}
 			// A rack that is switched on asks all at once; the usual 208 KiB hold some hundred packets of the kernel's
-			// accounting. It is no error if the system allows less.
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
+			// accounting. It is no error if the system allows less: to have more than net.core.rmem_max takes CAP_NET_ADMIN.
+			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20) != nil {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 4<<20)
+			}
 		}); cerr != nil {
 			return cerr
 		}

@@ -140,6 +140,12 @@ func (f *Feed) Plan(req boot.Request) (boot.Plan, error) {
 	return boot.Resolve(f.Catalog(), req)
 }
 
+// Known tells whether a node claims a machine.
+func (f *Feed) Known(hw catalog.HardwareAddr) bool {
+	_, ok := f.Catalog().NodeByHardware(hw)
+	return ok
+}
+
 // edition is what plans are made of.
 type edition struct {
 	catalog *catalog.Catalog
@@ -147,7 +153,7 @@ type edition struct {
 	live    []catalog.RelayName
 }
 
-// Edition is equal to an earlier one as long as Plan gives the same answers as then.
+// Edition is equal to an earlier one as long as Plan and Known give the same answers as then.
 func (f *Feed) Edition() any {
 	now := &edition{catalog: f.Catalog(), removed: f.removed.Load()}
 	if f.cfg.Live != nil {
