@@ -142,7 +142,7 @@ func (c *Controller) assemble() (err error) {
 	keep := c.cfg.Chunks
 	keep.Self, keep.Store, keep.Catalog, keep.Voters, keep.Peers, keep.Log = c.settings.Name, c.disk, c.state, c.voters, c.peers, c.cfg.Log
 	c.chunks = chunks.New(keep)
-	if c.journal, err = journal.New(journal.Config{Dir: at(journalDir), Log: c.cfg.Log}); err != nil {
+	if c.journal, err = journal.New(journal.Config{Name: c.settings.Name, Dir: at(journalDir), Log: c.cfg.Log}); err != nil {
 		return err
 	}
 	trust, err := json.Marshal(c.trust())

@@ -80,6 +80,8 @@ func (s *Server) getChunk(w http.ResponseWriter, r *http.Request, by caller) err
 	http.ServeContent(counted, r, "", time.Time{}, f.Content())
 	if by.role == relay && counted.n > 0 {
 		s.served.count(id, counted.n)
+		_, bytes := s.served.totals()
+		s.egress.sent(bytes, time.Now())
 	}
 	return nil
 }

@@ -166,6 +166,14 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 			{body: api.TryRule{Rule: catalog.DiscoverRule{Name: "b", Match: "first", Nodes: catalog.NodeSetOf("n1"), Limit: 1, Expires: time.Now().Add(time.Hour)}}, status: 200},
 			{body: api.TryRule{}, status: 400},
 		}},
+		{"GET " + api.PathBootSessions, []call{{status: 200}, {nobody: true, status: 403}}},
+		{"GET " + api.PathBootSession, []call{
+			{path: "/v1/boots/sessions/last", status: 200}, {path: "/v1/boots/sessions/last?nodes=n1", status: 200}, {cert: b.c1, path: "/v1/boots/sessions/last", status: 200},
+			{path: "/v1/boots/sessions/last?nodes=n%5B1-9%5D", status: 404}, {path: "/v1/boots/sessions/last?watch=perhaps", status: 400},
+			{path: "/v1/boots/sessions/1", status: 404}, {path: "/v1/boots/sessions/storm?watch=true", status: 400}, {path: "/v1/boots/sessions/1?watch=true", status: 404},
+		}},
+		{"GET " + api.PathSessionNodes, []call{{path: "/v1/boots/sessions/last/nodes", status: 200}, {path: "/v1/boots/sessions/x/nodes", status: 400}}},
+		{"GET " + api.PathMetrics, []call{{status: 200}, {nobody: true, status: 403}}},
 
 		{"GET " + api.PathRelays, []call{{status: 200}, {path: "/v1/relays?consistency=perfect", status: 400}}},
 		{"GET " + api.PathControllers, []call{{status: 200}, {path: "/v1/controllers?consistency=perfect", status: 400}}},

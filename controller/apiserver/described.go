@@ -78,6 +78,16 @@ var descriptions = map[string]about{
 	"POST " + api.PathTryRule: {id: "tryDiscoverRule", tag: tagNodes, summary: "Say what a rule would make of the machines that are there; it changes nothing",
 		body: jsonOf[api.TryRule](), answer: jsonOf[api.List[discover.Found]](), fresh: true},
 
+	"GET " + api.PathBootSessions: {id: "listBootSessions", tag: tagNodes, summary: "List boot sessions, in short, the newest first: machines that booted together",
+		answer: jsonOf[api.List[api.BootSession]]()},
+	"GET " + api.PathBootSession: {id: "getBootSession", tag: tagNodes, summary: "Tell all of a boot session, or watch its summary",
+		params: []openapi.Parameter{
+			query("nodes", "only what became of the machines of this node set; of last, the newest session that has one of them", text()),
+			query("watch", "summaries as it goes on, one a line and at most two a second, until the client leaves; last goes on with the next session", boolean()),
+		}, answer: append(jsonOf[api.BootSession](), linesOf[api.BootSession]()...)},
+	"GET " + api.PathSessionNodes: {id: "listSessionNodes", tag: tagNodes, summary: "Tell how each machine of a boot session fared",
+		answer: jsonOf[api.List[api.SessionNode]]()},
+
 	"GET " + api.PathImages: {id: "listImages", tag: tagContent, summary: "List images and their versions",
 		answer: jsonOf[api.List[catalog.Image]](), fresh: true, tagged: true},
 	"POST " + api.PathImage: {id: "importImage", tag: tagContent, summary: "Make a version of an image of a tar; the answer is its progress, one report a line",
@@ -124,6 +134,7 @@ var descriptions = map[string]about{
 		params: []openapi.Parameter{query("message", "why, for the history", text())}, answer: jsonOf[api.ChangeResult]()},
 
 	"GET " + api.PathStatus:      {id: "getStatus", tag: tagMesh, summary: "Tell how the controller that answers is", answer: jsonOf[api.ControllerStatus]()},
+	"GET " + api.PathMetrics:     {id: "getMetrics", tag: tagMesh, summary: "Fetch what a controller has counted, for Prometheus", answer: bytesOf(typeMetrics)},
 	"GET " + api.PathOpenAPI:     {id: "getOpenAPI", tag: tagMesh, summary: "Fetch this description", answer: jsonOf[map[string]any]()},
 	"GET " + api.PathRelays:      {id: "listRelays", tag: tagMesh, summary: "List relays, and what they report", answer: jsonOf[api.List[api.RelayView]](), fresh: true},
 	"GET " + api.PathControllers: {id: "listControllers", tag: tagMesh, summary: "List controllers, as the leader sees them", answer: jsonOf[api.List[api.ControllerView]](), fresh: true},

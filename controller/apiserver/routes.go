@@ -53,6 +53,7 @@ var table = []route{
 	{"POST", api.PathTokens, admins, small, quick, (*Server).postToken},
 
 	{"GET", api.PathOpenAPI, admins, 0, quick, (*Server).getOpenAPI},
+	{"GET", api.PathMetrics, admins, 0, quick, (*Server).getMetrics},
 	{"GET", api.PathStatus, members, 0, quick, (*Server).getStatus},
 	{"GET", api.PathNodes, admins, 0, slow, (*Server).getNodes},
 	{"POST", api.PathQuery, admins, api.MaxRequest, slow, (*Server).postQuery},
@@ -67,6 +68,9 @@ var table = []route{
 	{"GET", api.PathDiscover, admins, 0, slow, (*Server).getDiscover},
 	{"GET", api.PathRules, admins, 0, slow, (*Server).getDiscoverRules},
 	{"POST", api.PathTryRule, admins, api.MaxRequest, slow, (*Server).postDiscoverTry},
+	{"GET", api.PathBootSessions, admins, 0, quick, (*Server).getBootSessions},
+	{"GET", api.PathBootSession, admins | controller, 0, 0, (*Server).getBootSession},
+	{"GET", api.PathSessionNodes, admins, 0, slow, (*Server).getSessionNodes},
 
 	{"GET", api.PathImages, admins, 0, slow, (*Server).getImages},
 	{"POST", api.PathImage, admins, unbounded, 0, (*Server).importImage},
@@ -129,6 +133,7 @@ func (s *Server) handle(rt route, w http.ResponseWriter, r *http.Request) {
 		err = s.admit(ctx, by)
 	}
 	if err == nil {
+		s.messages.count(rt.path, time.Now())
 		err = rt.serve(s, a, r, by)
 	}
 	if err == nil {

@@ -68,6 +68,8 @@ type Server struct {
 	feed     feed
 	served   served
 	relays   relays
+	messages messages
+	egress   egress
 	joins    limiter
 	imports  imports
 	fetching singleflight.Group

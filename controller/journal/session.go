@@ -25,8 +25,10 @@ const (
 	maxOlder    = 4       // boots of one machine in one session before its newest
 )
 
-// sessionEpoch is from when on sessions are numbered: a number is how many quiets have passed since then. Two sessions
-// never begin within the same, and every controller gives the same number without asking another.
+// Sessions are numbered by how many quiets have passed since an epoch: two sessions never begin within the same, and
+// every controller gives the same number without asking another. The numbers come again after nine years.
+const numbers = 1_000_000
+
 var sessionEpoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
 func minuteOf(r *result) int64 {
@@ -34,9 +36,11 @@ func minuteOf(r *result) int64 {
 	return (ms - (ms%60_000+60_000)%60_000) / 60_000
 }
 
-// numberOf is the number of the session that begins in a minute. Before the epoch there are no numbers but the first.
+// numberOf is the number of the session that begins in a minute.
 func numberOf(minute int64) uint64 {
-	return uint64(max(minute-sessionEpoch.Unix()/60, quiet) / quiet)
+	n := minute - sessionEpoch.Unix()/60
+	n -= (n%quiet + quiet) % quiet
+	return uint64((n/quiet%numbers + numbers) % numbers)
 }
 
 // groupMinutes cuts minutes, in order, into those of one session each.

@@ -169,8 +169,10 @@ func (j *Journal) session(ref string, nodes []string, now time.Time) (*session, 
 		return nil, fault.New(fault.Invalid, "a boot session is a number or %s, not %.40q", LastSession, ref).WithFix("wulf boot list")
 	}
 	for _, s := range slices.Backward(list) {
-		if numberOf(s.minutes[0]) <= number && number <= numberOf(s.minutes[len(s.minutes)-1]) {
-			return s, nil
+		for _, m := range s.minutes {
+			if numberOf(m) == number {
+				return s, nil
+			}
 		}
 	}
 	return nil, fault.New(fault.NotFound, "no boot session has the number %d, or it is not remembered any more", number).WithFix("wulf boot list")

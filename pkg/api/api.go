@@ -21,46 +21,50 @@ const (
 
 // Paths that controllers serve. Names in braces are path values of http.ServeMux.
 const (
-	PathChanges     = "/v1/changes"                // POST ChangeRequest → ChangeResult
-	PathCatalog     = "/v1/catalog"                // GET ?since=&wait= → Delta, or a snapshot (see feed.go)
-	PathChunk       = "/v1/chunks/{id}"            // GET, HEAD, PUT
-	PathMissing     = "/v1/chunks/missing"         // POST MissingRequest → MissingResult
-	PathCollect     = "/v1/chunks/collect"         // POST CollectRequest → CollectResult: of all controllers
-	PathVerify      = "/v1/chunks/verify"          // POST VerifyRequest → VerifyResult: of all controllers
-	PathEvents      = "/v1/events"                 // POST EventBatch
-	PathRelayStatus = "/v1/relays/{name}/status"   // POST RelayStatus, by that relay
-	PathStatus      = "/v1/status"                 // GET ControllerStatus
-	PathOpenAPI     = "/v1/openapi.json"           // GET → the description of these paths, OpenAPI 3.1
-	PathSecrets     = "/v1/secrets"                // GET RelaySecrets, by a relay
-	PathJoinRelay   = "/v1/join/relay"             // POST JoinRelay → JoinedRelay, by token
-	PathJoinControl = "/v1/join/controller"        // POST JoinController → JoinedController, by token
-	PathRenew       = "/v1/certificate"            // POST CertificateRequest → Certificate: a new one for the caller
-	PathTokens      = "/v1/tokens"                 // GET → []catalog.Token; POST TokenRequest → TokenResult
-	PathNodes       = "/v1/nodes"                  // GET, see NodeQuery → List[NodeView] or NodeTable
-	PathQuery       = "/v1/nodes/query"            // POST NodeQuery → the same
-	PathGroups      = "/v1/groups/{name}"          // GET ?prefix=&limit= → List[GroupView], the groups of a source such as rack
-	PathHistory     = "/v1/history"                // GET ?limit=&node= → List[Record], the newest first
-	PathNode        = "/v1/nodes/{name}"           // GET → NodeView, resolved with blame
-	PathWhy         = "/v1/nodes/{name}/why"       // GET → Why
-	PathProfiles    = "/v1/profiles"               // GET → List[catalog.Profile]
-	PathNetworks    = "/v1/networks"               // GET → List[catalog.Network]
-	PathAuthorities = "/v1/ssh/authorities"        // GET → List[catalog.SSHAuthority]
-	PathImages      = "/v1/images"                 // GET → List[catalog.Image]
-	PathImage       = "/v1/images/{name}"          // POST a tar → NDJSON of ImportProgress
-	PathVersions    = "/v1/images/{name}/versions" // POST ImageDraft → NDJSON of ImportProgress
-	PathOverlays    = "/v1/overlays"               // GET → List[catalog.Overlay]
-	PathOverlay     = "/v1/overlays/{name}"        // GET ?layer= → the overlay's content; PUT the site's part; PATCH overlay.Edit → ChangeResult
-	PathSiteFiles   = "/v1/files"                  // GET → List[catalog.SiteFile]
-	PathSiteFile    = "/v1/files/{path}"           // GET → the file's content; PUT it, DELETE it → ChangeResult; slashes are written %2F
-	PathRelays      = "/v1/relays"                 // GET → List[RelayView]
-	PathControllers = "/v1/controllers"            // GET → List[ControllerView]
-	PathController  = "/v1/controllers/{name}"     // DELETE: out of the replicated log and the catalog
-	PathLeader      = "/v1/leader"                 // POST ?to=NAME: hand leadership over
-	PathBoots       = "/v1/boots"                  // GET ?node=&watch= → List[Boot], or NDJSON of boot.Event
-	PathDiscover    = "/v1/discover"               // GET → List[discover.Found]: the inbox of unknown machines
-	PathRules       = "/v1/discover/rules"         // GET → List[catalog.DiscoverRule], in their order
-	PathTryRule     = "/v1/discover/try"           // POST TryRule → List[discover.Found]
-	PathReadPoint   = "/v1/read-point"             // GET ReadPoint, of the leader by controllers: what a linearizable read must see
+	PathChanges      = "/v1/changes"                     // POST ChangeRequest → ChangeResult
+	PathCatalog      = "/v1/catalog"                     // GET ?since=&wait= → Delta, or a snapshot (see feed.go)
+	PathChunk        = "/v1/chunks/{id}"                 // GET, HEAD, PUT
+	PathMissing      = "/v1/chunks/missing"              // POST MissingRequest → MissingResult
+	PathCollect      = "/v1/chunks/collect"              // POST CollectRequest → CollectResult: of all controllers
+	PathVerify       = "/v1/chunks/verify"               // POST VerifyRequest → VerifyResult: of all controllers
+	PathEvents       = "/v1/events"                      // POST EventBatch
+	PathRelayStatus  = "/v1/relays/{name}/status"        // POST RelayStatus, by that relay
+	PathStatus       = "/v1/status"                      // GET ControllerStatus
+	PathOpenAPI      = "/v1/openapi.json"                // GET → the description of these paths, OpenAPI 3.1
+	PathSecrets      = "/v1/secrets"                     // GET RelaySecrets, by a relay
+	PathJoinRelay    = "/v1/join/relay"                  // POST JoinRelay → JoinedRelay, by token
+	PathJoinControl  = "/v1/join/controller"             // POST JoinController → JoinedController, by token
+	PathRenew        = "/v1/certificate"                 // POST CertificateRequest → Certificate: a new one for the caller
+	PathTokens       = "/v1/tokens"                      // GET → []catalog.Token; POST TokenRequest → TokenResult
+	PathNodes        = "/v1/nodes"                       // GET, see NodeQuery → List[NodeView] or NodeTable
+	PathQuery        = "/v1/nodes/query"                 // POST NodeQuery → the same
+	PathGroups       = "/v1/groups/{name}"               // GET ?prefix=&limit= → List[GroupView], the groups of a source such as rack
+	PathHistory      = "/v1/history"                     // GET ?limit=&node= → List[Record], the newest first
+	PathNode         = "/v1/nodes/{name}"                // GET → NodeView, resolved with blame
+	PathWhy          = "/v1/nodes/{name}/why"            // GET → Why
+	PathProfiles     = "/v1/profiles"                    // GET → List[catalog.Profile]
+	PathNetworks     = "/v1/networks"                    // GET → List[catalog.Network]
+	PathAuthorities  = "/v1/ssh/authorities"             // GET → List[catalog.SSHAuthority]
+	PathImages       = "/v1/images"                      // GET → List[catalog.Image]
+	PathImage        = "/v1/images/{name}"               // POST a tar → NDJSON of ImportProgress
+	PathVersions     = "/v1/images/{name}/versions"      // POST ImageDraft → NDJSON of ImportProgress
+	PathOverlays     = "/v1/overlays"                    // GET → List[catalog.Overlay]
+	PathOverlay      = "/v1/overlays/{name}"             // GET ?layer= → the overlay's content; PUT the site's part; PATCH overlay.Edit → ChangeResult
+	PathSiteFiles    = "/v1/files"                       // GET → List[catalog.SiteFile]
+	PathSiteFile     = "/v1/files/{path}"                // GET → the file's content; PUT it, DELETE it → ChangeResult; slashes are written %2F
+	PathRelays       = "/v1/relays"                      // GET → List[RelayView]
+	PathControllers  = "/v1/controllers"                 // GET → List[ControllerView]
+	PathController   = "/v1/controllers/{name}"          // DELETE: out of the replicated log and the catalog
+	PathLeader       = "/v1/leader"                      // POST ?to=NAME: hand leadership over
+	PathBoots        = "/v1/boots"                       // GET ?node=&watch= → List[Boot], or NDJSON of boot.Event
+	PathDiscover     = "/v1/discover"                    // GET → List[discover.Found]: the inbox of unknown machines
+	PathRules        = "/v1/discover/rules"              // GET → List[catalog.DiscoverRule], in their order
+	PathTryRule      = "/v1/discover/try"                // POST TryRule → List[discover.Found]
+	PathReadPoint    = "/v1/read-point"                  // GET ReadPoint, of the leader by controllers: what a linearizable read must see
+	PathBootSessions = "/v1/boots/sessions"              // GET → List[BootSession], the newest first
+	PathBootSession  = "/v1/boots/sessions/{name}"       // GET ?nodes=&watch= → BootSession, or NDJSON of its summaries; the name is a number, or last
+	PathSessionNodes = "/v1/boots/sessions/{name}/nodes" // GET → List[SessionNode]
+	PathMetrics      = "/metrics"                        // GET → what a controller has counted, for Prometheus
 )
 
 // Paths that relays serve.
