@@ -95,12 +95,8 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-metrics":         {"replication"}, // raft's metrics
 	"github.com/hashicorp/memberlist":         {"relay/gossip"},
 	"github.com/hashicorp/go-immutable-radix": {"pkg/catalog"},
-	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**", "storm"}, // the agent asks for its lease, and so do a storm's machines
+	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**", "storm"}, // the agent asks for its lease, and so do a storm's machines; tests compare the relay's codec
 	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"},          // answers to, and questions from, machines without address
-	"github.com/pin/tftp":                     {"relay/tftpd"},
-	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**"}, // the agent asks for its lease
-	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**"}, // the agent asks for its lease; tests compare the relay's codec
-	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"}, // answers to, and questions from, machines without address
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},
 	"github.com/rogpeppe/go-internal":         {"cmd/wulf/cli"},                                                // its diff; testscript is for tests
@@ -132,7 +128,6 @@ var testers = []string{
 func pure(pkg string) bool {
 	floor, ok := floorOf(pkg)
 	return ok && floor <= 2 || pkg == "pkg/admission" || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/tree" || pkg == "pkg/warewulf"
-	return ok && floor <= 2 || pkg == "pkg/boot" || pkg == "pkg/discover" || pkg == "pkg/disks" || pkg == "pkg/warewulf"
 }
 
 // impure are the imports that a pure package may not have, why, and the names in them that it may use after all.

@@ -17,9 +17,9 @@ import (
 	"time"
 )
 
-// load is many machines that fetch one program by TFTP, at addresses of their own from 10.1.0.1 on. Every byte is
+// fetchers are many machines that fetch one program by TFTP, at addresses of their own from 10.1.0.1 on. Every byte is
 // compared.
-type load struct {
+type fetchers struct {
 	server  netip.AddrPort
 	name    string
 	program []byte
@@ -44,7 +44,7 @@ const (
 	loadTries = 30
 )
 
-func (l load) run() loaded {
+func (l fetchers) run() loaded {
 	var all loaded
 	var mu sync.Mutex
 	var running sync.WaitGroup
@@ -72,7 +72,7 @@ func (l load) run() loaded {
 }
 
 // fetch is one transfer. It returns the window that was agreed on.
-func (l load) fetch(addr netip.Addr, dice *rand.Rand) (window int, err error) {
+func (l fetchers) fetch(addr netip.Addr, dice *rand.Rand) (window int, err error) {
 	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
 	if err != nil {
 		return 0, err
@@ -83,7 +83,7 @@ func (l load) fetch(addr netip.Addr, dice *rand.Rand) (window int, err error) {
 		words = append(words, "windowsize", strconv.Itoa(l.window))
 	}
 	ask := append([]byte{0, 1}, strings.Join(append(words, ""), "\x00")...)
-	c := loadClient{load: l, conn: conn, to: l.server, say: ask, block: 512, window: 1, gap: -1}
+	c := loadClient{fetchers: l, conn: conn, to: l.server, say: ask, block: 512, window: 1, gap: -1}
 	b := make([]byte, 2048)
 	for tries := 0; tries < loadTries; {
 		if c.say != nil {
@@ -122,7 +122,7 @@ func (l load) fetch(addr netip.Addr, dice *rand.Rand) (window int, err error) {
 
 // loadClient is one transfer's state.
 type loadClient struct {
-	load
+	fetchers
 	conn      *net.UDPConn
 	to        netip.AddrPort
 	bound     bool // to is the transfer's own port

@@ -149,7 +149,7 @@ func measureTFTP(t *testing.T, ctx context.Context, p tftpPeer, dir string, prog
 	}
 	a := newAccount(t, pid)
 	defer a.kill()
-	l := load{server: netip.MustParseAddrPort(tftpServer), name: tftpProgram, program: program, clients: 1, each: 1, window: 1}
+	l := fetchers{server: netip.MustParseAddrPort(tftpServer), name: tftpProgram, program: program, clients: 1, each: 1, window: 1}
 	for start := time.Now(); ; {
 		one := l.run()
 		if one.failed == nil {
