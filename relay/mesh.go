@@ -172,7 +172,7 @@ func (m *mesh) peers() []cache.Peer {
 	var peers []cache.Peer
 	for r := range m.feed.Catalog().Relays() {
 		peers = append(peers, cache.Peer{
-			Relay: tree.Relay{Name: string(r.Name), Rack: r.Rack, Zone: r.Zone, Down: !live[r.Name]}, Mesh: r.Mesh,
+			Relay: tree.Relay{Name: string(r.Name), Rack: r.Rack, Zone: r.Zone, Follows: string(r.Follows), Down: !live[r.Name]}, Mesh: r.Mesh,
 		})
 	}
 	return peers

@@ -104,6 +104,7 @@ func (s *Server) joinRelay(w http.ResponseWriter, r *http.Request, _ caller) err
 func sameRelay(have, want *catalog.Relay) bool {
 	w := *want
 	w.Rack, w.Zone, w.Networks, w.Joined = have.Rack, have.Zone, have.Networks, have.Joined
+	w.Follows, w.Rate, w.Budget = have.Follows, have.Rate, have.Budget
 	return reflect.DeepEqual(*have, w)
 }
 

@@ -76,7 +76,7 @@ func (s *Server) getRelays(w http.ResponseWriter, r *http.Request, _ caller) err
 	alive := api.RelayAlive(relayCount(c))
 	return writeList(w, c.Revision, func(yield func(api.RelayView) bool) {
 		for rel := range c.Relays() {
-			if !yield(s.relayView(rel, alive)) {
+			if !yield(s.relayView(c, rel, alive)) {
 				return
 			}
 		}
@@ -84,8 +84,11 @@ func (s *Server) getRelays(w http.ResponseWriter, r *http.Request, _ caller) err
 }
 
 // relayView is a relay with what this controller has heard of it; alive is for how long a word from it counts.
-func (s *Server) relayView(rel *catalog.Relay, alive time.Duration) api.RelayView {
+func (s *Server) relayView(c *catalog.Catalog, rel *catalog.Relay, alive time.Duration) api.RelayView {
 	v := api.RelayView{Relay: *rel}
+	if z, ok := c.Zone(rel.Zone); ok {
+		v.ZoneRate = z.Rate
+	}
 	if seen, ok := s.relays.get(rel.Name); ok {
 		v.Status, v.Seen, v.Alive = &seen.status, seen.at, time.Since(seen.at) < alive
 	}
@@ -96,7 +99,7 @@ func (s *Server) relayView(rel *catalog.Relay, alive time.Duration) api.RelayVie
 func (s *Server) relayViews(c *catalog.Catalog) map[catalog.RelayName]api.RelayView {
 	all, alive := map[catalog.RelayName]api.RelayView{}, api.RelayAlive(relayCount(c))
 	for rel := range c.Relays() {
-		all[rel.Name] = s.relayView(rel, alive)
+		all[rel.Name] = s.relayView(c, rel, alive)
 	}
 	return all
 }

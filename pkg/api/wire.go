@@ -175,6 +175,8 @@ type RelayView struct {
 	Status *RelayStatus `json:"status,omitempty"` // nil if it never reported to this controller
 	Seen   time.Time    `json:"seen,omitzero"`    // when it last did
 	Alive  bool         `json:"alive"`
+
+	ZoneRate int64 `json:"zone_rate,omitempty"` // bytes a second that the relays of its zone fetch from outside; 0: any
 }
 
 // ControllerStatus is what a controller says of itself.

@@ -103,8 +103,12 @@ func (x AdmitRelay) apply(c *Catalog, e *Entry) error {
 	if _, err := ParseName[RelayName]("relay", string(r.Name)); err != nil {
 		return err
 	}
-	if old, ok := c.Relay(r.Name); ok && !bytes.Equal(old.Key, r.Key) {
-		return fault.New(fault.Denied, "relay %s has joined already with another key", r.Name).WithFix("if it was reinstalled, remove it first: wulf relay remove %s", r.Name)
+	r.Follows, r.Rate, r.Budget = "", 0, 0
+	if old, ok := c.Relay(r.Name); ok {
+		if !bytes.Equal(old.Key, r.Key) {
+			return fault.New(fault.Denied, "relay %s has joined already with another key", r.Name).WithFix("if it was reinstalled, remove it first: wulf relay remove %s", r.Name)
+		}
+		r.Follows, r.Rate, r.Budget = old.Follows, old.Rate, old.Budget
 	}
 	if err := c.checkRelay(&r); err != nil {
 		return err
@@ -134,6 +138,15 @@ func (x SetRelay) apply(c *Catalog, _ *Entry) error {
 	if x.Reserve != nil {
 		r.Reserve = x.Reserve
 	}
+	if x.Follows != nil {
+		r.Follows = *x.Follows
+	}
+	if x.Rate != nil {
+		r.Rate = *x.Rate
+	}
+	if x.Budget != nil {
+		r.Budget = *x.Budget
+	}
 	if err := c.checkRelay(&r); err != nil {
 		return err
 	}
@@ -141,7 +154,53 @@ func (x SetRelay) apply(c *Catalog, _ *Entry) error {
 	return nil
 }
 
+// leastRate keeps a rate from being one at which no chunk comes in time, and leastBudget a budget from being one in which
+// no image has room: both are mistakes of units.
+const (
+	leastRate   = 64 << 10
+	leastBudget = 16 << 20
+)
+
+func (x SetZone) apply(c *Catalog, _ *Entry) error {
+	if _, err := ParseName[string]("zone", x.Name); err != nil {
+		return err
+	}
+	switch {
+	case x.Rate == 0:
+		c.zones.delete(x.Name)
+	case x.Rate < leastRate:
+		return fault.New(fault.Invalid, "zone %s: %d bytes a second are too few", x.Name, x.Rate).WithFix("allow at least %d", leastRate)
+	default:
+		c.zones.put(x.Name, &Zone{Name: x.Name, Rate: x.Rate})
+	}
+	return nil
+}
+
+// checkFollows keeps relays from following each other in a circle.
+func (c *Catalog) checkFollows(r *Relay) error {
+	for next := r.Follows; next != ""; {
+		up, ok := c.Relay(next)
+		switch {
+		case !ok:
+			return c.noRelay(next)
+		case next == r.Name:
+			return fault.New(fault.Conflict, "relay %s cannot follow %s, which follows it", r.Name, r.Follows)
+		}
+		next = up.Follows
+	}
+	return nil
+}
+
 func (c *Catalog) checkRelay(r *Relay) error {
+	if err := c.checkFollows(r); err != nil {
+		return err
+	}
+	switch {
+	case r.Rate != 0 && r.Rate < leastRate:
+		return fault.New(fault.Invalid, "relay %s: %d bytes a second are too few", r.Name, r.Rate).WithFix("allow at least %d", leastRate)
+	case r.Budget != 0 && r.Budget < leastBudget:
+		return fault.New(fault.Invalid, "relay %s: %d bytes are too few for chunks", r.Name, r.Budget).WithFix("allow at least %d", leastBudget)
+	}
 	if len(r.Key) == 0 || r.Mesh == "" || r.Gossip == "" || r.BootPort == 0 || r.MeshPort == 0 {
 		return fault.New(fault.Invalid, "relay %s: its key, addresses or ports are missing", r.Name)
 	}
@@ -179,6 +238,11 @@ func (c *Catalog) checkRelay(r *Relay) error {
 func (x DeleteRelay) apply(c *Catalog, _ *Entry) error {
 	if _, ok := c.Relay(x.Name); !ok {
 		return c.noRelay(x.Name)
+	}
+	for other := range c.Relays() {
+		if other.Follows == x.Name {
+			return fault.New(fault.Conflict, "relay %s is followed by relay %s", x.Name, other.Name).WithFix("let that one follow another, or nobody: wulf relay set %s --follow none", other.Name)
+		}
 	}
 	c.relays.delete(string(x.Name))
 	return nil

@@ -25,6 +25,7 @@ type Catalog struct {
 	overlays    table[*Overlay]
 	files       siteFiles
 	relays      table[*Relay]
+	zones       table[*Zone]
 	controllers table[*Controller]
 	tokens      table[*Token]
 	rules       table[*DiscoverRule]
@@ -95,6 +96,12 @@ func (c *Catalog) Relay(name RelayName) (*Relay, bool) { return c.relays.get(str
 
 // Relays yields all admitted relays in the order of their names.
 func (c *Catalog) Relays() iter.Seq[*Relay] { return c.relays.values() }
+
+// Zone returns what is said of a zone.
+func (c *Catalog) Zone(name string) (*Zone, bool) { return c.zones.get(name) }
+
+// Zones yields the zones of which something is said, in the order of their names.
+func (c *Catalog) Zones() iter.Seq[*Zone] { return c.zones.values() }
 
 // Controller returns the controller of that name.
 func (c *Catalog) Controller(name ControllerName) (*Controller, bool) {

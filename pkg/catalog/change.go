@@ -76,6 +76,7 @@ var kinds = map[string]reflect.Type{
 	"relay.admit":       reflect.TypeFor[AdmitRelay](),
 	"relay.set":         reflect.TypeFor[SetRelay](),
 	"relay.delete":      reflect.TypeFor[DeleteRelay](),
+	"zone.set":          reflect.TypeFor[SetZone](),
 	"controller.admit":  reflect.TypeFor[AdmitController](),
 	"controller.delete": reflect.TypeFor[DeleteController](),
 
@@ -250,7 +251,7 @@ type (
 		Hash  []byte `json:"hash"` // SHA-256 of the secret that was shown
 		Relay Relay  `json:"relay"`
 	}
-	// SetRelay changes where a relay stands, what it serves, and to how many at once.
+	// SetRelay changes where a relay stands, what it serves, to how many at once, and what it may take.
 	SetRelay struct {
 		Name     RelayName      `json:"name"`
 		Rack     *string        `json:"rack,omitempty"`
@@ -258,6 +259,14 @@ type (
 		Networks *[]NetworkName `json:"networks,omitempty"`
 		Slots    *uint16        `json:"slots,omitempty"`
 		Reserve  *uint16        `json:"reserve,omitempty"`
+		Follows  *RelayName     `json:"follows,omitempty"` // empty: nobody
+		Rate     *int64         `json:"rate,omitempty"`    // bytes a second; 0: any
+		Budget   *int64         `json:"budget,omitempty"`  // bytes; 0: as its program was told
+	}
+	// SetZone says how many bytes a second the relays of a zone fetch from outside of it; 0: any.
+	SetZone struct {
+		Name string `json:"name"`
+		Rate int64  `json:"rate"`
 	}
 	// DeleteRelay takes the admission of a relay back.
 	DeleteRelay struct {

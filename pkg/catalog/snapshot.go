@@ -16,7 +16,8 @@ import (
 //
 // History: 1 (2026-11) first: a header line, a line a thing, and a last line with their SHA-256. 2 (2026-11) lines of
 // history; the header says how far back it goes. What takes a change of many nodes back has lines of its own. 3 (2026-11)
-// overlays in two parts. 4 (2026-11) what is decided about unknown machines. Formats 1 to 3 are still read.
+// overlays in two parts. 4 (2026-11) what is decided about unknown machines, lines of zones, and what relays may take. Formats
+// 1 to 3 are still read.
 const SnapshotFormat = 4
 
 // MaxSnapshotLine bounds a line of a snapshot, that is, one thing of the catalog.
@@ -39,6 +40,7 @@ type snapshotLine struct {
 	Overlay    *Overlay      `json:"overlay,omitempty"`
 	File       *SiteFile     `json:"file,omitempty"`
 	Relay      *Relay        `json:"relay,omitempty"`
+	Zone       *Zone         `json:"zone,omitempty"`
 	Controller *Controller   `json:"controller,omitempty"`
 	Token      *Token        `json:"token,omitempty"`
 	Rule       *DiscoverRule `json:"rule,omitempty"`
@@ -73,6 +75,9 @@ func (c *Catalog) WriteTo(w io.Writer) (int64, error) {
 	}
 	for v := range c.Relays() {
 		s.line(snapshotLine{Relay: v})
+	}
+	for v := range c.Zones() {
+		s.line(snapshotLine{Zone: v})
 	}
 	for v := range c.Controllers() {
 		s.line(snapshotLine{Controller: v})
@@ -215,6 +220,8 @@ func (l *loader) put(v *snapshotLine) {
 		l.c.files.put(v.File)
 	case v.Relay != nil:
 		l.c.relays.put(string(v.Relay.Name), v.Relay)
+	case v.Zone != nil:
+		l.c.zones.put(v.Zone.Name, v.Zone)
 	case v.Controller != nil:
 		l.c.controllers.put(string(v.Controller.Name), v.Controller)
 	case v.Token != nil:

@@ -110,13 +110,16 @@ type Relay struct {
 	Name      RelayName     `json:"name"`
 	Rack      string        `json:"rack,omitempty"`
 	Zone      string        `json:"zone,omitempty"`
-	Networks  []NetworkName `json:"networks"`  // the networks it serves
-	Addresses []netip.Addr  `json:"addresses"` // where nodes reach it
-	BootPort  uint16        `json:"boot_port"` // plain HTTP for firmware and boot loaders
-	MeshPort  uint16        `json:"mesh_port"` // HTTPS for agents and other relays
-	Mesh      string        `json:"mesh"`      // host:port at which other relays fetch chunks
-	Gossip    string        `json:"gossip"`    // host:port of its membership protocol
-	Key       []byte        `json:"key"`       // SHA-256 of its public key; a join under the same name needs the same key
+	Networks  []NetworkName `json:"networks"`          // the networks it serves
+	Addresses []netip.Addr  `json:"addresses"`         // where nodes reach it
+	BootPort  uint16        `json:"boot_port"`         // plain HTTP for firmware and boot loaders
+	MeshPort  uint16        `json:"mesh_port"`         // HTTPS for agents and other relays
+	Mesh      string        `json:"mesh"`              // host:port at which other relays fetch chunks
+	Gossip    string        `json:"gossip"`            // host:port of its membership protocol
+	Follows   RelayName     `json:"follows,omitempty"` // the relay from which it fetches chunks, wherever both stand
+	Rate      int64         `json:"rate,omitempty"`    // bytes a second that it sends to other relays, and fetches before nodes ask; 0: any
+	Budget    int64         `json:"budget,omitempty"`  // bytes that its chunks may take; 0: as its program was told
+	Key       []byte        `json:"key"`               // SHA-256 of its public key; a join under the same name needs the same key
 	Joined    time.Time     `json:"joined"`
 	Slots     uint16        `json:"slots,omitempty"`   // machines that it sends large things to at once; 0: it finds out how many
 	Reserve   *uint16       `json:"reserve,omitempty"` // slots besides these, for urgent machines; nil: UsualReserve
@@ -134,6 +137,12 @@ func (r *Relay) Reserved() int {
 		return UsualReserve
 	}
 	return int(*r.Reserve)
+}
+
+// Zone is what is said of a zone. Where relays stand is said of them; a zone of which nothing else is said is not here.
+type Zone struct {
+	Name string `json:"name"`
+	Rate int64  `json:"rate"` // bytes a second that its relays fetch from outside of it, all together
 }
 
 // Controller is a member of the replicated log.

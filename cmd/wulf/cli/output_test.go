@@ -98,7 +98,7 @@ func TestNumbersForPeople(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", d, got, want)
 		}
 	}
-	for s, want := range map[string]int64{"": 0, "17": 17, "200GiB": 200 << 30, "1 T": 1 << 40, "5K": 5 << 10} {
+	for s, want := range map[string]int64{"": 0, "17": 17, "200GiB": 200 << 30, "1 T": 1 << 40, "5K": 5 << 10, "200MB": 200e6} {
 		if got, err := parseSize(s); err != nil || got != want {
 			t.Errorf("%q: got %d, %v; want %d", s, got, err, want)
 		}

@@ -36,9 +36,24 @@ func (p *program) relay() *cli.Command {
 			examples: []string{"wulf relay show r1"}, flags: showFlags(), run: p.relayShow,
 		},
 		verb{
-			name: "set", usage: "change where a relay stands, what it serves, and to how many at once", args: "RELAY", least: 1, most: 1,
-			examples: []string{"wulf relay set r1 --rack r08", "wulf relay set r1 --networks rack,admin", "wulf relay set r1 --slots auto --reserve 4"},
-			flags:    changeFlags(append(standFlags, slotsFlags()...)...), run: p.relaySet,
+			name: "set", usage: "change where a relay stands, what it serves, to how many at once, and what it may take", args: "RELAY", least: 1, most: 1,
+			about: "A relay that follows another fetches chunks from that one, wherever both stand: at a site at the end of one link,\n" +
+				"for example. --rate bounds what it sends to other relays, and what it fetches before a node asks; nodes get what\n" +
+				"they ask for as fast as it comes. --budget wins over --cache of wulf relay run.",
+			examples: []string{
+				"wulf relay set r1 --rack r08", "wulf relay set r1 --networks rack,admin", "wulf relay set r7 --follow r1",
+				"wulf relay set r1 --rate 200MB --budget 200GB", "wulf relay set r1 --slots auto --reserve 4",
+			},
+			flags: changeFlags(append(append(standFlags, slotsFlags()...),
+				text("follow", "it fetches chunks from `RELAY`, or as all do: none"),
+				text("rate", "`SIZE` a second, as 200MB, that it sends to relays and fetches ahead; none: any"),
+				text("budget", "its chunks take at most `SIZE`, as 200GB; none: as its program was told"))...), run: p.relaySet,
+		},
+		verb{
+			name: "zone", usage: "say what a zone's link may carry", args: "ZONE", least: 1, most: 1,
+			about:    "The relays of the zone share the rate: of what comes from outside, from other zones and from controllers.",
+			examples: []string{"wulf relay zone hill --rate 50MB", "wulf relay zone hill --rate none"},
+			flags:    changeFlags(text("rate", "`SIZE` a second, as 50MB, that its relays fetch from outside, all together; none: any")), run: p.relayZone,
 		},
 		verb{
 			name: "remove", usage: "admit a relay no longer", args: "RELAY", least: 1, most: 1,
@@ -94,6 +109,14 @@ func (p *program) relayList(c *cli.Context) error {
 				return fmt.Sprint(cache.Chunks)
 			}},
 			{name: "CACHE", wide: true, cell: func(v api.RelayView) string { return size(relayStatus(v).Cache.Bytes) }},
+			{name: "BUDGET", wide: true, cell: func(v api.RelayView) string { return or(sizeOr(v.Budget)) }},
+			{name: "RATE", wide: true, cell: func(v api.RelayView) string { return or(rate(v.Rate)) }},
+			{name: "ZONERATE", wide: true, cell: func(v api.RelayView) string { return or(rate(v.ZoneRate)) }},
+			{name: "FOLLOWS", wide: true, cell: func(v api.RelayView) string { return or(string(v.Follows)) }},
+			{name: "FETCHED", wide: true, cell: func(v api.RelayView) string {
+				cache := relayStatus(v).Cache
+				return fmt.Sprintf("%d+%d", cache.FromRelays, cache.FromController)
+			}},
 			{name: "SERVED", wide: true, cell: func(v api.RelayView) string { return fmt.Sprint(relayStatus(v).Cache.Served) }},
 			{name: "CORRUPT", wide: true, cell: func(v api.RelayView) string { return fmt.Sprint(relayStatus(v).Cache.Corrupt) }},
 			{name: "SLOTS", wide: true, cell: func(v api.RelayView) string { return sendsTo(relayStatus(v).Load) }},
@@ -133,6 +156,15 @@ func (p *program) relaySet(c *cli.Context) error {
 	if change.Reserve, err = slotsOf(c, "reserve"); err != nil {
 		return err
 	}
+	if f := said(c, "follow"); f != nil {
+		change.Follows = new(catalog.RelayName(unlessNone(*f)))
+	}
+	if change.Rate, err = sizeOrNone(c, "rate"); err != nil {
+		return err
+	}
+	if change.Budget, err = sizeOrNone(c, "budget"); err != nil {
+		return err
+	}
 	if change == (catalog.SetRelay{}) {
 		return fault.New(fault.Invalid, "nothing is said about what to set").WithFix("see wulf relay set --help")
 	}
@@ -167,7 +199,81 @@ func (p *program) relaySet(c *cli.Context) error {
 	if change.Reserve != nil {
 		note("reserve", strconv.Itoa(v.Reserved()), strconv.Itoa(int(*change.Reserve)))
 	}
+	if change.Follows != nil {
+		note("follows", string(v.Follows), string(*change.Follows))
+	}
+	if change.Rate != nil {
+		note("rate", rate(v.Rate), rate(*change.Rate))
+	}
+	if change.Budget != nil {
+		note("budget", sizeOr(v.Budget), sizeOr(*change.Budget))
+	}
 	return p.perform(c, cl, mutation{change: change, diff: diff})
+}
+
+// unlessNone is what a flag says, where "none" takes something away.
+func unlessNone(s string) string {
+	if s == "none" {
+		return ""
+	}
+	return s
+}
+
+// sizeOrNone reads a flag that is a size or none; nil if it is not given.
+func sizeOrNone(c *cli.Context, flag string) (*int64, error) {
+	s := said(c, flag)
+	if s == nil {
+		return nil, nil
+	}
+	n, err := parseSize(unlessNone(*s))
+	return &n, err
+}
+
+// sizeOr is a size, and rate one a second; "" for none.
+func sizeOr(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return size(n)
+}
+
+func rate(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return size(n) + "/s"
+}
+
+func (p *program) relayZone(c *cli.Context) error {
+	bytes, err := sizeOrNone(c, "rate")
+	if err != nil {
+		return err
+	}
+	if bytes == nil {
+		return fault.New(fault.Invalid, "nothing is said about what to set").WithFix("see wulf relay zone --help")
+	}
+	cl, err := p.connect(c)
+	if err != nil {
+		return err
+	}
+	defer cl.done()
+	list, err := fetch[api.RelayView](cl, api.PathRelays)
+	if err != nil {
+		return err
+	}
+	name, members, before := c.Args().First(), 0, int64(0)
+	for _, v := range list.Items {
+		if v.Zone == name {
+			members, before = members+1, v.ZoneRate
+		}
+	}
+	if members == 0 {
+		return fault.New(fault.NotFound, "no relay stands in zone %q", name).WithFix("say where relays stand: wulf relay set RELAY --zone %s", name)
+	}
+	return p.perform(c, cl, mutation{
+		change: catalog.SetZone{Name: name, Rate: *bytes},
+		diff:   []string{fmt.Sprintf("zone %s (%d relays):", name, members), fmt.Sprintf("  rate  %s → %s", or(rate(before)), or(rate(*bytes)))},
+	})
 }
 
 func (p *program) relayRemove(c *cli.Context) error {

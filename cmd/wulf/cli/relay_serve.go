@@ -207,16 +207,19 @@ func listenUDP(ctx context.Context, network, address string) (net.PacketConn, er
 	return l, nil
 }
 
-// parseSize reads a number of bytes as people write it, such as 200GiB; "" is 0.
+// parseSize reads a number of bytes as people write it, such as 200GiB or 200GB; "" is 0.
 func parseSize(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
 	}
 	digits := strings.TrimRight(s, "KMGTiBb ")
 	n, err := strconv.ParseInt(digits, 10, 64)
-	shift, ok := map[string]int{"": 0, "B": 0, "K": 10, "KiB": 10, "M": 20, "MiB": 20, "G": 30, "GiB": 30, "T": 40, "TiB": 40}[strings.TrimSpace(s[len(digits):])]
-	if err != nil || !ok || n < 0 || n > 1<<62>>shift {
+	unit, ok := map[string]int64{
+		"": 1, "B": 1, "K": 1 << 10, "KiB": 1 << 10, "M": 1 << 20, "MiB": 1 << 20, "G": 1 << 30, "GiB": 1 << 30, "T": 1 << 40, "TiB": 1 << 40,
+		"KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+	}[strings.TrimSpace(s[len(digits):])]
+	if err != nil || !ok || n < 0 || n > 1<<62/unit {
 		return 0, fault.New(fault.Invalid, "%q is not a size", s).WithFix("write it as 200GiB")
 	}
-	return n << shift, nil
+	return n * unit, nil
 }
