@@ -80,6 +80,13 @@ storm: build ## 10 000 simulated machines, 50 relays, 3 controllers, deaths in t
 .PHONY: bench-tftp
 bench-tftp: build ## boot programs by TFTP, beside tftpd-hpa, dnsmasq and atftpd (root; scripts/install-deps peers)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run '^TestTFTP$$' ./test/bench
+.PHONY: bench-http
+bench-http: build ## sending an image out of a relay's chunks, beside nginx: processor time, rate, memory of a connection
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestHTTP ./test/bench
+
+.PHONY: bench-overload
+bench-overload: build ## ten times as many nodes as a relay sends to at once: rate, fairness, memory
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestOverload ./test/bench
 
 # staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
 $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum

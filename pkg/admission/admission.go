@@ -75,6 +75,7 @@ type visit struct {
 	whole     bool  // something was fetched during all of this window
 	slow      bool  // it takes next to nothing, and has given its slot up
 	over      over  // when its transfers have ended
+	away      bool  // it has no connection any more
 }
 
 // over is what a machine said of the end of its visit.
@@ -145,7 +146,7 @@ func (g *Gate) Ask(now time.Time, who string, urgent bool) Answer {
 		v = g.admit(now, t)
 	}
 	v.transfers++
-	v.used, v.asked, v.over = now, true, unsaid
+	v.used, v.asked, v.over, v.away = now, true, unsaid, false
 	return Answer{Admitted: true}
 }
 
@@ -264,6 +265,14 @@ func (g *Gate) Done(now time.Time, who string) {
 	g.say(now, who, done)
 }
 
+// Away says that a machine has closed its last connection: if it does not come again at once, its visit is over.
+func (g *Gate) Away(now time.Time, who string) {
+	if v := g.visits[who]; v != nil {
+		v.away, v.used = true, now
+	}
+	g.pass(now)
+}
+
 func (g *Gate) say(now time.Time, who string, what over) {
 	if v := g.visits[who]; v != nil {
 		v.over = what
@@ -314,7 +323,11 @@ func (g *Gate) pass(now time.Time) {
 	}
 	g.tidied = now
 	for _, v := range slices.Clone(g.in) {
-		if v.transfers == 0 && now.Sub(v.used) >= g.cfg.Idle {
+		idle := g.cfg.Idle
+		if v.away {
+			idle /= 8
+		}
+		if v.transfers == 0 && now.Sub(v.used) >= idle {
 			if v.asked {
 				g.lasted(now.Sub(v.since))
 			}

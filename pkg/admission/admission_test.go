@@ -133,6 +133,22 @@ func TestVisitEndsWhenItIsSaid(t *testing.T) {
 	}
 }
 
+func TestMachineWithoutConnectionsIsSoonForgotten(t *testing.T) {
+	g := gate(1, 0)
+	g.Ask(began, "n1", false)
+	g.End(began, "n1")
+	g.Away(began, "n1")
+	if !g.Ask(began.Add(300*time.Millisecond), "n1", false).Admitted { // firmware has one for each file
+		t.Error("between two connections its turn is over")
+	}
+	now := began.Add(300 * time.Millisecond)
+	g.End(now, "n1")
+	g.Away(now, "n1")
+	if !g.Ask(now.Add(UsualIdle/8), "n2", false).Admitted {
+		t.Error("it is gone, and has its slot still")
+	}
+}
+
 func TestReserveIsForUrgentMachines(t *testing.T) {
 	g := gate(2, 1)
 	for i := range 10 {

@@ -95,8 +95,9 @@ func New(cfg Config) *Server {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	turns := newTurns()
 	return &Server{
-		cfg: cfg, turns: newTurns(), conns: newConns(), meters: newMeters(), counts: newCounts(),
+		cfg: cfg, turns: turns, conns: newConns(turns.away), meters: newMeters(), counts: newCounts(),
 		booting: newBooting(), claims: newClaims(), troubles: newTroubles(), overlays: newOverlays(cfg), waits: newWaits(), strangers: newStrangers(),
 		ww: newSeen(), images: &images{cfg: cfg}, unpacking: make(chan struct{}, maxUnpacking),
 	}

@@ -26,9 +26,12 @@ type conns struct {
 	mu   sync.Mutex
 	from map[net.Conn]netip.Addr
 	of   map[netip.Addr]int
+	last func(netip.Addr) // is told of addresses that have closed their last one
 }
 
-func newConns() *conns { return &conns{from: map[net.Conn]netip.Addr{}, of: map[netip.Addr]int{}} }
+func newConns(last func(netip.Addr)) *conns {
+	return &conns{from: map[net.Conn]netip.Addr{}, of: map[netip.Addr]int{}, last: last}
+}
 
 // state is for http.Server.ConnState.
 func (c *conns) state(conn net.Conn, state http.ConnState) {
@@ -38,17 +41,25 @@ func (c *conns) state(conn net.Conn, state http.ConnState) {
 			conn.Close()
 		}
 	case http.StateClosed, http.StateHijacked:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		a, ok := c.from[conn]
-		if !ok {
-			return
-		}
-		delete(c.from, conn)
-		if c.of[a]--; c.of[a] == 0 {
-			delete(c.of, a)
+		if a, last := c.leave(conn); last {
+			c.last(a)
 		}
 	}
+}
+
+func (c *conns) leave(conn net.Conn) (a netip.Addr, last bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a, ok := c.from[conn]
+	if !ok {
+		return a, false
+	}
+	delete(c.from, conn)
+	if c.of[a]--; c.of[a] > 0 {
+		return a, false
+	}
+	delete(c.of, a)
+	return a, true
 }
 
 func (c *conns) enter(conn net.Conn) bool {

@@ -177,6 +177,13 @@ func (t *turns) over(a netip.Addr, done bool) {
 	t.next(now)
 }
 
+// away notes that the machine at an address has no connection any more.
+func (t *turns) away(a netip.Addr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gate.Away(time.Now(), a.String())
+}
+
 // sent counts bytes that were sent without a turn.
 func (t *turns) sent(n int64) {
 	t.mu.Lock()
