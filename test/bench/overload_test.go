@@ -152,40 +152,61 @@ func (o *overload) node(i int) (got int64, answers int, waited, took time.Durati
 	return got, answers, waited, time.Since(began) - waited, err
 }
 
-// fetch fetches chunks on one connection, and comes back whenever it is told to.
+// fetch fetches chunks on one connection, comes back whenever it is told to, and connects anew when it breaks, as agents do.
 func (o *overload) fetch(i int, refs []chunk.Ref) (answers int, err error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(1+i))}}
-	conn, err := d.Dial("tcp", o.addr)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	in := bufio.NewReaderSize(conn, 256<<10)
+	var conn net.Conn
+	var in *bufio.Reader
+	defer func() {
+		if conn != nil {
+			conn.Close()
+		}
+	}()
+	broken := 0
 	for k := 0; k < len(refs); {
-		if _, err := fmt.Fprintf(conn, "GET /chunk/%s HTTP/1.1\r\nHost: x\r\nWulf-Verifies: yes\r\n\r\n", refs[k].ID); err != nil {
-			return answers, err
-		}
-		a, err := http.ReadResponse(in, nil)
-		if err != nil {
-			return answers, err
-		}
-		n, err := io.Copy(io.Discard, a.Body)
-		a.Body.Close()
-		switch {
-		case err != nil:
-			return answers, err
-		case a.StatusCode == http.StatusServiceUnavailable:
-			answers++
-			seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
-			if err != nil {
+		if conn == nil {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(1+i))}}
+			if conn, err = d.Dial("tcp", o.addr); err != nil {
 				return answers, err
 			}
-			time.Sleep(time.Duration(seconds)*time.Second + rand.N(250*time.Millisecond))
-		case a.StatusCode != http.StatusOK || n != refs[k].Size:
-			return answers, fmt.Errorf("%s, %d bytes", a.Status, n)
+			in = bufio.NewReaderSize(conn, 256<<10)
+		}
+		wait, err := ask(conn, in, refs[k])
+		switch {
+		case err != nil && broken < 5:
+			conn.Close()
+			conn = nil
+			broken++
+		case err != nil:
+			return answers, err
+		case wait > 0:
+			answers++
+			time.Sleep(wait + rand.N(250*time.Millisecond))
 		default:
 			k++
 		}
 	}
 	return answers, nil
+}
+
+// ask asks for a chunk, and returns how long to wait if it is to come back.
+func ask(conn net.Conn, in *bufio.Reader, ref chunk.Ref) (time.Duration, error) {
+	if _, err := fmt.Fprintf(conn, "GET /chunk/%s HTTP/1.1\r\nHost: x\r\nWulf-Verifies: yes\r\n\r\n", ref.ID); err != nil {
+		return 0, err
+	}
+	a, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(io.Discard, a.Body)
+	a.Body.Close()
+	switch {
+	case err != nil:
+		return 0, err
+	case a.StatusCode == http.StatusServiceUnavailable:
+		seconds, err := strconv.Atoi(a.Header.Get("Retry-After"))
+		return time.Duration(max(seconds, 1)) * time.Second, err
+	case a.StatusCode != http.StatusOK || n != ref.Size:
+		return 0, fmt.Errorf("%s, %d bytes", a.Status, n)
+	}
+	return 0, nil
 }
