@@ -44,7 +44,7 @@ func (f *facts) last() *api.Boot {
 
 const (
 	// together is how far apart two boots of a machine that restarts again and again begin at most.
-	together = 15 * time.Minute
+	together = 45 * time.Minute
 	// apart is how far apart two requests of firmware are that are not of one start.
 	apart = 20 * time.Second
 	// again is how many starts in a row that end alike are no accident any more.
@@ -52,7 +52,8 @@ const (
 )
 
 // judge finds the boot that the verdict is about. It is the newest, but where a machine starts over again and again: there
-// it is the one that came furthest, for the newest has perhaps only just begun.
+// it is the one that came furthest, and of several of these one that says what went wrong, for the newest has perhaps only
+// just begun.
 func (f *facts) judge() {
 	b := f.last()
 	if b == nil {
@@ -68,14 +69,26 @@ func (f *facts) judge() {
 	}
 	total := 0
 	for i := range row {
-		total += starts(&row[i])
-		if total >= again || reached(&row[i]).Index() == reached(b).Index() {
-			f.tries, f.since = total, row[i].Started
-			if reached(&row[i]).Index() > reached(f.about).Index() {
-				f.about = &row[i]
+		r := &row[i]
+		if total += starts(r); total < again && r.Error == "" && reached(r) != reached(b) {
+			continue
+		}
+		f.tries, f.since = total, r.Started
+		for j := range row[:i+1] {
+			if telling(&row[j]) > telling(f.about) {
+				f.about = &row[j]
 			}
 		}
 	}
+}
+
+// telling is how much a boot says of why a node does not boot: the further it came the more, and if it has an error.
+func telling(b *api.Boot) int {
+	n := 2 * reached(b).Index()
+	if b.Error != "" {
+		n++
+	}
+	return n
 }
 
 // reached is the furthest stage of a boot, also of one that failed.
@@ -171,7 +184,8 @@ func (f *facts) neighbours(near []api.Boot) {
 				took[e.Stage] = append(took[e.Stage], e.Took)
 			}
 		}
-		if f.about != nil && b.Last.After(f.since) && b.Stage != boot.StageFailed && reached(b).Index() > reached(f.about).Index() {
+		alike := f.about != nil && (b.Firmware == f.about.Firmware || f.about.Firmware == "") // another firmware goes other ways
+		if alike && b.Last.After(f.since.Add(-patience)) && b.Stage != boot.StageFailed && reached(b).Index() > reached(f.about).Index() {
 			f.others++
 		}
 	}

@@ -60,7 +60,7 @@ func (f *facts) silent() verdict {
 		v.fix = "watch its console; check that the overlays wwinit and wwclient are among its system overlays"
 	}
 	if f.tries >= again {
-		v.text = fmt.Sprintf("it has started %d times in %s and never came further than %s: %s", f.tries, atLeast(f.now.Sub(f.since)), reached(b), v.text)
+		v.text = f.often() + v.text
 	}
 	return v
 }
@@ -103,18 +103,20 @@ var remedies = []struct{ words, fix string }{
 	{"DHCP server ", "switch that DHCP server off, or keep it out of the network (DHCP snooping on the switches)"},
 	{"asks in network", "check the cable and the VLAN of NODE's port"},
 	{"chunks that nodes may need are not here", "start a controller again, or publish the image anew: wulf image import"},
+	{"does not have chunk", "start a controller again that has it, or publish the image anew: wulf image import"},
+	{"cannot give it what it boots from", "start a controller again that has it, or publish the image anew: wulf image import"},
+	{"does not accept the certificate", "set the clock of NODE in its firmware; if that is right, let it boot again to get the stage one of now"},
 	{"has been claimed already", "restart NODE; if it comes again, look for a second machine with its hardware address"},
-	{"its time is over", "restart NODE; if it comes again, it takes more than ten minutes from its script to its agent: look at its console"},
-	{"expired", "set the clock of NODE in its firmware"},
+	{"ticket expired", "restart NODE; if it comes again, it takes more than ten minutes from its script to its agent: look at its console"},
 	{"overlay", "wulf overlay show says what is wrong with it; wulf node show NODE names the overlays"},
 	{"does not have enough memory", "give NODE more memory, or a smaller image"},
 }
 
 // remedy is what mends a trouble by its words; "" if nobody knows.
 func (f *facts) remedy(trouble string) string {
-	fill := []string{"NODE", string(f.node.Node.Name), "RELAY", "that says so"}
+	fill := []string{"NODE", string(f.node.Node.Name)}
 	if f.about != nil {
-		fill = append(fill[:3], string(f.by()), "ADDRESS", "ADDRESS")
+		fill = append(fill, "RELAY", string(f.by()))
 	}
 	if f.node.Primary != nil && f.node.Primary.Network != nil {
 		fill = append(fill, "NETWORK", string(f.node.Primary.Network.Name))

@@ -35,6 +35,9 @@ func (f *facts) verdict() verdict {
 	if f.about == nil {
 		return f.never()
 	}
+	if v, ok := f.twins(); ok {
+		return v
+	}
 	if v, ok := f.told(); ok {
 		return v
 	}
@@ -42,7 +45,7 @@ func (f *facts) verdict() verdict {
 	if reached(f.about) == boot.StageStageOne {
 		limit = imagePatience
 	}
-	if f.now.Sub(f.since) < limit || f.now.Sub(f.about.Last) < limit && f.tries < again && f.moved() {
+	if f.tries < again && (f.now.Sub(f.since) < limit || f.now.Sub(f.about.Last) < limit && f.moved()) {
 		return verdict{stage: f.missing(), text: fmt.Sprintf("it is booting: %s reached %s ago", f.last().Stage, age(f.now, f.last().Last)), wait: true}
 	}
 	return f.silent()
@@ -111,7 +114,7 @@ func (f *facts) declared() (verdict, bool) {
 func (f *facts) told() (verdict, bool) {
 	b := f.about
 	v := verdict{stage: f.missing()}
-	if arch := archOf(b.Firmware); arch != "" && f.node.Version.Arch != "" && arch != f.node.Version.Arch && reached(b).Index() <= boot.StageKernel.Index() {
+	if arch := archOf(b.Firmware); arch != "" && f.node.Version.Arch != "" && arch != f.node.Version.Arch && (reached(b) == boot.StageScript || reached(b) == boot.StageKernel) {
 		return verdict{
 			stage: boot.StageKernel,
 			text:  fmt.Sprintf("the kernel of image %s is for %s, and the machine's firmware is of %s", *f.node.Settings.Image, f.node.Version.Arch, arch),
@@ -123,10 +126,16 @@ func (f *facts) told() (verdict, bool) {
 		v.stage = boot.StageScript
 		v.text = fmt.Sprintf("%s; node %s asks where this one should: the machines of both, or their hardware addresses, are exchanged", b.Error, f.mirror)
 		v.fix = fmt.Sprintf("exchange the cables or the hardware addresses of %s and %s (wulf node edit %s,%s)", f.node.Node.Name, f.mirror, f.node.Node.Name, f.mirror)
-	case b.Error != "":
+	case b.Error != "" && !f.over(b):
 		v.text, v.fix = b.Error, cmp.Or(b.Fix, f.remedy(b.Error), f.silent().fix, "mend the cause and restart the node; its console has more")
-		if strings.Contains(b.Error, "DHCP server ") && b.Address == "" {
-			v.stage = boot.StageDHCP
+		if f.early(b) {
+			v.stage = reached(b)
+		}
+		switch {
+		case f.tries >= again:
+			v.text = f.often() + v.text
+		case b != f.last():
+			v.text = "it starts again; last time: " + v.text
 		}
 	case b.Stage == boot.StageFailed:
 		v.text, v.fix = "its agent gave up and did not say why", "watch its console: it has the reason"
@@ -134,6 +143,59 @@ func (f *facts) told() (verdict, bool) {
 		return f.relaysSay()
 	}
 	return v, true
+}
+
+// over tells whether an error of DHCP is of the past: the machine was given an address after it.
+func (f *facts) over(b *api.Boot) bool {
+	if b.Stage != boot.StageDHCP {
+		return false
+	}
+	var wrong, right time.Time
+	for _, e := range b.Events {
+		switch {
+		case e.Error != "":
+			wrong = e.Time
+		case e.Address != "" && e.Firmware != boot.FirmwareIPXE:
+			right = e.Time
+		}
+	}
+	return right.Sub(wrong) > apart
+}
+
+// often says how often a node has started in vain.
+func (f *facts) often() string {
+	return fmt.Sprintf("it has started %d times in %s and never came further than %s: ", f.tries, atLeast(f.now.Sub(f.since)), reached(f.about))
+}
+
+// early tells whether an error is of the very stage that the boot seems to have reached: DHCP that gave no address, and a
+// script that only says why there is none.
+func (f *facts) early(b *api.Boot) bool {
+	at := slices.IndexFunc(b.Events, func(e boot.Event) bool { return e.Error == b.Error })
+	if at < 0 {
+		return false
+	}
+	switch reached(b) {
+	case boot.StageDHCP:
+		return b.Events[at].Address == ""
+	case boot.StageScript:
+		return b.Boot == ""
+	}
+	return false
+}
+
+// twins is the verdict on a node that runs while a machine with its hardware address begins to boot.
+func (f *facts) twins() (verdict, bool) {
+	b := f.last()
+	for i := range f.boots[1:] {
+		if o := &f.boots[1+i]; o.Stage == boot.StageUp && o.Hardware == b.Hardware && o.Seen.Sub(b.Started) > silence/2 {
+			return verdict{
+				stage: boot.StageDHCP,
+				text:  fmt.Sprintf("it runs since %s, and another machine with its hardware address %s has asked for an address since", o.Started.UTC().Format(time.RFC3339), b.Hardware),
+				fix:   fmt.Sprintf("find the second machine: the switches' tables of addresses show %s at two ports", b.Hardware),
+			}, true
+		}
+	}
+	return verdict{}, false
 }
 
 // relaysSay is what the relays of the node say of themselves that keeps it where it is.

@@ -117,6 +117,14 @@ func (sit *situation) isMe(server netip.Addr) bool {
 // remember keeps what an answer says about who is where, and records the event of a handshake that is complete.
 func (s *Server) remember(l *letter) {
 	t, proxied := l.seat, l.seat.net.DHCP == catalog.DHCPProxy
+	if l.v.kind == msgOffer && t.wantsLoader() && !l.loader { // firmware takes no offer that it cannot boot from
+		e := t.event(l.machine)
+		e.Error = noLoader(t)
+		if l.v.addr.IsValid() {
+			e.Address = l.v.addr.String()
+		}
+		s.record(e)
+	}
 	if l.v.kind != msgAck && !proxied {
 		return
 	}

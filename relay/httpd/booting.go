@@ -78,6 +78,16 @@ func (s *Server) fetched(addr netip.Addr, id chunk.ID, size int64) (boot.Event, 
 	return s.booting.fetched(addr, id, size)
 }
 
+// name is the boot of which an address was given the script, "" if it is not known.
+func (b *booting) name(addr netip.Addr) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n, ok := b.byAddr[addr]; ok {
+		return n.event.Boot
+	}
+	return ""
+}
+
 func (b *booting) knows(addr netip.Addr) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -70,7 +70,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, p *boot.Plan, wri
 	}
 	switch {
 	case p.Problem != nil:
-		e.Error = p.Problem.Error()
+		e.Error, e.Fix = p.Problem.Error(), fault.Fix(p.Problem)
 	case own:
 		e.Boot, e.Image, e.Manifest = begun.Boot, p.Image, p.Manifest.ID
 		s.booting.begin(remote(r), p, begun.Boot)

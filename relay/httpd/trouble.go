@@ -47,7 +47,7 @@ func (s *Server) trouble(addr netip.Addr, stage boot.Stage, what string) {
 	if !s.troubles.due(addr) {
 		return
 	}
-	e := boot.Event{Stage: stage, Address: addr.String(), Error: what}
+	e := boot.Event{Stage: stage, Boot: s.booting.name(addr), Address: addr.String(), Error: what}
 	if s.cfg.Machine != nil {
 		e.Node, e.Hardware, _ = s.cfg.Machine(addr)
 	}

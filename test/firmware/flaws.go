@@ -23,6 +23,7 @@ type Flaws struct {
 	Disks    bool          // it takes heed of what is declared of its disks; it has none
 	Breaks   boot.Stage    // its agent fails once it has reached that stage
 	With     error         // what it fails with
+	Robbed   bool          // somebody else claims its boot before its agent does
 	Mute     bool          // it falls silent once it is up, and runs on
 }
 
@@ -58,11 +59,25 @@ func (m *Machine) passes(ctx context.Context, s boot.Stage) error {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	case f.Resets:
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
 		return errReset
 	case f.Breaks:
 		return f.With
 	}
 	return nil
+}
+
+// SetBandwidth limits what the machine sends and receives, each to so many bytes a second.
+func (m *Machine) SetBandwidth(bytesPerSecond int64) { m.host.SetBandwidth(bytesPerSecond) }
+
+// mute cuts the machine off a while after it came up.
+func (m *Machine) mute(ctx context.Context) {
+	if sleep(ctx, time.Minute) == nil {
+		m.muted.Store(true)
+		m.cfg.Net.Stall(m.cfg.Name)
+	}
 }
 
 // clock is the time as the agent's machine has it.

@@ -67,10 +67,6 @@ func (m *Machine) kernel(ctx context.Context, k *started) error {
 			return err
 		}
 	} else if err := n.twoStage(ctx, state); err != nil {
-		if ctx.Err() == nil && n.reporter != nil && err != errReset {
-			n.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Fix: fault.Fix(err)})
-			n.reporter.Flush(5 * time.Second)
-		}
 		return err
 	}
 	if err := session.Save(m.cfg.Dir, state); err != nil {
@@ -200,7 +196,7 @@ func (n *node) state() *session.State {
 }
 
 // twoStage gets the image and the overlays.
-func (n *node) twoStage(ctx context.Context, state *session.State) error {
+func (n *node) twoStage(ctx context.Context, state *session.State) (err error) {
 	began := time.Now()
 	ack, err := n.dhcp(ctx, n.stageOne())
 	if err != nil {
@@ -224,8 +220,21 @@ func (n *node) twoStage(ctx context.Context, state *session.State) error {
 	reports, stop := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() { n.reporter.Run(reports); close(ended) }()
-	defer func() { stop(); <-ended }()
+	defer func() {
+		if err != nil && err != errReset && ctx.Err() == nil {
+			n.reporter.Record(boot.Event{Stage: boot.StageFailed, Error: err.Error(), Fix: fault.Fix(err)})
+			n.reporter.Flush(5 * time.Second)
+		}
+		stop()
+		<-ended
+	}()
 
+	if n.flawed().Robbed {
+		if _, err := n.mesh.Claim(ctx, n.params.Ticket); err != nil {
+			return err
+		}
+		n.mesh.SetSession(api.Session{})
+	}
 	held, err := n.mesh.Claim(ctx, n.params.Ticket)
 	if err != nil {
 		return err
@@ -325,12 +334,13 @@ func (n *node) overlays(ctx context.Context, state *session.State) error {
 
 // init is the node's own init, with the agent's service under it, until the machine has no power.
 func (n *node) init(ctx context.Context) error {
-	if err := n.passes(ctx, boot.StageInit); err != nil {
-		return err
-	}
+	n.reach(boot.StageInit)
 	return service.Run(ctx, service.Config{
 		Root: n.cfg.Dir, Dial: n.host.Dial, Log: n.log,
 		Reached: func(ctx context.Context) error {
+			if err := n.passes(ctx, boot.StageInit); err != nil {
+				return err
+			}
 			if err := sleep(ctx, initTime); err != nil {
 				return err
 			}
@@ -338,8 +348,7 @@ func (n *node) init(ctx context.Context) error {
 			n.reach(boot.StageUp)
 			n.setUp(true)
 			if n.flawed().Mute {
-				n.muted = true
-				n.cfg.Net.Stall(n.cfg.Name)
+				go n.mute(ctx)
 			}
 			return nil
 		},

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
@@ -48,11 +49,12 @@ type Machine struct {
 	cfg  Config
 	host *memnet.Host
 
+	muted atomic.Bool // by a flaw
+
 	mu     sync.Mutex
 	stop   context.CancelFunc // nil while it is off
 	done   chan struct{}
 	dice   *rand.Rand
-	muted  bool // by a flaw; the running machine's own
 	stage  boot.Stage
 	failed error
 	flaws  Flaws
@@ -238,9 +240,8 @@ func (m *Machine) start(ctx context.Context) error {
 func (m *Machine) dead() {
 	m.setUp(false)
 	m.cfg.Net.Kill(m.cfg.Name)
-	if m.muted {
+	if m.muted.Swap(false) {
 		m.cfg.Net.Heal(m.cfg.Name)
-		m.muted = false
 	}
 	m.host.SetMTU(0)
 	_ = m.host.SetAddrs() // no address is never another's

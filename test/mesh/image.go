@@ -19,12 +19,24 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
+// Contents are what is in an image. Another seed gives other files.
+type Contents struct {
+	Kernel string // its architecture, amd64 or arm64
+	Seed   uint64
+}
+
 // Publish imports an image through the API, as the CLI does: a kernel that nobody can run, and files that do not
 // compress, so that it has a handful of chunks. Another seed gives other files.
 func (m *Mesh) Publish(name string, seed uint64) catalog.ImageVersion {
 	m.t.Helper()
-	v, err := m.PublishAt(m.Client, name, seed)
-	for ; err != nil && again(err); v, err = m.PublishAt(m.Client, name, seed) {
+	return m.PublishOf(name, Contents{Kernel: "amd64", Seed: seed})
+}
+
+// PublishOf is Publish of other contents.
+func (m *Mesh) PublishOf(name string, c Contents) catalog.ImageVersion {
+	m.t.Helper()
+	v, err := m.publish(m.Client, name, c)
+	for ; err != nil && again(err); v, err = m.publish(m.Client, name, c) {
 		time.Sleep(time.Second)
 	}
 	if err != nil {
@@ -35,7 +47,11 @@ func (m *Mesh) Publish(name string, seed uint64) catalog.ImageVersion {
 
 // PublishAt is Publish through a client, once.
 func (m *Mesh) PublishAt(client *api.Client, name string, seed uint64) (catalog.ImageVersion, error) {
-	body := imageTar(cmp.Or(m.size.Image, ImageBytes), seed)
+	return m.publish(client, name, Contents{Kernel: "amd64", Seed: seed})
+}
+
+func (m *Mesh) publish(client *api.Client, name string, c Contents) (catalog.ImageVersion, error) {
+	body := imageTar(cmp.Or(m.size.Image, ImageBytes), c)
 	a, err := client.Do(m.Ctx(), api.Request{
 		Method: http.MethodPost, Path: strings.Replace(api.PathImage, "{name}", name, 1) + "?source=test", Size: int64(len(body)),
 		Body: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }, Once: true,
@@ -67,7 +83,7 @@ func again(err error) bool {
 const kernelVersion = "6.1.0-test"
 
 // imageTar is a root file system of about so many bytes.
-func imageTar(size int, seed uint64) []byte {
+func imageTar(size int, c Contents) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	put := func(name string, body []byte) {
@@ -79,14 +95,19 @@ func imageTar(size int, seed uint64) []byte {
 		_ = w.WriteHeader(h)
 		_, _ = w.Write(body)
 	}
-	dice := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), 0x77})
+	dice := rand.NewChaCha8([32]byte{byte(c.Seed), byte(c.Seed >> 8), 0x77})
 	noise := func(n int) []byte {
 		p := make([]byte, n)
 		_, _ = dice.Read(p)
 		return p
 	}
 	kernel := noise(64 << 10)
-	copy(kernel[0x202:], "HdrS") // the boot protocol of x86 begins so
+	switch c.Kernel {
+	case "arm64":
+		copy(kernel[56:], "ARM\x64") // the header of an Image
+	default:
+		copy(kernel[0x202:], "HdrS") // the boot protocol of x86 begins so
+	}
 	for _, dir := range []string{"boot/", "etc/", "sbin/", "usr/", "usr/lib/"} {
 		put(dir, nil)
 	}

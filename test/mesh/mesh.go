@@ -122,6 +122,7 @@ func (m *Mesh) stop() {
 	for _, c := range m.clients {
 		c.Close()
 	}
+	time.Sleep(time.Minute) // net/http lets dials that nobody waits for any more go on until they time out
 	synctest.Wait()
 	if open := m.Net.Open(); len(open) != 0 {
 		m.t.Errorf("left open:\n%s", strings.Join(open, "\n"))

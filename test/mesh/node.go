@@ -31,6 +31,19 @@ func (m *Mesh) addMachine(segment string, kind boot.Firmware) *firmware.Machine 
 	return n
 }
 
+// AddTwin puts a machine into the rack that has the hardware address of another; it is off.
+func (m *Mesh) AddTwin(of *firmware.Machine) *firmware.Machine {
+	m.t.Helper()
+	name := of.Name() + "-twin"
+	dir := filepath.Join(m.dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	n := firmware.New(firmware.Config{Net: m.Net, Name: name, Segment: Segment, Dir: dir, Hardware: of.Hardware()})
+	m.Nodes = append(m.Nodes, n)
+	return n
+}
+
 // AddNodes puts machines into the rack, of BIOS and UEFI firmware by turns, and declares a node for each.
 func (m *Mesh) AddNodes(count int) []*firmware.Machine {
 	m.t.Helper()
