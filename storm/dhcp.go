@@ -76,21 +76,39 @@ func (m *machine) pxe(class string, arch iana.Arch, size uint16) []dhcpv4.Modifi
 	}
 }
 
+// talk is what an asker says in one go: all under one number, as ROMs and iPXE do, so that an answer to the first question
+// is one to the second as well, if it comes late.
+type talk struct {
+	asker
+	began   time.Time
+	id      dhcpv4.TransactionID
+	answers <-chan *dhcpv4.DHCPv4
+}
+
 // dhcp gets the machine its lease, and returns the acknowledgement.
-func (m *machine) dhcp(ctx context.Context, who asker) (*dhcpv4.DHCPv4, error) {
-	began := time.Now()
+func (m *machine) dhcp(ctx context.Context, a asker) (*dhcpv4.DHCPv4, error) {
+	who := &talk{asker: a, began: time.Now()}
+	for {
+		binary.BigEndian.PutUint32(who.id[:], m.dice.Uint32())
+		answers, hush, ok := m.storm.cfg.Wire.listen(who.id)
+		if ok {
+			defer hush()
+			who.answers = answers
+			break
+		} // another machine's dice fell the same way
+	}
 	for i, wait := range who.waits {
 		if i > 0 {
 			m.storm.tally.retry("dhcp")
 		}
-		offer, err := m.exchange(ctx, who, began, wait, dhcpv4.MessageTypeDiscover, nil)
+		offer, err := m.exchange(ctx, who, wait, dhcpv4.MessageTypeDiscover, nil)
 		if err != nil {
 			return nil, err
 		}
 		if offer == nil {
 			continue
 		}
-		ack, err := m.request(ctx, who, began, offer)
+		ack, err := m.request(ctx, who, offer)
 		if err != nil {
 			return nil, err
 		}
@@ -106,9 +124,9 @@ func (m *machine) dhcp(ctx context.Context, who asker) (*dhcpv4.DHCPv4, error) {
 }
 
 // request asks for what an offer says, three times at most. It returns nothing where the server refuses, or is gone.
-func (m *machine) request(ctx context.Context, who asker, began time.Time, offer *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
+func (m *machine) request(ctx context.Context, who *talk, offer *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
 	for _, wait := range []time.Duration{1 * time.Second, 2 * time.Second, 4 * time.Second} {
-		a, err := m.exchange(ctx, who, began, wait, dhcpv4.MessageTypeRequest, offer)
+		a, err := m.exchange(ctx, who, wait, dhcpv4.MessageTypeRequest, offer)
 		switch {
 		case err != nil:
 			return nil, err
@@ -125,36 +143,24 @@ func (m *machine) request(ctx context.Context, who asker, began time.Time, offer
 }
 
 // exchange sends one message and waits for the answer to it; nil if none comes.
-func (m *machine) exchange(ctx context.Context, who asker, began time.Time, wait time.Duration,
-	kind dhcpv4.MessageType, offer *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
-	w := m.storm.cfg.Wire
+func (m *machine) exchange(ctx context.Context, who *talk, wait time.Duration, kind dhcpv4.MessageType, offer *dhcpv4.DHCPv4) (*dhcpv4.DHCPv4, error) {
 	q, err := dhcpv4.New(append([]dhcpv4.Modifier{
 		dhcpv4.WithHwAddr(m.mac), dhcpv4.WithBroadcast(true), dhcpv4.WithMessageType(kind),
 	}, who.options...)...)
 	if err != nil {
 		return nil, err
 	}
-	q.NumSeconds = uint16(time.Since(began) / time.Second)
+	q.TransactionID, q.NumSeconds = who.id, uint16(time.Since(who.began)/time.Second)
 	if offer != nil {
 		q.UpdateOption(dhcpv4.OptRequestedIPAddress(offer.YourIPAddr))
 		q.UpdateOption(dhcpv4.OptServerIdentifier(offer.ServerIdentifier()))
 	}
-	if offer != nil {
-		q.TransactionID = offer.TransactionID
-	} else {
-		binary.BigEndian.PutUint32(q.TransactionID[:], m.dice.Uint32())
-	}
-	answers, hush, ok := w.listen(q.TransactionID)
-	for ; !ok; answers, hush, ok = w.listen(q.TransactionID) { // another machine's dice fell the same way
-		binary.BigEndian.PutUint32(q.TransactionID[:], m.dice.Uint32())
-	}
-	defer hush()
-	w.send(q, m.Helpers)
+	m.storm.cfg.Wire.send(q, m.Helpers)
 	expired := time.NewTimer(wait)
 	defer expired.Stop()
 	for {
 		select {
-		case a := <-answers:
+		case a := <-who.answers:
 			if string(a.ClientHWAddr) == string(m.mac) && who.takes(a, q, offer) {
 				return a, nil
 			}
