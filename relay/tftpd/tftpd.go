@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	maxWorkers = 4           // one sends gigabytes a second
+	maxWorkers = 4           // one sends gigabytes a second, and the more clients it has, the more it does with each system call
 	tellEvery  = time.Second // at most, of requests that lead to nothing
 )
 
@@ -98,7 +98,7 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		s.serve(g, running, newWorker(s, p, 1))
 	} else {
-		workers := make([]*worker, min(runtime.GOMAXPROCS(0), maxWorkers))
+		workers := make([]*worker, max(1, min(runtime.GOMAXPROCS(0)/2, maxWorkers)))
 		for i := range workers {
 			p, err := kernel.sibling()
 			if err != nil {

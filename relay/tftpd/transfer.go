@@ -54,8 +54,9 @@ type transfer struct {
 	due   time.Time // when what is not acknowledged is sent again, or the transfer ends
 	heard time.Time
 	tries int       // packets or windows sent since the last progress
-	at    time.Time // when the last was sent
-	back  bool      // what follows acked was sent again already, because the client asked for it
+	first time.Time // when the first of them was sent
+	last  time.Time
+	back  bool // what follows acked was sent again already, because the client asked for it
 
 	wait     time.Duration // RFC 6298's RTO
 	mean     time.Duration // and SRTT; 0: not measured yet
@@ -85,8 +86,10 @@ func (t *transfer) upTo() int {
 
 // note is called when something is sent.
 func (t *transfer) note(now time.Time) {
-	t.tries++
-	t.at, t.due = now, now.Add(t.wait)
+	if t.tries++; t.tries == 1 {
+		t.first = now
+	}
+	t.last, t.due = now, now.Add(t.wait)
 }
 
 // reply is what an acknowledgement leads to.
@@ -148,7 +151,7 @@ func (t *transfer) again(now time.Time) reply {
 		return nothing
 	}
 	t.heard = now
-	if t.terms.window == 1 || t.back || now.Sub(t.at) < t.mean/2 {
+	if t.terms.window == 1 || t.back || now.Sub(t.last) < t.mean/2 {
 		return nothing
 	}
 	t.back = true
@@ -175,11 +178,13 @@ func (t *transfer) overdue(now time.Time) (again, alive bool) {
 	return true, true
 }
 
-// measure learns how long the client takes, from an answer to what was sent once (RFC 6298 §2 and §3).
+// measure learns how long the client takes (RFC 6298 §2). Of what was sent again it counts from the first time, other than
+// Karn's algorithm, which takes nothing from that: it would never learn of a client that has become slow, such as one
+// on a machine with too much to do, and send it everything twice. After a loss it waits a little too long for a while.
 func (t *transfer) measure(now time.Time) {
-	took := now.Sub(t.at)
+	took := now.Sub(t.first)
 	switch {
-	case t.terms.wait > 0 || t.tries > 1 || t.back:
+	case t.terms.wait > 0:
 		return
 	case t.mean == 0:
 		t.mean, t.variance = took, took/2
