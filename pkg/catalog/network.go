@@ -25,6 +25,7 @@ type Network struct {
 	Pool     Range        `json:"pool,omitzero"`      // for machines that are not known; none: they get no address
 	Allocate Range        `json:"allocate,omitzero"`  // where nodes get an address that nobody chose; none: all of Prefix
 	DHCP     string       `json:"dhcp,omitempty"`     // DHCPAuthoritative (default), DHCPProxy or DHCPOff
+	Probe    bool         `json:"probe,omitempty"`    // relays ask whether an address of the pool is in use before they offer it
 	Secrets  string       `json:"secrets,omitempty"`  // SecretsRelay (default) or SecretsRefuse
 	Warewulf bool         `json:"warewulf,omitempty"` // relays answer as Warewulf's server does, to nodes of MethodWarewulf
 	Comment  string       `json:"comment,omitempty"`
@@ -280,6 +281,7 @@ func flatNetwork(n *Network) map[string]string {
 		{"vlan", fmt.Sprint(n.VLAN), n.VLAN != 0},
 		{"pool", n.Pool.String(), n.Pool.First.IsValid()},
 		{"allocate", n.Allocate.String(), n.Allocate.First.IsValid()},
+		{"probe", "true", n.Probe},
 		{"warewulf", "true", n.Warewulf},
 		{"comment", n.Comment, n.Comment != ""},
 		{"ssh_authority", n.SSHAuthority, n.SSHAuthority != ""},

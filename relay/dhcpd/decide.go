@@ -19,7 +19,9 @@ type verdict struct {
 	term    time.Duration // of the lease; 0: none
 	reason  string        // of a NAK
 	trouble string        // what a person should know of it, "" for nothing
-	again   bool          // the lease is not on disk yet
+	again   bool          // the lease is not on disk yet, or it is not known yet whether the address is free
+	after   time.Duration // when to come back; 0: soon
+	next    bool          // the address is taken; try the next one
 }
 
 func nak(format string, args ...any) verdict {
@@ -69,6 +71,9 @@ func (s *Server) discover(sit *situation) verdict {
 		return verdict{trouble: "it gets no address: " + err.Error()}
 	case err != nil:
 		return verdict{} // another relay's turn
+	}
+	if v, free := s.vet(sit, a); !free {
+		return v
 	}
 	return verdict{kind: msgOffer, addr: a, term: lease.Lease}
 }

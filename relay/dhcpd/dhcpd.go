@@ -93,6 +93,9 @@ type Server struct {
 	queue     *queue
 	present   atomic.Pointer[world]
 	limits    limits
+	probes    probes
+	far       atomic.Pointer[Prober] // asks for addresses behind agents; nil: nobody does
+	waiting   atomic.Int64           // packets that are to come back by themselves
 	patience  patience
 	strangers strangers
 	served    recent[netip.Addr, machine]           // who has which address

@@ -1,6 +1,7 @@
 package dhcpd
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -13,9 +14,10 @@ type situation struct {
 	*seat
 	q       *query
 	from    netip.AddrPort
-	unicast bool // the packet was sent to us alone
-	pxe     bool // it came to port 4011
-	loader  bool // the boot program that the plan names is here
+	unicast bool   // the packet was sent to us alone
+	pxe     bool   // it came to port 4011
+	loader  bool   // the boot program that the plan names is here
+	prober  Prober // asks whether an address is in use where the machine is; nil: nobody can
 }
 
 // handle answers a packet, or does not. Answers stay on the desk until it is cleared.
@@ -34,9 +36,13 @@ func (s *Server) handle(d *desk, p *datagram) {
 		return
 	}
 	v := s.decide(sit)
+	for tries := 1; v.next && tries < maxProbes; tries++ {
+		s.report(sit, v.trouble)
+		v = s.decide(sit)
+	}
 	switch {
 	case v.again && p.tries < maxTries:
-		s.later(p)
+		s.later(p, cmp.Or(v.after, unsaved))
 		return
 	case v.trouble != "":
 		s.report(sit, v.trouble)
@@ -51,11 +57,19 @@ func (s *Server) handle(d *desk, p *datagram) {
 // maxTries bounds how often a packet comes back because its lease was not on disk.
 const maxTries = 40
 
-// later has the packet come back when its lease may be on disk.
-func (s *Server) later(p *datagram) {
+// later has the packet come back, unless too many are to.
+func (s *Server) later(p *datagram, after time.Duration) {
+	if s.waiting.Add(1) > queueLen {
+		s.waiting.Add(-1)
+		s.counters.dropped.Add(1)
+		return
+	}
 	again := p.clone()
 	again.tries++
-	time.AfterFunc(unsaved, func() { s.push(again) })
+	time.AfterFunc(after, func() {
+		s.waiting.Add(-1)
+		s.push(again)
+	})
 }
 
 // situate finds the network in which the machine asks, and what is known of it there. False means that it is none of
@@ -80,7 +94,13 @@ func (s *Server) situate(d *desk, p *datagram) bool {
 	if best == nil {
 		return false
 	}
-	d.sit = situation{seat: best, q: q, from: p.from, unicast: p.unicast, pxe: p.pxe, loader: best.loader != "" && s.cfg.HasLoader(best.loader)}
+	d.sit = situation{seat: best, q: q, from: p.from, unicast: p.unicast, pxe: p.pxe, loader: best.loader != "" && s.cfg.HasLoader(best.loader), prober: p.link.ARP}
+	if q.giaddr.IsValid() {
+		d.sit.prober = nil
+		if far := s.far.Load(); far != nil {
+			d.sit.prober = *far
+		}
+	}
 	return true
 }
 

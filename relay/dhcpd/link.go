@@ -35,6 +35,9 @@ type Link struct {
 	// Raw, if there is one, reaches machines that have no address yet. Without it they are answered by broadcast.
 	Raw FrameSender
 
+	// ARP, if there is one, asks who has an address on the interface.
+	ARP Prober
+
 	batch *ipv4.PacketConn // Conn, if it is the kernel's: it takes many answers in one system call
 }
 
@@ -78,6 +81,9 @@ func (s *Server) listen(ctx context.Context, l *Link) {
 				c.Close()
 			}
 		}
+		if l.ARP != nil {
+			l.ARP.Close()
+		}
 	})
 	defer stop()
 	var readers sync.WaitGroup
@@ -87,6 +93,9 @@ func (s *Server) listen(ctx context.Context, l *Link) {
 	}
 	if l.Snoop != nil {
 		readers.Go(func() { s.snoop(ctx, l) })
+	}
+	if l.ARP != nil {
+		readers.Go(func() { l.ARP.Hear(s.probes.heard) })
 	}
 	readers.Wait()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -260,4 +261,62 @@ func TestInterfacesAndStrangersAreNoticed(t *testing.T) {
 	if lines := s.Problems(); len(lines) != 1 || !strings.Contains(lines[0], "10.1.0.66") {
 		t.Errorf("problems %q, want the strange server 10.1.0.66", lines)
 	}
+}
+
+// Addresses that somebody uses are not offered: on the link ARP tells, behind an agent ICMP does. The squatter is a
+// network card of its own at the machine's end of the cable, and has all of the pool but the last address.
+func TestAddressesInUseAreFoundOnTheWire(t *testing.T) {
+	y := newYard(t, hwUnknown, "10.1.0.250/24")
+	k := newCluster(t, time.Now())
+	n, _ := k.catalog().Network("rack1")
+	small := *n
+	small.Pool.Last, small.Probe = n.Pool.First.Next().Next(), true
+	k.do(time.Now(), catalog.SetNetwork{Network: small}, catalog.SetRelay{Name: "r1", Networks: &[]catalog.NetworkName{"rack1"}}, catalog.DeleteRelay{Name: "r2"})
+	y.ip("-n " + y.client + " link add squat link c0 type macvlan mode bridge")
+	for a := small.Pool.First; a != small.Pool.Last; a = a.Next() {
+		y.ip("-n " + y.client + " addr add " + a.String() + "/24 dev squat")
+	}
+	y.ip("-n " + y.client + " link set squat up")
+	var events journal
+	s := New(k.config("r1", &events, nil))
+	y.serve(s)
+	_, lines := y.udhcpc("-q", "-t", "20")
+	if line := wait(t, lines, "bound"); !strings.Contains(line, "ip="+small.Pool.Last.String()+" ") {
+		t.Errorf("the machine was told %q, want the last address of the pool", line)
+	}
+	e, err := echoIn(y)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := make(chan netip.Addr, 10)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		e.Hear(func(a netip.Addr, _ net.HardwareAddr) { heard <- a })
+	}()
+	if err := e.Probe(small.Pool.First); err != nil {
+		t.Error(err)
+	}
+	select {
+	case a := <-heard:
+		if a != small.Pool.First {
+			t.Errorf("%s answers, want %s", a, small.Pool.First)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("nobody answers ICMP")
+	}
+	e.Close()
+	<-done
+	if lines := s.Problems(); len(lines) != 0 {
+		t.Errorf("problems %q", lines)
+	}
+}
+
+// echoIn opens a socket for ICMP in the relay's namespace.
+func echoIn(y *yard) (e *echo, err error) {
+	err = y.do(func() error {
+		e, err = listenEcho()
+		return err
+	})
+	return e, err
 }

@@ -53,7 +53,7 @@ func inRack(t *testing.T, f func(*rack)) {
 }
 
 // start runs a relay; its address is that of the catalog.
-func (r *rack) start(name catalog.RelayName) *Server {
+func (r *rack) start(name catalog.RelayName, more ...func(*Link)) *Server {
 	r.t.Helper()
 	c, _ := r.k.catalog().Relay(name)
 	at := c.Addresses[0]
@@ -67,6 +67,9 @@ func (r *rack) start(name catalog.RelayName) *Server {
 	}
 	cfg := r.k.config(name, &r.journal, func() []catalog.RelayName { return r.live })
 	cfg.Links = []Link{{Name: "eth0", Addrs: []netip.Addr{at}, Conn: listen(":67"), Snoop: listen(":68")}}
+	for _, f := range more {
+		f(&cfg.Links[0])
+	}
 	s := New(cfg)
 	ctx, cancel := context.WithCancel(r.t.Context())
 	done := make(chan error, 2)

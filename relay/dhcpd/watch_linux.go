@@ -28,10 +28,11 @@ type wish struct {
 	ifi   net.Interface
 	addrs []netip.Addr
 	proxy bool // another server gives the addresses in one of its networks
+	probe bool // one of its networks wants addresses to be asked for
 }
 
 func (w wish) same(v wish) bool {
-	return w.ifi.Index == v.ifi.Index && w.ifi.Name == v.ifi.Name && w.proxy == v.proxy && slices.Equal(w.addrs, v.addrs) &&
+	return w.ifi.Index == v.ifi.Index && w.ifi.Name == v.ifi.Name && w.proxy == v.proxy && w.probe == v.probe && slices.Equal(w.addrs, v.addrs) &&
 		slices.Equal(w.ifi.HardwareAddr, v.ifi.HardwareAddr)
 }
 
@@ -48,6 +49,7 @@ func (s *Server) watch(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for first := true; ; first = false {
+		s.reachFar(ctx, &links)
 		wishes, err := wanting(s.cfg.Scope())
 		if err != nil {
 			s.cfg.Log.Warn("cannot list the network interfaces", "relay", s.cfg.Relay, "err", err)
@@ -90,6 +92,26 @@ func (s *Server) watch(ctx context.Context) error {
 	}
 }
 
+// reachFar opens what asks for addresses behind relay agents, once a network wants that.
+func (s *Server) reachFar(ctx context.Context, readers *sync.WaitGroup) {
+	if s.far.Load() != nil || !slices.ContainsFunc(s.cfg.Scope().Networks, func(n *catalog.Network) bool { return n.Probe }) {
+		return
+	}
+	e, err := listenEcho()
+	if err != nil {
+		s.trouble.set("echo", fmt.Sprintf("cannot ask whether addresses behind relay agents are in use: %v", err))
+		return
+	}
+	s.trouble.set("echo", "")
+	far := Prober(e)
+	s.far.Store(&far)
+	stop := context.AfterFunc(ctx, func() { e.Close() })
+	readers.Go(func() {
+		defer stop()
+		e.Hear(s.probes.heard)
+	})
+}
+
 // wanting lists the interfaces on which a served network is reached, or which have an address of the relay: packets of
 // relay agents come in there.
 func wanting(sc Scope) (map[string]wish, error) {
@@ -126,6 +148,7 @@ func wanting(sc Scope) (map[string]wish, error) {
 				if n.DHCP != catalog.DHCPOff && n.Prefix.Contains(at) {
 					serve = true
 					w.proxy = w.proxy || n.DHCP == catalog.DHCPProxy
+					w.probe = w.probe || n.Probe
 				}
 			}
 		}
@@ -160,6 +183,18 @@ func openLink(w wish) (*Link, error) {
 		return nil, err
 	}
 	l.Raw, l.Snoop = r, r
+	if w.probe {
+		a, err := listenARP(&w.ifi)
+		if err != nil {
+			for _, c := range []net.PacketConn{conn, l.PXE, r} {
+				if c != nil {
+					c.Close()
+				}
+			}
+			return nil, err
+		}
+		l.ARP = a
+	}
 	return l, nil
 }
 

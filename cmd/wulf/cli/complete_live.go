@@ -212,7 +212,7 @@ func listColumns(noun string) []string {
 	case "profile":
 		return []string{"name", "profiles", "image", "decides", "comment"}
 	case "network":
-		return []string{"name", "cidr", "cidr6", "gateway", "vlan", "dns", "ntp", "domain", "mtu", "pool", "dhcp", "relays", "secrets", "warewulf", "comment"}
+		return []string{"name", "cidr", "cidr6", "gateway", "vlan", "dns", "ntp", "domain", "mtu", "pool", "dhcp", "probe", "relays", "secrets", "warewulf", "comment"}
 	case "image":
 		return []string{"name", "latest", "kernel", "arch", "size", "unpacked", "versions", "created", "tags", "source"}
 	case "overlay":

@@ -59,6 +59,7 @@ func networkFlags() []cli.Flag {
 		number("mtu", "its greatest packet, in `BYTES`"),
 		text("pool", "addresses for machines that are not known: `FIRST-LAST`"),
 		text("dhcp", "what relays do there, by `MODE`: authoritative, proxy or off"),
+		toggle("probe", "ask whether an address of the pool is in use before it is offered; --probe=no ends it"),
 		toggle("warewulf", "answer there as Warewulf's server does, to nodes with --method warewulf; --warewulf=no ends it"),
 		text("secrets", "who may hold its nodes' secrets, by `POLICY`: relay or refuse"),
 	}
@@ -123,6 +124,9 @@ func readNetwork(c *cli.Context, n *catalog.Network) error {
 		if into.Last, err = address(flag, strings.TrimSpace(cmp.Or(last, first))); err != nil {
 			return err
 		}
+	}
+	if c.IsSet("probe") {
+		n.Probe = c.Bool("probe")
 	}
 	if c.IsSet("warewulf") {
 		n.Warewulf = c.Bool("warewulf")
@@ -200,6 +204,7 @@ func (p *program) networkList(c *cli.Context) error {
 			{name: "MTU", wide: true, cell: func(n catalog.Network) string { return or(mtuText(n.MTU)) }},
 			{name: "POOL", cell: func(n catalog.Network) string { return or(poolText(n.Pool)) }},
 			{name: "DHCP", cell: func(n catalog.Network) string { return n.DHCP }},
+			{name: "PROBE", wide: true, cell: func(n catalog.Network) string { return yesOrNo(n.Probe) }},
 			{name: "RELAYS", wide: true, cell: func(n catalog.Network) string { return or(strings.Join(serving[n.Name], ",")) }},
 			{name: "SECRETS", wide: true, cell: func(n catalog.Network) string { return n.Secrets }},
 			{name: "WAREWULF", wide: true, cell: func(n catalog.Network) string { return yesOrNo(n.Warewulf) }},
@@ -258,7 +263,7 @@ func findNetwork(cl *client, name string) (catalog.Network, catalog.Revision, er
 func networkRows(n catalog.Network) [][]string {
 	return [][]string{
 		{"cidr", n.Prefix.String()}, {"cidr6", or(prefixText(n.Prefix6))}, {"gateway", or(ipText(n.Gateway))}, {"gateway6", or(ipText(n.Gateway6))}, {"dns", or(ipTexts(n.DNS))}, {"ntp", or(ipTexts(n.NTP))},
-		{"domain", or(n.Domain)}, {"mtu", or(mtuText(n.MTU))}, {"vlan", or(mtuText(n.VLAN))}, {"pool", or(poolText(n.Pool))}, {"allocate", or(poolText(n.Allocate))}, {"dhcp", n.DHCP}, {"secrets", n.Secrets}, {"warewulf", yesOrNo(n.Warewulf)}, {"comment", or(n.Comment)},
+		{"domain", or(n.Domain)}, {"mtu", or(mtuText(n.MTU))}, {"vlan", or(mtuText(n.VLAN))}, {"pool", or(poolText(n.Pool))}, {"allocate", or(poolText(n.Allocate))}, {"dhcp", n.DHCP}, {"probe", yesOrNo(n.Probe)}, {"secrets", n.Secrets}, {"warewulf", yesOrNo(n.Warewulf)}, {"comment", or(n.Comment)},
 	}
 }
 
