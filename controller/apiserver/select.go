@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wulfmesh/wulfmesh/controller/journal"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -28,6 +29,9 @@ type selection struct {
 	now   time.Time
 	due   catalog.Revision // that running nodes should follow by now
 
+	journal *journal.Journal
+	booted  map[catalog.NodeName][]string // in which boot sessions nodes were; made when it is asked for
+
 	names  []string                       // of all nodes, in order
 	groups map[string]map[string][]string // by source, then group; made when they are asked for
 
@@ -38,7 +42,7 @@ type selection struct {
 
 func (s *Server) selection(c *catalog.Catalog) *selection {
 	now := time.Now()
-	return &selection{c: c, boots: s.cfg.Journal.Last, now: now, due: c.Settled(now.Add(-api.Settling)), groups: map[string]map[string][]string{}}
+	return &selection{c: c, boots: s.cfg.Journal.Last, journal: s.cfg.Journal, now: now, due: c.Settled(now.Add(-api.Settling)), groups: map[string]map[string][]string{}}
 }
 
 // choose returns the nodes that a query is about, in the order asked for, before it is cut into pages. A name that no
@@ -158,6 +162,7 @@ func (x *selection) sources() map[string]func(*catalog.Node) []string {
 			return nil
 		},
 		"drift": x.drift,
+		"boot":  x.sessionsOf,
 		"tag": func(n *catalog.Node) []string {
 			var all []string
 			for k, v := range x.settings(n).Tags {
@@ -208,6 +213,9 @@ var defaultSource = []string{"group", "profile"}
 func (x *selection) Group(source, name string) ([]string, error) {
 	if source == "" && name == "*" {
 		return x.all(), nil
+	}
+	if source == "boot" && name != "*" {
+		return x.session(name)
 	}
 	all := x.sources()
 	sources := []string{source}

@@ -81,6 +81,40 @@ func (s *Server) nodesOf(c *catalog.Catalog, set string) ([]string, error) {
 	return names, nil
 }
 
+// listedSessions is how many sessions are among the groups of nodes; older ones are groups, too, for who knows their numbers.
+const listedSessions = 8
+
+// sessionsOf tells in which of the last boot sessions a node was, and what became of it there.
+func (x *selection) sessionsOf(n *catalog.Node) []string {
+	if x.booted == nil {
+		x.booted = map[catalog.NodeName][]string{}
+		sessions := x.journal.Sessions(x.now)
+		for i, s := range sessions[:min(len(sessions), listedSessions)] {
+			number := strconv.FormatUint(s.Number, 10)
+			nodes, err := x.journal.SessionNodes(number, x.now)
+			if err != nil {
+				continue // it has just been forgotten
+			}
+			for _, b := range nodes {
+				x.booted[b.Node] = append(x.booted[b.Node], number, number+"-"+b.State)
+				if i == 0 {
+					x.booted[b.Node] = append(x.booted[b.Node], journal.LastSession, journal.LastSession+"-"+b.State)
+				}
+			}
+		}
+	}
+	return x.booted[n.Name]
+}
+
+// session is the nodes of a boot session, those that are still declared.
+func (x *selection) session(name string) ([]string, error) {
+	nodes, err := x.journal.InSession(name, x.now)
+	return slices.DeleteFunc(nodes, func(n string) bool {
+		_, ok := x.c.Node(catalog.NodeName(n))
+		return !ok
+	}), err
+}
+
 // watchSession sends summaries of a session, one a line, until the client leaves or the server stops.
 func (s *Server) watchSession(w http.ResponseWriter, r *http.Request, ref string, nodes []string) error {
 	ctx, stop := s.untilDrained(r.Context())

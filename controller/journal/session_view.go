@@ -80,6 +80,11 @@ func (t *tally) view(now time.Time, whole bool) api.BootSession {
 		v.Phases = append(v.Phases, p)
 	}
 	v.Started, v.Last = t.span()
+	if t.machines == 1 {
+		for r := range t.all {
+			v.Single = r.machine()
+		}
+	}
 	v.Took = v.Last.Sub(v.Started)
 	v.Rate, v.ETA = t.pace(now, v.Started, v.Booting)
 	t.viewErrors(&v, silent, whole)

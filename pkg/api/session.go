@@ -31,13 +31,14 @@ type BootSession struct {
 	Last    time.Time     `json:"last"` // when something of it was heard last
 	Took    time.Duration `json:"took"` // nanoseconds until the last machine was up or failed; while it runs, until now
 
-	Nodes   int `json:"nodes"` // machines, those that no node claims among them
-	Up      int `json:"up"`
-	Failed  int `json:"failed"`
-	Silent  int `json:"silent"`
-	Booting int `json:"booting"`
-	Queued  int `json:"queued"` // of those that boot: they wait at relays for their turn
-	Again   int `json:"again"`  // boots of machines that then began anew within the session, and count once
+	Single  string `json:"single,omitempty"` // the machine of a session that has but one
+	Nodes   int    `json:"nodes"`            // machines, those that no node claims among them
+	Up      int    `json:"up"`
+	Failed  int    `json:"failed"`
+	Silent  int    `json:"silent"`
+	Booting int    `json:"booting"`
+	Queued  int    `json:"queued"` // of those that boot: they wait at relays for their turn
+	Again   int    `json:"again"`  // boots of machines that then began anew within the session, and count once
 
 	ToUp   Spread         `json:"to_up"` // from the first sign of a machine until it was up
 	Phases []SessionPhase `json:"phases"`

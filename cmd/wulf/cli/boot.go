@@ -20,14 +20,33 @@ import (
 func (p *program) boot() *cli.Command {
 	return noun("boot", "what machines do when they boot",
 		verb{
-			name: "list", aliases: []string{"ls"}, usage: "list the last boot of every machine, or all known boots of one",
-			examples: []string{"wulf boot list", "wulf boot list --node n1 -o json"},
-			flags:    listFlags(text("node", "all boots of `NODE`, or of a hardware address")), run: p.bootList,
+			name: "list", aliases: []string{"ls"}, usage: "list boot sessions: machines that booted together",
+			about: "A session begins with the first machine that boots after five minutes without one, and holds all that follow\n" +
+				"until there is as much quiet again. Its number is made of the time, so that every controller gives the same.",
+			examples: []string{"wulf boot list", "wulf boot list --machines", "wulf boot list --node n1 -o json"},
+			flags: listFlags(
+				toggle("machines", "list the last boot of every machine instead"),
+				text("node", "list all boots of `NODE`, or of a hardware address, instead"),
+			), run: p.bootList,
 		},
 		verb{
-			name: "watch", usage: "tell what happens while it happens, until CTRL-C", args: "[NODE]", most: 1,
-			examples: []string{"wulf boot watch", "wulf boot watch n1", "wulf boot watch -o json"},
-			flags:    []cli.Flag{formatFlag("table or json, one event a line")}, run: p.bootWatch,
+			name: "show", usage: "show a boot session: phases, errors, relays", args: "[SESSION]", most: 1,
+			examples: []string{"wulf boot show", "wulf boot show 95118", "wulf boot show last -o json"},
+			flags:    showFlags(), run: p.bootShow,
+		},
+		verb{
+			name: "compare", usage: "show what differs between two boot sessions", args: "SESSION [SESSION]", least: 1, most: 2,
+			about:    "Where one is named, the last is compared to it.",
+			examples: []string{"wulf boot compare 95118", "wulf boot compare 95118 95406 --slower 1m"},
+			flags:    showFlags(duration("slower", 30*time.Second, "name the nodes that took longer by more than `DURATION`")), run: p.bootCompare,
+		},
+		verb{
+			name: "watch", usage: "tell how machines boot while they do, until CTRL-C", args: "[NODESET…]", most: unlimited,
+			about: "The last session, and the next when it begins; of a node set, what becomes of its nodes alone. A session that is\n" +
+				"named is watched until it is over. On a terminal a few lines are written over, elsewhere there is a line for each\n" +
+				"new state and one every ten seconds.",
+			examples: []string{"wulf boot watch", "wulf boot watch @rack:r07", "wulf boot watch 95118 -o json", "wulf boot watch --events n1"},
+			flags:    []cli.Flag{toggle("events", "tell every event of all machines, or of one, instead"), formatFlag("table, or json or ndjson, one a line")}, run: p.bootWatch,
 		},
 	)
 }
@@ -45,8 +64,12 @@ func (p *program) bootList(c *cli.Context) error {
 		return err
 	}
 	defer cl.done()
+	node := c.String("node")
+	if node == "" && !c.Bool("machines") {
+		return p.sessionList(c, cl)
+	}
 	path := api.PathBoots
-	if node := c.String("node"); node != "" {
+	if node != "" {
 		path += "?" + url.Values{"node": {node}}.Encode()
 		cl.stale = "" // boots are what this controller has heard, in any case
 	}
@@ -85,15 +108,21 @@ func (p *program) bootList(c *cli.Context) error {
 }
 
 func (p *program) bootWatch(c *cli.Context) error {
-	format, err := p.format(c, formatTable, formatJSON)
+	format, err := p.format(c, formatTable, formatJSON, formatLines)
 	if err != nil {
 		return err
+	}
+	if !c.Bool("events") {
+		return p.sessionWatch(c, format)
 	}
 	cl, err := p.connect(c)
 	if err != nil {
 		return err
 	}
 	defer cl.done()
+	if c.NArg() > 1 {
+		return fault.New(fault.Invalid, "%s --events takes one NODE", commandOf(c)).WithFix("see wulf boot watch --help")
+	}
 	query := url.Values{"watch": {"true"}}
 	if node := c.Args().First(); node != "" {
 		query.Set("node", node)
@@ -139,7 +168,7 @@ func (p *program) watch(c *cli.Context, cl *client, query url.Values, format str
 
 // event prints one event on a line of its own.
 func (p *program) event(e boot.Event, format string) error {
-	if format == formatJSON {
+	if format != formatTable {
 		return json.NewEncoder(p.out).Encode(e)
 	}
 	if e.Stage == "" { // where events were too many to be told

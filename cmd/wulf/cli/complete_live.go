@@ -37,6 +37,8 @@ func namesOf(cl *client, kind, word string) []string {
 		return listNames(cl, api.PathDiscover, foundName)
 	case "RULE":
 		return listNames(cl, api.PathRules, ruleName)
+	case "SESSION":
+		return append(listNames(cl, api.PathBootSessions, sessionNumber), lastSession)
 	case "GROUP":
 		return groupNames(cl, "group", word)
 	case "CONTROLLER":
@@ -128,7 +130,7 @@ func setTerms(cl *client, word string) []string {
 
 // groupSources are the sources of groups in node sets; a test holds the controllers to that.
 func groupSources() []string {
-	return []string{"cluster", "drift", "group", "image", "network", "profile", "rack", "relay", "role", "state", "tag", "zone"}
+	return []string{"boot", "cluster", "drift", "group", "image", "network", "profile", "rack", "relay", "role", "state", "tag", "zone"}
 }
 
 // groupTerms are what may follow an @: a source of groups, or the name of a group or a profile.
@@ -220,7 +222,7 @@ func listColumns(noun string) []string {
 	case "file":
 		return []string{"path", "target", "size", "mode", "changed", "by", "content"}
 	case "boot":
-		return []string{"node", "state", "started", "took", "relay", "image", "version", "revision", "address", "firmware", "hardware", "error"}
+		return []string{"session", "state", "started", "took", "nodes", "up", "failed", "silent", "booting", "again", "p50", "p95", "max", "bytes", "image"}
 	case "relay":
 		return []string{"name", "rack", "zone", "networks", "addresses", "state", "seen", "revision", "chunks", "cache", "served", "corrupt", "slots", "waiting", "sent", "version", "problems"}
 	case "controller":

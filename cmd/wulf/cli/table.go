@@ -84,6 +84,14 @@ func (t *table) paint(cell string, head bool) string {
 	return cell
 }
 
+// paintAll colours a whole line.
+func (t *table) paintAll(line, colour string) string {
+	if !t.colour {
+		return line
+	}
+	return colour + line + reset
+}
+
 func sum(n []int) int {
 	total := 0
 	for _, v := range n {

@@ -41,7 +41,7 @@ func TestWatchTellsWhatHappensUntilItIsEnded(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan int, 1)
 	go func() {
-		ended <- cli.Run(ctx, env(c, in, "boot", "watch", "n1"))
+		ended <- cli.Run(ctx, env(c, in, "boot", "watch", "--events", "n1"))
 		in.Close()
 	}()
 	// Nobody says when the watch has begun, so something goes on happening until it is seen.
