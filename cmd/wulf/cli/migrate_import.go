@@ -93,7 +93,37 @@ func (p *program) migrateImport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.performIfAny(c, cl, change, mutation{seen: now.revision})
+	if err := p.performIfAny(c, cl, change, mutation{seen: now.revision}); err != nil {
+		return err
+	}
+	m.adviseRule(p)
+	return nil
+}
+
+// adviseRule tells what stands in the place of Warewulf's discoverable nodes, which would be whichever machine asks first,
+// for ever. That is not brought over unasked.
+func (m *migration) adviseRule(p *program) {
+	var open []catalog.NodeName
+	for _, n := range m.converted.Nodes {
+		taken := false
+		for _, d := range n.Settings.Nets {
+			taken = taken || d.Hardware != nil
+		}
+		if n.Settings.Discover != nil && *n.Settings.Discover && !taken {
+			open = append(open, n.Name)
+		}
+	}
+	if len(open) > 0 {
+		p.say("%s discoverable, and without a machine; for the next machines that ask to become these: wulf discover rule add discoverable --nodes '%s'",
+			are(len(open), "node"), catalog.NodeSetOf(open...))
+	}
+}
+
+func are(n int, what string) string {
+	if n == 1 {
+		return plural(n, what) + " is"
+	}
+	return plural(n, what) + " are"
 }
 
 // migration is what an import would do.
@@ -196,6 +226,7 @@ func (m *migration) tell(p *program, want *declared, flags string) error {
 		p.say("nothing was changed; import the missing images first: wulf image import NAME DIRECTORY")
 		return nil
 	}
+	m.adviseRule(p)
 	p.say("nothing was changed; all hazards: wulf migrate scan%s; to do it: wulf migrate import --apply%s", flags, flags)
 	return nil
 }
