@@ -100,7 +100,7 @@ type (
 		Changes []Step `json:"changes"`
 	}
 	// Revert takes back what happened after a revision, as far as it is remembered (see History): settings of nodes,
-	// profiles, networks, tags of images, the site's files of overlays, site files.
+	// profiles, networks, tags of images, the site's files of overlays, site files, what is decided about unknown machines.
 	Revert struct {
 		To Revision `json:"to"`
 	}

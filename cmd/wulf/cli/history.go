@@ -72,7 +72,7 @@ func (p *program) runHistory(c *cli.Context) error {
 func (p *program) revert() *cli.Command {
 	return verb{
 		name: "revert", usage: "take back all that was changed after a revision", args: "REVISION", least: 1, most: 1,
-		about: "Nodes, profiles, networks, tags of images and files of overlays become as they were at that revision. Joins of relays and controllers, tokens and the bytes of " +
+		about: "Nodes, profiles, networks, tags of images, files of overlays and what is decided about unknown machines become as they were at that revision. Joins of relays and controllers, tokens and the bytes of " +
 			"images stay as they are. It is a change like any other: what it takes back can be brought back by another revert.",
 		examples: []string{"wulf revert 4711 -m 'gpu profile broke r07'"},
 		flags:    changeFlags(), run: p.runRevert,
