@@ -20,6 +20,7 @@ type MachineConfig struct {
 	Memory   int      // MiB; 0 means 512
 	Disks    []Disk   // in this order; /dev/vda and so on, unless their bus has other names
 	Port     string   // a file that takes what the machine writes to its second serial port, if it shall have one
+	Serial   string   // its serial number (SMBIOS), if it shall have one
 
 	// Of a Direct machine only: files on this computer, and the kernel's command line.
 	Kernel, Initrd, Append string
@@ -191,6 +192,9 @@ func (m *Machine) arguments(accel string) []string {
 	}
 	if c.Port != "" {
 		args = append(args, "-serial", "file:"+c.Port)
+	}
+	if c.Serial != "" {
+		args = append(args, "-smbios", "type=1,serial="+strings.ReplaceAll(c.Serial, ",", ",,"))
 	}
 	for i, d := range c.Disks {
 		args = append(args, d.arguments(i)...)
