@@ -132,3 +132,21 @@ func TestTheSameOfOneMachineIsToldOnceInABatch(t *testing.T) {
 		}
 	})
 }
+
+// The second question of an unknown machine says what it is, and comes a moment after the first, which does not.
+func TestWhatAnUnknownMachineSaysOfItselfIsNotLost(t *testing.T) {
+	bubble(t, func(t *testing.T, s *spool.Spool, c *controllers) {
+		asked := boot.Event{Hardware: "52:54:00:00:00:99", Stage: boot.StageScript, Firmware: boot.FirmwareIPXE, Error: "no node has it"}
+		for _, facts := range []catalog.Facts{{Network: "rack"}, {Network: "rack", Serial: "S1"}, {Network: "rack", Serial: "S1"}} {
+			e := asked
+			e.Machine = &facts
+			s.Record(e)
+		}
+		time.Sleep(time.Minute)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if got := c.got["a"]; len(got) != 2 || got[1].Machine.Serial != "S1" {
+			t.Errorf("a was told %+v", got)
+		}
+	})
+}

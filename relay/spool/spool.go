@@ -332,10 +332,16 @@ type likeness struct {
 	message, err, image string
 	bytes               int64
 	took                time.Duration
+	facts               catalog.Facts
 }
 
 func likenessOf(e *boot.Event) likeness {
-	return likeness{e.Stage, string(e.Node), string(e.Hardware), e.Boot, e.Address, e.Firmware, e.Message, e.Error, e.Image, e.Bytes, e.Took}
+	l := likeness{stage: e.Stage, node: string(e.Node), hardware: string(e.Hardware), boot: e.Boot, address: e.Address, firmware: e.Firmware,
+		message: e.Message, err: e.Error, image: e.Image, bytes: e.Bytes, took: e.Took}
+	if e.Machine != nil { // an unknown machine says what it is with its second question, a moment after the first
+		l.facts = *e.Machine
+	}
+	return l
 }
 
 func (s *Spool) took(controller string, after uint64) {
