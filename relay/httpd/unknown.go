@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +87,10 @@ func (x *strangers) tell(hw catalog.HardwareAddr, facts bool) bool {
 // unknown answers a machine that no node claims. Its first question gets the screen at once; those that the screen asks are
 // held until a node claims it, and then are the first of a boot.
 func (s *Server) unknown(w http.ResponseWriter, r *http.Request, p *boot.Plan) error {
-	hw, q := p.BootHardware, r.URL.Query()
+	hw := p.BootHardware
+	// iPXE leaves ; as it is in what it encodes, and net/url would drop a parameter that has one. What else cannot be read is
+	// left out.
+	q, _ := url.ParseQuery(strings.ReplaceAll(r.URL.RawQuery, ";", "%3B"))
 	tries, err := strconv.Atoi(q.Get(boot.ParamTries))
 	if err != nil || tries < 0 {
 		tries = 0

@@ -108,7 +108,7 @@ func TestTheScreenOfAnUnknownMachineIsHeldUntilANodeClaimsIt(t *testing.T) {
 		if text, took := h.ask(1, "", "10.1.9.1:9"); took != 0 || !strings.Contains(text, "wulf discover claim "+string(address(1))+" NODE") {
 			t.Errorf("after %s it shows\n%s", took, text)
 		}
-		if text, took := h.ask(1, "?tries=1&serial=AB+1", "10.1.9.1:9"); took != boot.HoldUnknown || strings.Contains(text, "sleep 1\n") || !strings.Contains(text, "tries=2") {
+		if text, took := h.ask(1, "?tries=1&serial=AB;%201", "10.1.9.1:9"); took != boot.HoldUnknown || strings.Contains(text, "sleep 1\n") || !strings.Contains(text, "tries=2") {
 			t.Errorf("after %s the next question is answered by\n%s", took, text)
 		}
 		time.AfterFunc(20*time.Second, func() {
@@ -124,7 +124,7 @@ func TestTheScreenOfAnUnknownMachineIsHeldUntilANodeClaimsIt(t *testing.T) {
 				serials = append(serials, e.Machine.Serial+"@"+string(e.Machine.Network))
 			}
 		}
-		if got := strings.Join(serials, " "); got != "@rack AB 1@rack @rack" {
+		if got := strings.Join(serials, " "); got != "@rack AB; 1@rack @rack" {
 			t.Errorf("it was told of as %q", got)
 		}
 	})
