@@ -29,6 +29,7 @@ type turns struct {
 	mu      sync.Mutex
 	gate    *admission.Gate
 	calls   map[string]*call
+	agents  map[string]bool // of those with a connection
 	held    int
 	refused int64
 }
@@ -42,7 +43,7 @@ type call struct {
 func newTurns() *turns {
 	return &turns{
 		gate:  admission.New(admission.Config{Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))}),
-		calls: map[string]*call{},
+		calls: map[string]*call{}, agents: map[string]bool{},
 	}
 }
 
@@ -70,6 +71,9 @@ func (s *Server) turn(w http.ResponseWriter, r *http.Request, patience time.Dura
 		t.mu.Unlock()
 		urgent = s.urgent(addr)
 		t.mu.Lock()
+	}
+	if patience == agentTime {
+		t.agents[who] = true
 	}
 	a := t.gate.Ask(time.Now(), who, urgent)
 	if !a.Admitted && t.held < maxHeld && t.gate.Waits(who) && (a.Wait <= patience || patience == firmwareTime) {
@@ -177,11 +181,19 @@ func (t *turns) over(a netip.Addr, done bool) {
 	t.next(now)
 }
 
-// away notes that the machine at an address has no connection any more.
+// away notes that the machine at an address has no connection any more. Agents keep theirs until they have all; firmware
+// has one for each file.
 func (t *turns) away(a netip.Addr) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.gate.Away(time.Now(), a.String())
+	now, who := time.Now(), a.String()
+	if !t.agents[who] {
+		t.gate.Away(now, who)
+		return
+	}
+	delete(t.agents, who)
+	t.gate.Pause(now, who)
+	t.next(now)
 }
 
 // sent counts bytes that were sent without a turn.

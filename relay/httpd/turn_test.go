@@ -160,6 +160,9 @@ func TestNodeHasOneTurnForAllItsChunks(t *testing.T) {
 	chunks := newShelf(t, bodies...)
 	served(t, chunks, func(t *testing.T, s *Server, n *memnet.Network) {
 		h := n.Host("node", "10.1.0.2")
+		open := dialTo(t, h)
+		defer open.Close()
+		time.Sleep(time.Millisecond)
 		var wg sync.WaitGroup
 		for _, seg := range chunks.image.Segments {
 			wg.Go(func() {
@@ -175,6 +178,17 @@ func TestNodeHasOneTurnForAllItsChunks(t *testing.T) {
 		s.turns.over(netip.MustParseAddr("10.1.0.2"), true)
 		if l := s.Load(); l.Busy != 0 {
 			t.Errorf("after its image the load is %+v", l)
+		}
+		path := "/chunk/" + chunks.image.Segments[0].ID.String()
+		get(h, "http://10.1.0.1:4481"+path)
+		time.Sleep(time.Second)
+		if l := s.Load(); l.Busy != 1 {
+			t.Errorf("an agent that has a connection left lost its turn: %+v", l)
+		}
+		open.Close()
+		time.Sleep(time.Millisecond)
+		if l := s.Load(); l.Busy != 0 {
+			t.Errorf("an agent that is gone has its turn: %+v", l)
 		}
 	})
 }

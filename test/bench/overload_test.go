@@ -127,7 +127,8 @@ func (o *overload) node(i int) (got int64, answers int, waited, took time.Durati
 		all = append(all, s.Ref)
 		got += s.Size
 	}
-	answers, err = o.fetch(i, all[:1])
+	first, answers, err := o.fetch(i, all[:1])
+	defer hangUp(first) // agents keep their connections until they have all
 	waited = time.Since(began)
 	var wg sync.WaitGroup
 	errs := make([]error, 4)
@@ -139,7 +140,9 @@ func (o *overload) node(i int) (got int64, answers int, waited, took time.Durati
 			for k := w; k < len(rest); k += len(errs) {
 				mine = append(mine, rest[k])
 			}
-			more[w], errs[w] = o.fetch(i, mine)
+			var conn net.Conn
+			conn, more[w], errs[w] = o.fetch(i, mine)
+			hangUp(conn)
 		})
 	}
 	wg.Wait()
@@ -153,20 +156,14 @@ func (o *overload) node(i int) (got int64, answers int, waited, took time.Durati
 }
 
 // fetch fetches chunks on one connection, comes back whenever it is told to, and connects anew when it breaks, as agents do.
-func (o *overload) fetch(i int, refs []chunk.Ref) (answers int, err error) {
-	var conn net.Conn
+func (o *overload) fetch(i int, refs []chunk.Ref) (conn net.Conn, answers int, err error) {
 	var in *bufio.Reader
-	defer func() {
-		if conn != nil {
-			conn.Close()
-		}
-	}()
 	broken := 0
 	for k := 0; k < len(refs); {
 		if conn == nil {
 			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(1+i))}}
 			if conn, err = d.Dial("tcp", o.addr); err != nil {
-				return answers, err
+				return nil, answers, err
 			}
 			in = bufio.NewReaderSize(conn, 256<<10)
 		}
@@ -177,7 +174,7 @@ func (o *overload) fetch(i int, refs []chunk.Ref) (answers int, err error) {
 			conn = nil
 			broken++
 		case err != nil:
-			return answers, err
+			return conn, answers, err
 		case wait > 0:
 			answers++
 			time.Sleep(wait + rand.N(250*time.Millisecond))
@@ -185,7 +182,13 @@ func (o *overload) fetch(i int, refs []chunk.Ref) (answers int, err error) {
 			k++
 		}
 	}
-	return answers, nil
+	return conn, answers, nil
+}
+
+func hangUp(conn net.Conn) {
+	if conn != nil {
+		conn.Close()
+	}
 }
 
 // ask asks for a chunk, and returns how long to wait if it is to come back.
