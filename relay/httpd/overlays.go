@@ -21,7 +21,7 @@ import (
 
 // Bounds of rendering.
 const (
-	renderTime  = 20 * time.Second
+	renderTime  = time.Minute
 	maxMemory   = 64 << 20 // bytes of what templates made
 	maxListings = 64 << 20 // bytes of what nodes are told
 	maxContents = 64 << 20 // bytes of large files, compressed
@@ -250,7 +250,10 @@ func (o *overlays) under(secrets *feed.Secrets) {
 // render makes a node's files of one kind, from the catalog and secrets of made, and notes in it whether secrets were
 // asked for that are not held here.
 func (o *overlays) render(ctx context.Context, made *rendered, node catalog.NodeName, kind string) error {
-	ctx, cancel := context.WithTimeout(ctx, renderTime)
+	// What is begun is brought to its end, even if the node goes: most of it is made for all nodes, and the next one to ask
+	// would begin anew. Where a template takes longer than nodes wait, because the relay has no processor to spare, none of
+	// them would ever get it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renderTime)
 	defer cancel()
 	c := made.catalog
 	r, err := c.Resolve(node)

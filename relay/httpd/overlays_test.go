@@ -185,6 +185,22 @@ func told(listing io.Reader) string {
 	return text.String()
 }
 
+// A node that went while its overlays were made comes back, and then they are there.
+func TestOverlaysAreBroughtToTheirEndForANodeThatWent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _, _ := armed(t)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		made, err := s.overlays.now(gone, "n-open", overlay.KindSystem)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := s.overlays.now(t.Context(), "n-open", overlay.KindSystem); err != nil || again != made {
+			t.Errorf("they were made again: %v", err)
+		}
+	})
+}
+
 func TestNodesGetTheirSecretsWhereTheCatalogLetsTheRelayHoldThem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, a, _ := armed(t)

@@ -24,7 +24,7 @@ func (y *yard) begin(name, set string, more ...string) *rig.Process {
 		endpoints = append(endpoints, c.addr)
 	}
 	// It goes before the relays, with which it shares the processors here: an answer that nobody reads in time was never given.
-	p, err := y.gen.Start(name, append([]string{"nice", "-n", "-10", y.wulf, "--endpoint", strings.Join(endpoints, ","), "--credentials", y.creds, "--timeout", "2m",
+	p, err := y.gen.Start(name, append([]string{"nice", "-n", "-5", y.wulf, "--endpoint", strings.Join(endpoints, ","), "--credentials", y.creds, "--timeout", "2m",
 		"storm", "run", set, "--agent", agentAddr, "--report", filepath.Join(y.out, name), "--yes"}, more...)...)
 	if err != nil {
 		y.t.Fatal(err)
