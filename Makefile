@@ -88,6 +88,10 @@ bench-http: build ## sending an image out of a relay's chunks, beside nginx: pro
 bench-overload: build ## ten times as many nodes as a relay sends to at once: rate, fairness, memory
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestOverload ./test/bench
 
+.PHONY: bench-hostile
+bench-hostile: build ## mutated packets, garbage, slow clients and floods at a relay, whose honest clients must not notice (root)
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run '^TestHostile$$' ./test/bench
+
 # staticcheck and govulncheck, built from the versions pinned in tools/go.mod.
 $(TOOLS)/staticcheck $(TOOLS)/govulncheck &: tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)

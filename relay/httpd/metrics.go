@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -81,4 +82,5 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	waiting := len(s.waits.of)
 	s.waits.mu.Unlock()
 	fmt.Fprintf(w, "# HELP wulf_relay_http_waiting Running nodes that wait for news of their overlays.\n# TYPE wulf_relay_http_waiting gauge\nwulf_relay_http_waiting %d\n", waiting)
+	fmt.Fprintf(w, "# HELP wulf_relay_goroutines Goroutines of the relay.\n# TYPE wulf_relay_goroutines gauge\nwulf_relay_goroutines %d\n", runtime.NumGoroutine())
 }

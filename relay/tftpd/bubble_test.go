@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,5 +243,44 @@ func TestAFloodOfWrongNamesIsTakenDownNotRecorded(t *testing.T) {
 		if len(r.events) != 1 || !strings.Contains(r.events[0].Error, "pxelinux.cfg/0") {
 			t.Errorf("%d events, want one", len(r.events))
 		}
+	})
+}
+
+// Requests in the names of machines that never answer, 40 000 a second: none of them keeps an honest machine out, and the
+// server remembers only so many.
+func TestAFloodInOthersNamesKeepsNobodyOut(t *testing.T) {
+	bubble(t, func(n *memnet.Network, r *recorder, _ func()) {
+		ctx, stop := context.WithCancel(context.Background())
+		defer stop()
+		var victims []*firmware
+		for i := range 100 {
+			h := n.Host(fmt.Sprintf("victim%d", i), fmt.Sprintf("10.1.0.%d", 100+i)).Join("rack")
+			for range 4 {
+				conn, err := h.ListenPacket(fmt.Sprintf("10.1.0.%d:0", 100+i))
+				if err != nil {
+					t.Fatal(err)
+				}
+				victims = append(victims, &firmware{t, conn, &net.UDPAddr{IP: net.IPv4(10, 1, 0, 250), Port: 69}})
+			}
+		}
+		var running sync.WaitGroup
+		running.Go(func() {
+			for sent := 0; sent < 20_000 && ctx.Err() == nil; sent += 40 {
+				for i := range 40 {
+					victims[(sent+i)%len(victims)].ask("undionly.kpxe", "octet", "blksize", "1468", "tsize", "0")
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+		began := time.Now()
+		for i := range 5 {
+			time.Sleep(50 * time.Millisecond)
+			boots(t, n, fmt.Sprintf("10.1.0.%d", 1+i)).fetch(wishes{block: 1468, window: 4})
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("five honest machines took %s", took)
+		}
+		stop()
+		running.Wait()
 	})
 }

@@ -13,7 +13,7 @@ const (
 	maxTransfers = 4096
 	maxLoose     = 8192
 	maxOfClient  = 4
-	looseOfOne   = 64
+	looseOfOne   = 16
 )
 
 // table is the transfers of a worker, by client.

@@ -32,7 +32,7 @@ type worker struct {
 
 // Bounds of a worker.
 const (
-	maxQueue   = 1024 // requests that wait: more are lost, and come again
+	maxQueue   = 8192 // requests that wait: more are lost, and come again
 	sweepEvery = 5 * time.Millisecond
 	strayRate  = 200 // answers a second to what belongs to no transfer
 )

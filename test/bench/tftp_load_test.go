@@ -78,6 +78,11 @@ func (l fetchers) fetch(addr netip.Addr, dice *rand.Rand) (window int, err error
 		return 0, err
 	}
 	defer conn.Close()
+	return l.over(conn, dice)
+}
+
+// over is one transfer over a socket.
+func (l load) over(conn *net.UDPConn, dice *rand.Rand) (window int, err error) {
 	words := []string{l.name, "octet", "blksize", "1468", "tsize", "0"}
 	if l.window > 1 {
 		words = append(words, "windowsize", strconv.Itoa(l.window))

@@ -1,0 +1,157 @@
+//go:build bench
+
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	hostilePackets = 10_000_000 // mutated ones, of DHCP and TFTP together; WULF_BENCH_PACKETS is another number
+	hostileRelay   = "10.255.0.1"
+	hostileWithin  = 2 * time.Second // an honest client is served
+	hostileShare   = 99              // per cent of them
+	hostileNodes   = 32
+)
+
+// vitals are what must be the same after an attack as before.
+type vitals struct {
+	goroutines, files int
+	memory            float64 // MB
+}
+
+// TestHostile sends a relay what nobody should: mutated packets, garbage, slow clients, floods; all the while honest clients
+// ask for addresses, boot programs and files. The relay must serve them, not fail inside, and keep nothing.
+func TestHostile(t *testing.T) {
+	if !ownNetwork(t) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	y := newYard(t)
+	dir := t.TempDir()
+	program := make([]byte, 64<<10)
+	for i := range program {
+		program[i] = byte(rand.Uint32())
+	}
+	if err := os.WriteFile(filepath.Join(dir, tftpProgram), program, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := newReport(t, "hostile traffic: a relay and its honest clients")
+	c := newCluster(t, ctx, 1, 0)
+	c.await("a pool", func() (string, bool) {
+		_, _, err := c.controllers[0].run("network", "set", "rack", "--pool", "10.1.0.1-10.1.255.254")
+		return fmt.Sprint(err), err == nil
+	})
+	c.must("node", "add", fmt.Sprintf("n[001-%03d]", hostileNodes), "--ipaddr", "10.2.0.{n1}", "--hwaddr", "52:54:00:00:00:{n1:02x}")
+	p := c.addBootRelay(hostileRelay, "--loaders", dir)
+	packets := hostilePackets
+	if v, err := strconv.Atoi(os.Getenv("WULF_BENCH_PACKETS")); err == nil && v > 0 {
+		packets = v
+	}
+	h := &honest{yard: y, program: program}
+	warm, stopWarm := context.WithTimeout(ctx, 5*time.Second)
+	h.run(warm)
+	stopWarm()
+	if h.problem() != "" {
+		t.Fatalf("before any attack: %s", h.report())
+	}
+	time.Sleep(5 * time.Second) // until what the clients left is forgotten
+	before := p.vitals(t)
+	fmt.Printf("\n%s, %d cores, load %.1f before\nbefore: %+v\n\n", r.machine.CPU, r.machine.Cores, r.machine.Load, before)
+	for _, a := range []struct {
+		name string
+		run  func(ctx context.Context) string
+	}{
+		{"mutated DHCP", func(ctx context.Context) string { return y.mutated(ctx, dhcpSeeds(), 67, packets/2, 64) }},
+		{"mutated TFTP", func(ctx context.Context) string { return y.mutated(ctx, tftpSeeds(), 69, packets/2, 64) }},
+		{"20 000 spoofed requests in half a second", func(ctx context.Context) string { return y.spoofed(ctx, 20_000, 500*time.Millisecond) }},
+		{"DHCP from one port", func(ctx context.Context) string { return y.flood(ctx, dhcpSeeds()[0], 67, packets/20) }},
+		{"TFTP from one port", func(ctx context.Context) string { return y.flood(ctx, tftpSeeds()[0], 69, packets/20) }},
+		{"HTTP garbage", func(ctx context.Context) string { return y.garbage(ctx, 2000) }},
+		{"slow HTTP clients", func(ctx context.Context) string { return y.slow(ctx, 400, 20*time.Second) }},
+	} {
+		probes := &honest{yard: y, program: program}
+		until, stop := context.WithCancel(ctx)
+		var running sync.WaitGroup
+		running.Go(func() { probes.run(until) })
+		began := time.Now()
+		what := a.run(ctx)
+		took := time.Since(began)
+		select {
+		case <-time.After(3 * time.Second): // honest clients right after it, too
+		case <-ctx.Done():
+		}
+		stop()
+		running.Wait()
+		fmt.Printf("%-42s %-58s %6.1f s   %s\n", a.name, what, took.Seconds(), probes.report())
+		if bad := probes.problem(); bad != "" {
+			t.Errorf("%s: %s", a.name, bad)
+		}
+	}
+	var after vitals
+	for range 45 { // slow clients are given half a minute
+		time.Sleep(time.Second)
+		if after = p.vitals(t); after.goroutines <= before.goroutines+10 && after.files <= before.files+10 {
+			break
+		}
+	}
+	fmt.Printf("\nafter:  %+v\n\n", after)
+	if after.goroutines > before.goroutines+10 || after.files > before.files+10 || after.memory > before.memory+64 {
+		t.Errorf("something stays behind: %+v before, %+v after", before, after)
+	}
+	log, err := os.ReadFile(filepath.Join(c.dir, p.name+".log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "panic") || strings.Contains(line, "failed inside") || strings.Contains(line, "could not be handled") {
+			t.Errorf("the relay failed inside: %s", line)
+		}
+	}
+}
+
+// vitals reads what the program uses now. A program that ended fails the test.
+func (p *program) vitals(t *testing.T) vitals {
+	t.Helper()
+	proc := fmt.Sprintf("/proc/%d", p.cmd.Process.Pid)
+	var v vitals
+	a, err := http.Get("http://" + netip.AddrPortFrom(netip.MustParseAddr(hostileRelay), 4480).String() + "/metrics")
+	if err != nil {
+		t.Fatalf("the relay does not answer: %v", err)
+	}
+	defer http.DefaultClient.CloseIdleConnections()
+	defer a.Body.Close()
+	b, err := io.ReadAll(a.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if n, ok := strings.CutPrefix(line, "wulf_relay_goroutines "); ok {
+			v.goroutines, _ = strconv.Atoi(strings.TrimSpace(n))
+		}
+	}
+	files, err := os.ReadDir(proc + "/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.files = len(files)
+	kb, err := strconv.Atoi(strings.TrimSuffix(field(proc+"/status", "VmRSS"), " kB"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.memory = float64(kb) * 1024 / 1e6
+	return v
+}
