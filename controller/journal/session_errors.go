@@ -30,9 +30,10 @@ func isWordByte(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= 0x80
 }
 
-// joins tells whether the character at i holds an address together: a dot, a colon, a hyphen between two parts of it.
+// joins tells whether the character at i holds an address together: a dot, a colon or two, a hyphen between two parts of it.
 func joins(text string, i int) bool {
-	return strings.IndexByte(".:-", text[i]) >= 0 && i > 0 && i+1 < len(text) && isHexByte(text[i-1]) && isHexByte(text[i+1])
+	part := func(c byte) bool { return isHexByte(c) || c == ':' && text[i] == ':' }
+	return strings.IndexByte(".:-", text[i]) >= 0 && i > 0 && i+1 < len(text) && part(text[i-1]) && part(text[i+1])
 }
 
 func isHexByte(c byte) bool {

@@ -29,16 +29,16 @@ func (p *program) sessionWatch(c *cli.Context, format string) error {
 	}
 	defer cl.done()
 	w := &sessionWatcher{p: p, format: format}
-	heard := time.Now()
+	var heard time.Time // when a controller last answered
 	for {
-		over, told, err := w.follow(c, cl, path, ends)
-		if told {
+		over, answered, err := w.follow(c, cl, path, ends)
+		if answered {
 			heard = time.Now()
 		}
 		switch {
 		case c.Context.Err() != nil || over:
 			return nil // somebody has seen enough, or there is no more to see
-		case err != nil && (fault.KindOf(err) != fault.Unavailable || time.Since(heard) > lostFor || heard.IsZero()):
+		case err != nil && (fault.KindOf(err) != fault.Unavailable || time.Since(heard) > lostFor):
 			return err
 		}
 		w.say("the controller ended the watch; asking another")
@@ -59,8 +59,8 @@ type sessionWatcher struct {
 	at     time.Time // of the last line
 }
 
-// follow tells what one answer brings: whether that was all, and whether anything came.
-func (w *sessionWatcher) follow(c *cli.Context, cl *client, path string, ends bool) (over, told bool, err error) {
+// follow tells what one answer brings: whether there is no more to see, and whether there was an answer at all.
+func (w *sessionWatcher) follow(c *cli.Context, cl *client, path string, ends bool) (over, answered bool, err error) {
 	a, err := cl.Do(c.Context, api.Request{Method: http.MethodGet, Path: path})
 	if err != nil {
 		return false, false, unreached(err)
@@ -70,11 +70,10 @@ func (w *sessionWatcher) follow(c *cli.Context, cl *client, path string, ends bo
 	for {
 		var v api.BootSession
 		if err := in.Decode(&v); err != nil {
-			return false, told, nil // it broke off, or the controller stops
+			return false, true, nil // it broke off, or the controller stops
 		}
-		told = true
 		if err := w.tell(v, time.Now()); err != nil {
-			return false, told, err
+			return false, true, err
 		}
 		if ends && v.State == api.SessionOver {
 			return true, true, nil
