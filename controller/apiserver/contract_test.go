@@ -124,6 +124,7 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		{"POST " + api.PathMissing, []call{{body: api.MissingRequest{Chunks: []chunk.Ref{chunk.RefOf(body), chunk.RefOf([]byte("nowhere"))}}, status: 200}, {body: []byte("["), status: 400}}},
 		{"POST " + api.PathCollect, []call{{body: api.CollectRequest{DryRun: true}, status: 200}, {body: api.CollectRequest{Grace: -1}, status: 400}}},
 		{"POST " + api.PathVerify, []call{{cert: b.c1, body: api.VerifyRequest{Manifest: chunk.Of(body)}, status: 200}, {body: []byte("["), status: 400}}},
+		{"GET " + api.PathResidency, []call{{path: "/v1/images/tiny/residency", status: 200}, {path: "/v1/images/tiny/residency?version=none", status: 404}}},
 		{"GET " + api.PathImages, []call{{status: 200}, {path: "/v1/images?consistency=perfect", status: 400}}},
 		{"PUT " + api.PathOverlay, []call{{path: "/v1/overlays/motd", body: motd(t), status: 200}, {path: "/v1/overlays/motd", body: []byte("no"), status: 400}}},
 		{"PATCH " + api.PathOverlay, []call{

@@ -90,6 +90,9 @@ var descriptions = map[string]about{
 
 	"GET " + api.PathImages: {id: "listImages", tag: tagContent, summary: "List images and their versions",
 		answer: jsonOf[api.List[catalog.Image]](), fresh: true, tagged: true},
+	"GET " + api.PathResidency: {id: "listResidency", tag: tagContent, summary: "List how much of a version of an image each relay has on its disk",
+		params: []openapi.Parameter{query("version", "a tag or a version's ID; else latest", text())},
+		answer: jsonOf[api.List[api.Residency]](), fresh: true},
 	"POST " + api.PathImage: {id: "importImage", tag: tagContent, summary: "Make a version of an image of a tar; the answer is its progress, one report a line",
 		params: []openapi.Parameter{
 			query("source", "where it came from, for people", text()),

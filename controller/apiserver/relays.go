@@ -62,6 +62,7 @@ func (s *Server) postRelayStatus(w http.ResponseWriter, r *http.Request, by call
 	st.Name = by.relayName()
 	st.Members = st.Members[:min(len(st.Members), maxRelayMembers)]
 	st.Problems = st.Problems[:min(len(st.Problems), maxRelayProblems)]
+	st.Cache.Images = st.Cache.Images[:min(len(st.Cache.Images), api.MaxCachedImages)]
 	s.relays.put(st, time.Now(), s.cfg.State.Current())
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -68,6 +68,7 @@ var rights = map[string]string{
 	"GET /v1/boots/sessions/{name}":       "co",
 	"GET /v1/boots/sessions/{name}/nodes": "o",
 	"GET /metrics":                        "o",
+	"GET /v1/images/{name}/residency":     "o",
 }
 
 func TestEveryRouteAllowsWhomItShouldAndNobodyElse(t *testing.T) {

@@ -73,6 +73,7 @@ var table = []route{
 	{"GET", api.PathSessionNodes, admins, 0, slow, (*Server).getSessionNodes},
 
 	{"GET", api.PathImages, admins, 0, slow, (*Server).getImages},
+	{"GET", api.PathResidency, admins, 0, slow, (*Server).getResidency},
 	{"POST", api.PathImage, admins, unbounded, 0, (*Server).importImage},
 	{"POST", api.PathVersions, admins, api.MaxRequest, 0, (*Server).postVersion},
 	{"GET", api.PathOverlays, admins, 0, slow, (*Server).getOverlays},

@@ -65,6 +65,7 @@ const (
 	PathBootSession  = "/v1/boots/sessions/{name}"       // GET ?nodes=&watch= → BootSession, or NDJSON of its summaries; the name is a number, or last
 	PathSessionNodes = "/v1/boots/sessions/{name}/nodes" // GET → List[SessionNode]
 	PathMetrics      = "/metrics"                        // GET → what a controller has counted, for Prometheus
+	PathResidency    = "/v1/images/{name}/residency"     // GET ?version= → List[Residency]
 )
 
 // Paths that relays serve.

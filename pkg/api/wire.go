@@ -167,6 +167,33 @@ type CacheStatus struct {
 	Corrupt        int64 `json:"corrupt"`        // found damaged, on disk or on arrival, and fetched again
 	Missing        int   `json:"missing"`        // chunks of wanted images not here yet
 	Held           int64 `json:"held,omitempty"` // bytes that are locked in memory since they were verified, for firmware
+
+	Images []CachedImage `json:"images,omitempty"` // the versions that should be here, those that nodes boot first; at most MaxCachedImages
+}
+
+// MaxCachedImages bounds the versions of which a relay reports how much it has.
+const MaxCachedImages = 64
+
+// CachedImage is how much of a version of an image a relay has on its disk.
+type CachedImage struct {
+	Manifest chunk.ID  `json:"manifest"`
+	Have     int       `json:"have"`
+	Need     int       `json:"need"` // chunks of it, the manifest among them; 0 until that was read there
+	Bytes    int64     `json:"bytes"`
+	Size     int64     `json:"size"`              // bytes of those that it needs
+	Verified time.Time `json:"verified,omitzero"` // every byte of them was read and was right since; zero if not since the relay's start
+}
+
+// Residency is how much of a version of an image one relay has.
+type Residency struct {
+	Relay    catalog.RelayName `json:"relay"`
+	Rack     string            `json:"rack,omitempty"`
+	Zone     string            `json:"zone,omitempty"`
+	Alive    bool              `json:"alive"`
+	Seen     time.Time         `json:"seen,omitzero"` // when it reported that
+	Nodes    int               `json:"nodes"`         // of its networks that boot the version
+	Resident bool              `json:"resident"`      // it has every chunk
+	CachedImage
 }
 
 // RelayView is an admitted relay and what is known of it now.

@@ -77,6 +77,30 @@ func TestControllersSendEachChunkAboutOnce(t *testing.T) {
 	})
 }
 
+func TestStatusSaysHowMuchOfAnImageIsHere(t *testing.T) {
+	inWorld(t, 2, func(w *world) {
+		for _, r := range w.relays {
+			r.run()
+		}
+		manifest, refs := w.image("debian", 1, 5)
+		time.Sleep(10 * time.Second)
+		var size int64
+		for _, ref := range refs {
+			size += ref.Size
+		}
+		r := w.relays["r1"]
+		images := r.cache.Status().Images
+		if len(images) != 1 || images[0].Manifest != manifest.ID || images[0].Need != len(refs) || images[0].Have != len(refs) ||
+			images[0].Bytes != size || images[0].Size != size || time.Since(images[0].Verified) > 10*time.Second {
+			t.Errorf("images %+v, want %d chunks of %d bytes", images, len(refs), size)
+		}
+		r.cache.discard(refs[2].ID)
+		if images := r.cache.Status().Images; images[0].Have != len(refs)-1 || images[0].Bytes != size-refs[2].Size {
+			t.Errorf("images %+v after one was lost", images)
+		}
+	})
+}
+
 func TestFlippedBytesAreNeverServed(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		t.Run(fmt.Sprintf("strict %v", strict), func(t *testing.T) {

@@ -135,6 +135,24 @@ func (x *index) oldest(mayGo func(chunk.ID) bool) (chunk.Ref, bool) {
 	return chunk.Ref{}, false
 }
 
+// hold tells how many of some chunks are on disk, how many bytes they have, and when the one was verified that was
+// verified longest ago.
+func (x *index) hold(refs []chunk.Ref) (n int, bytes int64, verified time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, ref := range refs {
+		e, ok := x.entries[ref.ID]
+		if !ok {
+			continue
+		}
+		if at := e.Value.(*entry).verdict.at; n == 0 || at.Before(verified) {
+			verified = at
+		}
+		n, bytes = n+1, bytes+ref.Size
+	}
+	return n, bytes, verified
+}
+
 // unverifiedSince lists the chunks whose bytes were not looked at since a time.
 func (x *index) unverifiedSince(t time.Time) []chunk.Ref {
 	x.mu.Lock()

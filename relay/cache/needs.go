@@ -19,6 +19,7 @@ type needs struct {
 	read    int64                   // manifests that had been read when it was made
 	known   map[chunk.ID]known      // every chunk that may be asked for
 	wanted  []chunk.Ref             // what should be here, the most needed first
+	images  []version               // those that nodes or tags name
 	unread  []chunk.Ref             // manifests of versions that nodes or tags name, not read yet
 	version map[chunk.ID]*chunk.Ref // every version of every image, by its manifest's ID
 }
@@ -30,6 +31,13 @@ type known struct {
 	pin    bool // nodes boot from it now: it stays, whatever the budget
 	want   bool // it should be here
 	turn   turn // when it is fetched
+}
+
+// version is what a version of an image needs.
+type version struct {
+	manifest chunk.ID
+	read     bool // its manifest was: else nobody knows all that it needs
+	chunks   []chunk.Ref
 }
 
 // turn is the order in which chunks are fetched ahead.
@@ -104,29 +112,42 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 					continue
 				}
 				n.version[v.Manifest.ID] = &v.Manifest
+				of := version{manifest: v.Manifest.ID}
+				seen := map[chunk.ID]bool{}
+				need := func(ref chunk.Ref, at turn) {
+					add(ref, true, pass.pin, pass.want, at)
+					if !seen[ref.ID] {
+						seen[ref.ID] = true
+						of.chunks = append(of.chunks, ref)
+					}
+				}
 				begin, rest := turnTagged, turnTagged
 				if pass.pin {
 					begin, rest = turnKernel, turnImage
 				}
-				add(v.Manifest, true, pass.pin, pass.want, turnFirst)
+				need(v.Manifest, turnFirst)
 				for _, k := range v.Kernels {
-					add(k.Kernel, true, pass.pin, pass.want, begin)
-					add(k.StageOne, true, pass.pin, pass.want, begin)
+					need(k.Kernel, begin)
+					need(k.StageOne, begin)
 				}
 				m, ok := c.manifests[v.Manifest.ID]
+				of.read = ok
 				switch {
 				case ok:
 					for _, s := range m.Segments {
-						add(s.Ref, true, pass.pin, pass.want, rest)
+						need(s.Ref, rest)
 					}
 					if !m.Extras.ID.IsZero() {
-						add(m.Extras, true, pass.pin, pass.want, rest)
+						need(m.Extras, rest)
 					}
 					if !m.Index.ID.IsZero() { // no node asks for it, but Warewulf's boots are made with it
 						add(m.Index, true, looked && pass.pin, looked && pass.want, rest)
 					}
 				case pass.want:
 					n.unread = append(n.unread, v.Manifest)
+				}
+				if pass.want {
+					n.images = append(n.images, of)
 				}
 			}
 		}

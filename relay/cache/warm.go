@@ -175,9 +175,26 @@ func (c *Cache) Status() api.CacheStatus {
 		}
 	}
 	return api.CacheStatus{
-		Chunks: chunks, Bytes: bytes, Missing: missing, Held: c.holds.held(),
+		Images: c.resident(n), Chunks: chunks, Bytes: bytes, Missing: missing, Held: c.holds.held(),
 		FromController: c.count.controllers.Load(), FromRelays: c.count.relays.Load(), Served: c.count.served.Load(), Corrupt: c.count.corrupt.Load(),
 	}
+}
+
+// resident tells how much is here of the versions that should be.
+func (c *Cache) resident(n *needs) []api.CachedImage {
+	var all []api.CachedImage
+	for _, v := range n.images[:min(len(n.images), api.MaxCachedImages)] {
+		i := api.CachedImage{Manifest: v.manifest}
+		i.Have, i.Bytes, i.Verified = c.index.hold(v.chunks)
+		if v.read {
+			i.Need = len(v.chunks)
+			for _, ref := range v.chunks {
+				i.Size += ref.Size
+			}
+		}
+		all = append(all, i)
+	}
+	return all
 }
 
 // Problems are what a person should know, one line each.

@@ -142,6 +142,7 @@ func (p *program) image() *cli.Command {
 			),
 			run: p.imageGC,
 		},
+		p.imageResidencyVerb(),
 		verb{
 			name: "verify", usage: "read every chunk of a version on every controller, and repair it", args: "IMAGE[:TAG]", least: 1, most: 1,
 			examples: []string{"wulf image verify debian"},
