@@ -65,6 +65,10 @@ bench-overlay: ## a relay's overlays in a cluster of 40 000 nodes: its 64 nodes 
 	go test -tags $(TAGS) -run '^$$' -bench Overlays -benchtime 5x -benchmem ./relay/httpd
 	go test -tags $(TAGS) -run '^$$' -bench Overlays/warm -benchtime 20000x ./relay/httpd
 
+.PHONY: bench-fill
+bench-fill: build ## an image fills 50 cold relays behind slow links: copies that leave controllers, and time (root; WULF_BENCH_RELAYS, _MB, _MBIT)
+	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestFill ./test/bench
+
 .PHONY: bench-node
 bench-node: build ## fetching and unpacking an image as a node does, beside curl, zstd and cpio (root; WULF_BENCH_IMAGE=DIR)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestNode ./test/bench

@@ -26,7 +26,7 @@ func (s *Server) getResidency(w http.ResponseWriter, r *http.Request, _ caller) 
 	if !ok {
 		return fault.New(fault.NotFound, "image %s has no version %.80q", name, tag).WithFix("see its versions with: wulf image history %s", name)
 	}
-	boots := bootsOf(c, v.Manifest.ID)
+	boots, alive := bootsOf(c, v.Manifest.ID), api.RelayAlive(relayCount(c))
 	return writeList(w, c.Revision, func(yield func(api.Residency) bool) {
 		for rel := range c.Relays() {
 			of := api.Residency{Relay: rel.Name, Rack: rel.Rack, Zone: rel.Zone, CachedImage: api.CachedImage{Manifest: v.Manifest.ID}}
@@ -34,7 +34,7 @@ func (s *Server) getResidency(w http.ResponseWriter, r *http.Request, _ caller) 
 				of.Nodes += boots[n]
 			}
 			if seen, ok := s.relays.get(rel.Name); ok {
-				of.Seen, of.Alive = seen.at, time.Since(seen.at) < RelayAlive
+				of.Seen, of.Alive = seen.at, time.Since(seen.at) < alive
 				for _, i := range seen.status.Cache.Images {
 					if i.Manifest == v.Manifest.ID {
 						of.CachedImage = i

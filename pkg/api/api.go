@@ -88,6 +88,7 @@ const (
 	HeaderRelay    = "Wulf-Relay"    // name of the relay that answers
 	HeaderVerifies = "Wulf-Verifies" // from a reader that verifies chunks itself, as an agent does and firmware does not
 	HeaderHops     = "Wulf-Hops"     // how many relays a chunk request has passed
+	HeaderAhead    = "Wulf-Ahead"    // on chunk requests of relays for which no node waits
 	HeaderProgress = "Wulf-Progress" // in interim answers to chunk requests: bytes that came to the relay, or to the one that it asks
 	HeaderSize     = "Wulf-Size"     // bytes of the chunk asked for, so that a relay need not know it
 	HeaderPlace    = "Wulf-Place"    // how many machines are before the one that is told to come back

@@ -58,6 +58,9 @@ type Request struct {
 	// Hops is how many relays the request has passed; 0 for a node's. From api.MaxHops on it is served from disk only.
 	Hops int
 
+	// Ahead is for what no node waits for.
+	Ahead bool
+
 	// Nearer, if it is there, is called every second or so in which the chunk came nearer, while it is fetched: with what
 	// came, which only grows. Who waits learns from it that waiting is not in vain.
 	Nearer func(progress int64)
@@ -83,6 +86,7 @@ type Cache struct {
 	verify chan struct{} // a slot a verification: hashing more at once than there are processors helps nobody
 	poke   chan struct{} // something wanted may be missing; one slot
 
+	pace      *pace
 	seen      atomic.Pointer[view]
 	needs     atomic.Pointer[needs]
 	needsLock sync.Mutex // held while needs is made anew; no I/O happens under it
@@ -110,7 +114,7 @@ func New(cfg Config) (*Cache, error) {
 	}
 	held := newHolds()
 	c := &Cache{
-		cfg: cfg, store: store, index: newIndex(held.drop), holds: held,
+		cfg: cfg, store: store, index: newIndex(held.drop), holds: held, pace: newPace(),
 		memory: semaphore.NewWeighted(maxMemory), verify: make(chan struct{}, max(2, runtime.NumCPU())), poke: make(chan struct{}, 1),
 		flights: map[chunk.ID]*flight{}, checks: map[chunk.ID]*check{}, manifests: map[chunk.ID]*chunk.Manifest{}, avoid: map[string]time.Time{}, condemned: map[chunk.ID]identity{},
 	}
@@ -139,10 +143,14 @@ func (c *Cache) Run(ctx context.Context) error {
 // nobody has it, fault.Unavailable if nobody who may have it answers, fault.Full if there is no room for it.
 func (c *Cache) Open(ctx context.Context, ref chunk.Ref, req Request) (chunkstore.File, error) {
 	f, err := c.open(ctx, ref, req)
-	if err == nil {
-		c.count.served.Add(1)
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	c.count.served.Add(1)
+	if req.Hops > 0 {
+		f = c.leaving(ctx, f, req)
+	}
+	return f, nil
 }
 
 func (c *Cache) open(ctx context.Context, ref chunk.Ref, req Request) (chunkstore.File, error) {

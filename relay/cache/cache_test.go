@@ -101,6 +101,44 @@ func TestStatusSaysHowMuchOfAnImageIsHere(t *testing.T) {
 	})
 }
 
+// What is fetched ahead keeps to the relay's rate; what a node waits for does not, and goes first.
+func TestWhatNodesWaitForIsNotBoundedByTheRate(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		w.declare("r1")
+		w.apply(catalog.SetRelay{Name: "r1", Rate: new(int64(100_000))})
+		_, refs := w.image("debian", 1, 90)
+		r.run()
+		time.Sleep(3 * time.Second)
+		if s := r.cache.Status(); s.Missing == 0 {
+			t.Errorf("%d bytes were there after three seconds", s.Bytes)
+		}
+		began := time.Now()
+		r.mustRead(w.put(500, 120_000), Request{})
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("a node waited for %v", took)
+		}
+		time.Sleep(20 * time.Second)
+		if s := r.cache.Status(); s.Missing != 0 || s.Chunks != len(refs)+1 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestADeclaredBudgetWins(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		w.declare("r1")
+		w.apply(catalog.SetRelay{Name: "r1", Budget: new(int64(16 << 20))})
+		for i := range uint64(4) {
+			r.mustRead(w.put(i+1, 6<<20), Request{})
+		}
+		if s := r.cache.Status(); s.Bytes > 16<<20 || s.Chunks != 2 {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
 func TestFlippedBytesAreNeverServed(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		t.Run(fmt.Sprintf("strict %v", strict), func(t *testing.T) {

@@ -35,12 +35,13 @@ const (
 type upstream struct {
 	name       string // for people
 	controller bool
+	outside    bool // of this relay's zone
 	get        func(ctx context.Context) (io.ReadCloser, error)
 }
 
 // fetch asks one upstream after the other. Those that failed a moment ago come last.
 func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (*held, error) {
-	all := c.failedLast(c.upstreams(ref, hops))
+	all := c.failedLast(c.upstreams(f, ref, hops))
 
 	err := error(fault.New(fault.Unavailable, "nobody is known who could have chunk %s", ref.ID.Short()))
 	controllers, lacking := 0, 0
@@ -72,12 +73,15 @@ func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (
 	return nil, fault.Wrap(fault.Unavailable, err, "chunk %s cannot be fetched; at last", ref.ID.Short())
 }
 
-func (c *Cache) fromRelay(name, at string, ref chunk.Ref, hops int) upstream {
-	return upstream{name: "relay " + name, get: func(ctx context.Context) (io.ReadCloser, error) {
+func (c *Cache) fromRelay(f *flight, p Peer, ref chunk.Ref, hops int) upstream {
+	return upstream{name: "relay " + p.Name, get: func(ctx context.Context) (io.ReadCloser, error) {
 		h := http.Header{}
 		h.Set(api.HeaderSize, strconv.FormatInt(ref.Size, 10))
 		h.Set(api.HeaderHops, strconv.Itoa(hops))
-		a, err := c.cfg.Relays.DoAt(ctx, at, api.Request{Method: http.MethodGet, Path: "/v1/mesh/chunks/" + ref.ID.String(), Header: h})
+		if !f.urgent.Load() {
+			h.Set(api.HeaderAhead, "1")
+		}
+		a, err := c.cfg.Relays.DoAt(ctx, p.Mesh, api.Request{Method: http.MethodGet, Path: "/v1/mesh/chunks/" + ref.ID.String(), Header: h})
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +90,7 @@ func (c *Cache) fromRelay(name, at string, ref chunk.Ref, hops int) upstream {
 }
 
 func (c *Cache) fromController(endpoint string, ref chunk.Ref) upstream {
-	return upstream{name: "controller " + endpoint, controller: true, get: func(ctx context.Context) (io.ReadCloser, error) {
+	return upstream{name: "controller " + endpoint, controller: true, outside: true, get: func(ctx context.Context) (io.ReadCloser, error) {
 		a, err := c.cfg.Controllers.DoAt(ctx, endpoint, api.Request{Method: http.MethodGet, Path: "/v1/chunks/" + ref.ID.String()})
 		if err != nil {
 			return nil, err
@@ -165,7 +169,7 @@ func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) 
 	}
 	defer r.Close()
 	watchdog.Stop()
-	body, err = c.keep(attempt, f, ref, &watched{r, watchdog, &f.progress})
+	body, err = c.keep(attempt, f, ref, c.arriving(attempt, f, u, &watched{r, watchdog, &f.progress}))
 	switch {
 	case err == nil:
 		return body, nil

@@ -20,8 +20,10 @@ type flight struct {
 	begun    chan struct{} // closed when the chunk begins to come in memory
 	begin    sync.Once
 
-	users int   // those who wait for it, and the fetch itself; guarded by Cache.mu, as the next
-	part  *held // what comes in memory now; nil before, and between two upstreams
+	urgent atomic.Bool // a node waits for it
+	rushed func()      // then: to be called when none does any longer; guarded by Cache.mu, as the next two
+	users  int         // those who wait for it, and the fetch itself
+	part   *held       // what comes in memory now; nil before, and between two upstreams
 
 	done chan struct{} // closed when the following are set
 	body *held         // the chunk, where the disk did not take it; it stays until all users have seen it
@@ -52,6 +54,9 @@ func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, q Request) (chunkstor
 		c.flights[ref.ID] = f
 		go c.work(work, f, ref, q.Hops)
 	}
+	if !q.Ahead && !f.urgent.Swap(true) {
+		f.rushed = c.pace.rush()
+	}
 	c.mu.Unlock()
 	if part, ok := c.await(ctx, f, ref.ID, q); ok {
 		return part, nil
@@ -73,7 +78,11 @@ func (c *Cache) work(ctx context.Context, f *flight, ref chunk.Ref, hops int) {
 	if c.flights[ref.ID] == f {
 		delete(c.flights, ref.ID)
 	}
+	rushed := f.rushed // nobody comes any more
 	c.mu.Unlock()
+	if rushed != nil {
+		rushed()
+	}
 	close(f.done)
 	c.leave(ref.ID, f)
 }

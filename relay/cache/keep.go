@@ -121,7 +121,8 @@ func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 		if err != nil {
 			return err
 		}
-		over := c.cfg.Budget > 0 && bytes+ref.Size > c.cfg.Budget
+		budget := c.budget()
+		over := budget > 0 && bytes+ref.Size > budget
 		if !over && free >= ref.Size+reserve {
 			return nil
 		}
@@ -142,7 +143,7 @@ func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 		case needs.pinned(ref.ID):
 			return nil
 		default:
-			return fault.New(fault.Full, "the chunk cache's budget of %d bytes is spent on what nodes need", c.cfg.Budget).WithFix("raise the relay's cache budget")
+			return fault.New(fault.Full, "the chunk cache's budget of %d bytes is spent on what nodes need", budget).WithFix("raise it: wulf relay set %s --budget SIZE", c.cfg.Name)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -257,6 +258,16 @@ func (w *world) apply(c catalog.Change) {
 	w.catalog = next
 	close(w.changed)
 	w.changed = make(chan struct{})
+}
+
+// declare has a relay in the catalog.
+func (w *world) declare(name string) {
+	w.t.Helper()
+	w.apply(catalog.AddNetwork{Network: catalog.Network{Name: "rack", Prefix: netip.MustParsePrefix("10.1.0.0/16")}})
+	w.apply(catalog.AddToken{Token: catalog.Token{ID: "t", Hash: []byte("h"), Role: catalog.TokenRelay, Networks: []catalog.NetworkName{"rack"}, Uses: 1, Expires: time.Now().Add(time.Hour)}})
+	w.apply(catalog.AdmitRelay{Token: "t", Hash: []byte("h"), Relay: catalog.Relay{
+		Name: catalog.RelayName(name), Addresses: []netip.Addr{netip.MustParseAddr("10.1.0.200")}, BootPort: 80, MeshPort: 443, Mesh: "a:1", Gossip: "a:2", Key: []byte("k"),
+	}})
 }
 
 // image publishes an image of so many segments and returns its manifest and all chunks of it.

@@ -18,7 +18,7 @@ type Peer struct {
 type view struct {
 	peers []Peer
 	mesh  *tree.Mesh
-	at    map[string]string // where relays hand out chunks
+	named map[string]Peer
 }
 
 // view returns the mesh as it is now.
@@ -27,14 +27,15 @@ func (c *Cache) view() *view {
 	if v := c.seen.Load(); v != nil && slices.Equal(v.peers, peers) {
 		return v
 	}
-	v := &view{peers: peers, at: make(map[string]string, len(peers))}
+	v := &view{peers: peers, named: make(map[string]Peer, len(peers)+1)}
 	relays, self := make([]tree.Relay, 0, len(peers)+1), string(c.cfg.Name)
 	for _, p := range peers {
 		relays = append(relays, p.Relay)
-		v.at[p.Name] = p.Mesh
+		v.named[p.Name] = p
 	}
-	if _, ok := v.at[self]; !ok { // the catalog that says so is to come
+	if _, ok := v.named[self]; !ok { // the catalog that says so is to come
 		relays = append(relays, tree.Relay{Name: self})
+		v.named[self] = Peer{Relay: tree.Relay{Name: self}}
 	}
 	v.mesh = tree.New(relays)
 	c.seen.Store(v)
@@ -43,22 +44,27 @@ func (c *Cache) view() *view {
 
 // upstreams lists where a chunk may come from: those above in its tree, the controllers, and at last any relay that may
 // have it by chance.
-func (c *Cache) upstreams(ref chunk.Ref, hops int) []upstream {
+func (c *Cache) upstreams(f *flight, ref chunk.Ref, hops int) []upstream {
 	v, self := c.view(), string(c.cfg.Name)
 	t := v.mesh.Tree(ref.ID)
 	var all []upstream
+	ask := func(name string, hops int) {
+		u := c.fromRelay(f, v.named[name], ref, hops)
+		u.outside = v.named[name].Zone != v.named[self].Zone
+		all = append(all, u)
+	}
 	for _, u := range t.Above(self) {
 		h := hops + 1
 		if u.Kept {
 			h = api.MaxHops
 		}
-		all = append(all, c.fromRelay(u.Name, v.at[u.Name], ref, h))
+		ask(u.Name, h)
 	}
 	for _, e := range tree.Order(ref.ID, c.cfg.Endpoints()) {
 		all = append(all, c.fromController(e, ref))
 	}
 	for _, name := range t.Others(self) {
-		all = append(all, c.fromRelay(name, v.at[name], ref, api.MaxHops))
+		ask(name, api.MaxHops)
 	}
 	return all
 }

@@ -70,6 +70,10 @@ func (c *Cache) warmOnce(ctx context.Context) error {
 	}
 	g.Wait()
 	var full failure
+	// A budget that was lowered is kept to at once. What nodes boot may exceed it.
+	if err := c.makeRoom(ctx, chunk.Ref{}, false); err != nil && !errors.Is(err, fault.Full) {
+		first.note(err)
+	}
 	missing := c.missing()
 	c.inTurn(missing)
 	for _, ref := range missing {
@@ -101,7 +105,7 @@ func (c *Cache) fetchAhead(ctx context.Context, ref chunk.Ref) error {
 	if err := c.makeRoom(ctx, ref, true); err != nil {
 		return err
 	}
-	f, err := c.obtain(ctx, ref, Request{})
+	f, err := c.obtain(ctx, ref, Request{Ahead: true})
 	if f != nil {
 		f.Close()
 		return fault.New(fault.Full, "chunk %s does not fit on the disk", ref.ID.Short())

@@ -103,7 +103,7 @@ func (s *Server) meshChunk(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusProcessing)
 		w.Header().Del(api.HeaderProgress)
 	}
-	f, err := s.cfg.Chunks.Open(r.Context(), chunk.Ref{ID: id, Size: size}, cache.Request{Hops: hops, Nearer: nearer})
+	f, err := s.cfg.Chunks.Open(r.Context(), chunk.Ref{ID: id, Size: size}, cache.Request{Hops: hops, Ahead: r.Header.Get(api.HeaderAhead) != "", Nearer: nearer})
 	if err != nil {
 		return err
 	}
