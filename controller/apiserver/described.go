@@ -54,6 +54,7 @@ var descriptions = map[string]about{
 	"GET " + api.PathNode: {id: "getNode", tag: tagNodes, summary: "Show a node, what holds for it and which profile says so",
 		answer: jsonOf[api.NodeView](), fresh: true, tagged: true},
 	"GET " + api.PathWhy: {id: "explainNode", tag: tagNodes, summary: "Explain why a node, or the machine of a hardware address, is in its state",
+		params: []openapi.Parameter{query("render", "ipxe: with the script that its boot loader would be given now", text())},
 		answer: jsonOf[api.Why](), fresh: true},
 	"GET " + api.PathProfiles: {id: "listProfiles", tag: tagNodes, summary: "List profiles",
 		answer: jsonOf[api.List[catalog.Profile]](), fresh: true, tagged: true},

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/wulfmesh/wulfmesh/controller/journal"
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
@@ -54,6 +55,15 @@ func (s *Server) getWhy(w http.ResponseWriter, r *http.Request, _ caller) error 
 	why, err := s.cfg.Journal.Why(c, catalog.NodeName(r.PathValue("name")), s.relayViews(c), time.Now())
 	if err != nil {
 		return err
+	}
+	switch render := r.URL.Query().Get("render"); render {
+	case "":
+	case "ipxe":
+		if why.Script, err = journal.Script(c, catalog.NodeName(r.PathValue("name"))); err != nil {
+			return err
+		}
+	default:
+		return fault.New(fault.Invalid, "a script is rendered as ipxe, not %.40q", render)
 	}
 	api.WriteJSON(w, why)
 	return nil

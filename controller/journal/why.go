@@ -3,11 +3,13 @@ package journal
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // How long a boot may stay at a stage, and a node or a relay be silent, before something must be wrong. The longest
@@ -84,3 +86,24 @@ func state(b *api.Boot, now time.Time) string {
 }
 
 func age(now, then time.Time) time.Duration { return max(0, now.Sub(then)).Round(time.Second) }
+
+// Script is what a node's boot loader would be given now by the relay that should answer it, without a ticket. It fails
+// with fault.NotFound for a node that does not exist, or whose network no relay serves.
+func Script(c *catalog.Catalog, name catalog.NodeName) (string, error) {
+	r, err := c.Resolve(name)
+	if err != nil {
+		return "", err
+	}
+	f := facts{catalog: c, node: r}
+	relays := f.serving()
+	if len(relays) == 0 || r.Primary.Hardware == "" {
+		return "", fault.New(fault.NotFound, "no relay would answer node %s", name).WithFix("wulf node why %s says why", name)
+	}
+	p, err := boot.Resolve(c, boot.Request{Hardware: r.Primary.Hardware, Network: r.Primary.Network.Name, Relay: relays[0]})
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	err = p.WriteScript(&b, boot.Session{Boot: "BOOT", Ticket: "TICKET"})
+	return b.String(), err
+}

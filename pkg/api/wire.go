@@ -115,6 +115,8 @@ type Why struct {
 	Tries    int                  `json:"tries,omitempty"` // how often it has started lately and come no further
 	Boot     *Boot                `json:"boot,omitempty"`  // the last one, with its events
 
+	Script string `json:"script,omitempty"` // what its boot loader would be given now, without a ticket; only with ?render=ipxe
+
 	// Typical is how long each stage takes the nodes of its rack, or of its network if it has none, in nanoseconds: the
 	// median of their last boots.
 	Typical map[boot.Stage]time.Duration `json:"typical,omitempty"`

@@ -101,6 +101,8 @@ type Cache struct {
 	damage    []damage                     // the last few
 	unfetched error                        // why something wanted is missing
 	full      error                        // why a chunk could not be kept
+	gone      int                          // chunks that were missing on disk when that was noticed last
+	goneAt    time.Time
 
 	read  atomic.Int64 // manifests read so far
 	count struct{ controllers, relays, served, corrupt, hashed atomic.Int64 }

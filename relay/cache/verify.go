@@ -51,8 +51,8 @@ type how struct {
 func (c *Cache) openLocal(ctx context.Context, ref chunk.Ref, how how) (chunkstore.File, error) {
 	f, err := c.store.Open(ctx, ref.ID)
 	if err != nil {
-		if errors.Is(err, fault.NotFound) {
-			c.index.remove(ref.ID)
+		if errors.Is(err, fault.NotFound) && c.index.has(ref.ID) {
+			c.vanished()
 		}
 		return nil, err
 	}
@@ -65,6 +65,26 @@ func (c *Cache) openLocal(ctx context.Context, ref chunk.Ref, how how) (chunksto
 	}
 	c.index.use(ref.ID)
 	return f, nil
+}
+
+// vanished looks which chunks are gone from the disk, after one was found to be: somebody removed them under the cache, or
+// mounted something over it. They are fetched again before anybody asks.
+func (c *Cache) vanished() {
+	gone := 0
+	for _, ref := range c.index.unverifiedSince(time.Now()) {
+		if _, err := os.Stat(c.store.Path(ref.ID)); errors.Is(err, os.ErrNotExist) {
+			c.index.remove(ref.ID)
+			gone++
+		}
+	}
+	if gone == 0 {
+		return
+	}
+	c.cfg.Log.Error("chunks are gone from the disk; they are fetched again", "relay", c.cfg.Name, "chunks", gone)
+	c.mu.Lock()
+	c.gone, c.goneAt = gone, time.Now()
+	c.mu.Unlock()
+	c.wake()
 }
 
 // ensure verifies the open file unless its bytes are known to be right.

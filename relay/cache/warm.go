@@ -215,6 +215,9 @@ func (c *Cache) Problems() []string {
 			lines = append(lines, fmt.Sprintf("chunk %s was damaged (%s) at %s and is fetched again", d.id.Short(), d.where, d.at.UTC().Format(time.RFC3339)))
 		}
 	}
+	if c.gone > 0 && time.Since(c.goneAt) < damageTold {
+		lines = append(lines, fmt.Sprintf("%d chunks were gone from its disk at %s and are fetched again", c.gone, c.goneAt.UTC().Format(time.RFC3339)))
+	}
 	if missing > 0 && c.unfetched != nil {
 		lines = append(lines, fmt.Sprintf("%d chunks that nodes may need are not here: %v", missing, c.unfetched))
 	}

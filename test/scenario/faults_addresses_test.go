@@ -85,7 +85,7 @@ func faultsOfAddresses() []injected {
 		},
 		{
 			name: "no address left in the pool", stage: boot.StageDHCP, size: only, cause: []string{"it gets no address", "pool"}, fix: []string{"wulf network set rack --pool"},
-			after: 6 * time.Minute, // the first machine's lease ends at last
+			after: 3 * time.Minute, // the first machine's lease ends soon
 			inject: func(f *faulty) {
 				f.network(func(n *catalog.Network) { n.Pool.Last = n.Pool.First })
 				f.m.AddMachine(boot.FirmwareBIOS).PowerOn()

@@ -188,7 +188,7 @@ func (p *program) event(e boot.Event, format string) error {
 	}
 	t := table{colour: p.colour()}
 	_, err := fmt.Fprintf(p.out, "%s  %-12s %s %s\n", e.Time.UTC().Format("15:04:05"), plain(who),
-		t.paint(fmt.Sprintf("%s %-9s", mark, plain(string(e.Stage))), false), plain(eventDetail(e)))
+		t.paint(fmt.Sprintf("%s %-9s", mark, plain(string(e.Stage))), false), plain(eventDetail(e, 0)))
 	return err
 }
 

@@ -34,9 +34,10 @@ func (p *program) node() *cli.Command {
 			), run: p.nodeShow,
 		},
 		verb{
-			name: "why", usage: "explain a node's state: its last boot step by step, the cause and the cure", args: "NODE", least: 1, most: 1,
-			examples: []string{"wulf node why n1"},
-			flags:    showFlags(), run: p.nodeWhy,
+			name: "why", usage: "explain nodes' states: the last boot step by step, the cause and the cure", args: "NODESET", least: 0, most: unlimited,
+			about:    "Of several nodes, those of which the same is to be said are told together.",
+			examples: []string{"wulf node why n1", "wulf node why @state:failed", "wulf node why n1 --render ipxe"},
+			flags:    whyFlags(), run: p.nodeWhy,
 		},
 		verb{
 			name: "add", aliases: []string{"new", "create"}, usage: "declare nodes", args: "NODESET", least: 1, most: unlimited,

@@ -83,7 +83,7 @@ func (p *program) watchNodes(c *cli.Context, cl *client, q api.NodeQuery) error 
 }
 
 func detailed(e boot.Event) string {
-	if d := eventDetail(e); d != "" {
+	if d := eventDetail(e, 0); d != "" {
 		return "  " + d
 	}
 	return ""
