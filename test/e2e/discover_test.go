@@ -42,7 +42,7 @@ func TestAnUnknownMachineBootsWhenItIsClaimed(t *testing.T) {
 	}
 	time.Sleep(70 * time.Second) // the question is held, answered, and asked again
 	inbox, err := c.Wulf(ctx, "discover", "list", "-o", "csv", "--columns", "hardware,serial,network,state", "--no-headers")
-	if err != nil || !strings.Contains(inbox, mac+",SN-1 || reboot ; ") {
+	if err != nil || !strings.Contains(inbox, mac+",SN-1 || reboot ;") {
 		t.Errorf("the inbox has %q, %v", inbox, err)
 	}
 	if _, err := m.Console().Wait(ctx, "still waiting for: wulf discover claim "+mac); err != nil {
