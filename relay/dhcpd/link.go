@@ -105,7 +105,7 @@ const (
 	batch = 64
 	// rest is for how long the next packets may gather after some were answered. To be woken for each one costs more than
 	// to answer it; the machine whose packet waits does not notice.
-	rest = time.Millisecond
+	rest = 300 * time.Microsecond
 )
 
 // read answers packets until the connection is closed. One goroutine does it all, from the wire to the wire: to pass
