@@ -92,8 +92,8 @@ func foundCluster(t *testing.T, ctx context.Context, wrap []string, controllers 
 	return c
 }
 
-// within wraps a command so that it runs in a network namespace, before what else runs here. The process is that of the
-// program itself.
+// within wraps a command so that it runs in a network namespace, before what else this machine does. The process is that
+// of the program itself.
 func within(space string) []string {
 	return []string{"nice", "-n", "-20", "ip", "netns", "exec", space}
 }

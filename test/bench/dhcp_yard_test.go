@@ -31,6 +31,24 @@ const (
 	perNetwork = 10000
 )
 
+// Real-time priorities. The servers come before what drives them, or they would wait for it to give up the processor.
+const (
+	serverPriority = "20"
+	clientPriority = "10"
+)
+
+// realTime has a server run at its real-time priority, or not.
+func (y *yard) realTime(pid int, on bool) {
+	y.t.Helper()
+	policy := []string{"-a", "-o", "-p", "0"}
+	if on {
+		policy = []string{"-a", "-r", "-p", serverPriority}
+	}
+	if out, err := exec.Command("chrt", append(policy, strconv.Itoa(pid))...).CombinedOutput(); err != nil {
+		y.t.Fatalf("chrt: %v: %s", err, out)
+	}
+}
+
 // firstNumber of perNetwork: machines with low numbers would have the addresses of the server and the agents.
 const firstNumber = 256
 
@@ -133,7 +151,7 @@ func (y *yard) startKea() *exec.Cmd {
 	}
 	config, err := json.Marshal(map[string]any{"Dhcp4": map[string]any{
 		// A UDP socket instead of packet sockets: it is the faster one, and all that relay agents need.
-		"interfaces-config":            map[string]any{"interfaces": []string{"s0"}, "dhcp-socket-type": "udp"},
+		"interfaces-config":            map[string]any{"interfaces": []string{"s0"}, "dhcp-socket-type": "udp", "service-sockets-max-retries": 5, "service-sockets-retry-wait-time": 500},
 		"lease-database":               map[string]any{"type": "memfile", "persist": false},
 		"multi-threading":              map[string]any{"enable-multi-threading": true},
 		"host-reservation-identifiers": []string{"hw-address"},
@@ -180,10 +198,11 @@ func (y *yard) startRelay(ctx context.Context) *exec.Cmd {
 
 // load is what perfdhcp asks for.
 type load struct {
-	network int
-	rate    int // exchanges a second
-	period  time.Duration
-	options []string // what the machines say besides, as CODE,HEX
+	network  int
+	rate     int // exchanges a second
+	period   time.Duration
+	realTime bool
+	options  []string // what the machines say besides, as CODE,HEX
 }
 
 // outcome is what became of it.
@@ -202,7 +221,11 @@ func (y *yard) perfdhcp(l load) (outcome, error) {
 	if l.network == farNet {
 		agent = farAgent
 	}
-	argv := append(within(y.client), "perfdhcp", "-4", "-l", agent, "-r", strconv.Itoa(l.rate), "-R", strconv.Itoa(perNetwork), "-M", y.macs(l.network),
+	var argv []string
+	if l.realTime {
+		argv = []string{"chrt", "-r", clientPriority}
+	}
+	argv = append(append(argv, within(y.client)...), "perfdhcp", "-4", "-l", agent, "-r", strconv.Itoa(l.rate), "-R", strconv.Itoa(perNetwork), "-M", y.macs(l.network),
 		"-p", strconv.Itoa(int(l.period.Seconds())), "-W", "500000")
 	for _, o := range l.options {
 		argv = append(argv, "-o", o)
@@ -260,7 +283,7 @@ func dhcpTools(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: needs root for network namespaces")
 	}
-	for _, tool := range []string{"ip", "kea-dhcp4", "perfdhcp"} {
+	for _, tool := range []string{"ip", "chrt", "kea-dhcp4", "perfdhcp"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("SKIPPED: %s is not here; run scripts/install-deps peers", tool)
 		}
