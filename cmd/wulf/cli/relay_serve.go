@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -54,6 +55,7 @@ func serveFlags() []cli.Flag {
 		toggle("no-ipv6", "do not tell machines that there is no IPv6 router, for which iPXE would wait"),
 		texts("loaders", "look for boot programs in `DIR` (default: "+strings.Join(relay.LoaderDirs(), ", ")+")"),
 		text("cache", "keep at most `SIZE` of chunks, as 200GiB (default: what the disk has)"),
+		duration("stale-after", 24*time.Hour, "step back behind other relays when no controller has confirmed the catalog for `TIME`"),
 	}
 }
 
@@ -150,7 +152,7 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 	}
 	cfg := relay.Config{
 		Dir: dir, DHCP: !c.Bool("no-dhcp"), SinglePort: c.Bool("tftp-single-port"), Advertise: !c.Bool("no-ipv6"), Loaders: c.StringSlice("loaders"), Budget: budget,
-		Version: p.env.Version, Log: log,
+		StaleAfter: c.Duration("stale-after"), Version: p.env.Version, Log: log,
 	}
 	if cfg.Boot, err = stream(s.BootPort); err != nil {
 		return nil, err
