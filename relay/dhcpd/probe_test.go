@@ -3,6 +3,7 @@ package dhcpd
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +33,12 @@ func (n *neighbours) Probe(a netip.Addr) error {
 	return nil
 }
 
+func (n *neighbours) questions() []netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.asked)
+}
+
 func (n *neighbours) Hear(heard func(netip.Addr, net.HardwareAddr)) {
 	for a := range n.found {
 		heard(a, n.at[a])
@@ -39,6 +46,8 @@ func (n *neighbours) Hear(heard func(netip.Addr, net.HardwareAddr)) {
 }
 
 func (n *neighbours) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.closed.Do(func() { close(n.found) })
 	return nil
 }
@@ -66,8 +75,8 @@ func TestAddressesInUseAreNotOffered(t *testing.T) {
 
 		// A node has its address whoever else uses it, at once.
 		known := r.machine("m1", hwKnown)
-		if got := known.ask(short, message(discover, hwKnown)); len(got) != 1 || len(arp.asked) != 0 {
-			t.Errorf("%d offers to a node, and %v was asked for", len(got), arp.asked)
+		if got := known.ask(short, message(discover, hwKnown)); len(got) != 1 || len(arp.questions()) != 0 {
+			t.Errorf("%d offers to a node, and %v was asked for", len(got), arp.questions())
 		}
 		// Somebody uses nearly all addresses of the pool: each is found out once, and told.
 		c := r.machine("m2", hwUnknown)
