@@ -65,7 +65,7 @@ func mutate(dice *rand.Rand, seed, into []byte) []byte {
 }
 
 // barrage sends packets from several sockets, a batch with each system call.
-func (y *yard) barrage(ctx context.Context, from []string, port uint16, count int, next func(dice *rand.Rand, into []byte) []byte) (sent int64) {
+func (y *siege) barrage(ctx context.Context, from []string, port uint16, count int, next func(dice *rand.Rand, into []byte) []byte) (sent int64) {
 	var total atomic.Int64
 	var running sync.WaitGroup
 	for i := range 2 {
@@ -114,7 +114,7 @@ func (y *yard) barrage(ctx context.Context, from []string, port uint16, count in
 }
 
 // mutated sends packets made of good ones, from that many sockets.
-func (y *yard) mutated(ctx context.Context, seeds [][]byte, port uint16, count, sockets int) string {
+func (y *siege) mutated(ctx context.Context, seeds [][]byte, port uint16, count, sockets int) string {
 	var from []string
 	for i := range sockets {
 		from = append(from, fmt.Sprintf("10.1.1.%d:0", i+1))
@@ -124,13 +124,13 @@ func (y *yard) mutated(ctx context.Context, seeds [][]byte, port uint16, count, 
 }
 
 // flood sends one good packet again and again, from one port.
-func (y *yard) flood(ctx context.Context, seed []byte, port uint16, count int) string {
+func (y *siege) flood(ctx context.Context, seed []byte, port uint16, count int) string {
 	sent := y.barrage(ctx, []string{"10.1.2.1:0"}, port, 2*count, func(_ *rand.Rand, into []byte) []byte { return append(into[:0], seed...) })
 	return fmt.Sprintf("%d packets", sent)
 }
 
 // spoofed sends requests for a boot program in the names of two hundred machines, which never acknowledge anything.
-func (y *yard) spoofed(ctx context.Context, count int, within time.Duration) string {
+func (y *siege) spoofed(ctx context.Context, count int, within time.Duration) string {
 	var conns []*net.UDPConn
 	for i := range 200 {
 		conn, err := y.packets(fmt.Sprintf("10.1.5.%d:0", i+1))
@@ -159,7 +159,7 @@ func (y *yard) spoofed(ctx context.Context, count int, within time.Duration) str
 }
 
 // garbage speaks to the relay's HTTP what is none.
-func (y *yard) garbage(ctx context.Context, count int) string {
+func (y *siege) garbage(ctx context.Context, count int) string {
 	seeds := []string{
 		"GET /loader/" + tftpProgram + " HTTP/1.1\r\nHost: relay\r\nRange: bytes=0-5,9-\r\n\r\n", "POST /script HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\nx",
 		"GET /script?mac=52:54:00:00:00:01&uuid=1 HTTP/1.1\r\nHost: x\r\n\r\n", "GET /chunk/" + strings.Repeat("a", 64) + " HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -193,7 +193,7 @@ func (y *yard) garbage(ctx context.Context, count int) string {
 }
 
 // slow holds connections of three kinds: heads that come byte by byte, bodies that do, and readers that do not read.
-func (y *yard) slow(ctx context.Context, count int, hold time.Duration) string {
+func (y *siege) slow(ctx context.Context, count int, hold time.Duration) string {
 	ctx, stop := context.WithTimeout(ctx, hold)
 	defer stop()
 	var opened, cut atomic.Int64

@@ -23,15 +23,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// yard is the other end of the relay's cable: a network namespace that has all addresses of 10.1.0.0/16.
-type yard struct {
+// siege is the other end of the relay's cable: a network namespace that has all addresses of 10.1.0.0/16.
+type siege struct {
 	t  *testing.T
 	do chan func() // run by the thread that lives there
 }
 
-func newYard(t *testing.T) *yard {
+func newSiege(t *testing.T) *siege {
 	t.Helper()
-	y := &yard{t, make(chan func())}
+	y := &siege{t, make(chan func())}
 	thread := make(chan int)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
@@ -60,21 +60,21 @@ func ip(t *testing.T, args string) {
 	}
 }
 
-// in runs f in the yard: sockets that it opens belong there for good.
-func (y *yard) in(f func()) {
+// in runs f where the siege is: sockets that it opens belong there for good.
+func (y *siege) in(f func()) {
 	done := make(chan bool)
 	y.do <- func() { defer close(done); f() }
 	<-done
 }
 
-// packets opens a socket for packets in the yard.
-func (y *yard) packets(from string) (conn *net.UDPConn, err error) {
+// packets opens a socket for packets behind the siege.
+func (y *siege) packets(from string) (conn *net.UDPConn, err error) {
 	y.in(func() { conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.MustParseAddrPort(from))) })
 	return conn, err
 }
 
-// dial opens a connection from the yard to the relay's plain HTTP.
-func (y *yard) dial(ctx context.Context) (conn net.Conn, err error) {
+// dial opens a connection from behind the siege to the relay's plain HTTP.
+func (y *siege) dial(ctx context.Context) (conn net.Conn, err error) {
 	var fd int
 	y.in(func() {
 		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -95,7 +95,7 @@ func (y *yard) dial(ctx context.Context) (conn net.Conn, err error) {
 
 // honest is clients that do what they should, one of each kind, over and over.
 type honest struct {
-	yard    *yard
+	yard    *siege
 	program []byte
 
 	mu     sync.Mutex
@@ -191,7 +191,7 @@ func (h *honest) tftp(i int) error {
 		return err
 	}
 	defer conn.Close()
-	l := load{server: netip.MustParseAddrPort(hostileRelay + ":69"), name: tftpProgram, program: h.program, window: 4}
+	l := fetchers{server: netip.MustParseAddrPort(hostileRelay + ":69"), name: tftpProgram, program: h.program, window: 4}
 	_, err = l.over(conn, rand.New(rand.NewPCG(1, 1)))
 	return err
 }

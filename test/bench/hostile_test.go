@@ -40,7 +40,7 @@ func TestHostile(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	y := newYard(t)
+	y := newSiege(t)
 	dir := t.TempDir()
 	program := make([]byte, 64<<10)
 	for i := range program {

@@ -74,25 +74,25 @@ type overload struct {
 	m    *chunk.Manifest
 }
 
-// outcome is what came of one storm.
-type outcome struct {
+// crowding is what came of one storm.
+type crowding struct {
 	rate     float64 // bytes a second, of all
 	fairness float64
 	answers  int // that said to come back
 	longest  time.Duration
 }
 
-func (o outcome) String() string {
+func (o crowding) String() string {
 	return fmt.Sprintf("%.2f GB/s, fairness %.3f, %d answers to come back, the longest turn came after %.1f s", o.rate/1e9, o.fairness, o.answers, o.longest.Seconds())
 }
 
 // run has nodes fetch their part, each several times.
-func (o *overload) run(nodes, times int) outcome {
+func (o *overload) run(nodes, times int) crowding {
 	o.t.Helper()
 	began := time.Now()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	var out outcome
+	var out crowding
 	var turns []turn
 	var bytes int64
 	for i := range nodes {

@@ -82,7 +82,7 @@ func (l fetchers) fetch(addr netip.Addr, dice *rand.Rand) (window int, err error
 }
 
 // over is one transfer over a socket.
-func (l load) over(conn *net.UDPConn, dice *rand.Rand) (window int, err error) {
+func (l fetchers) over(conn *net.UDPConn, dice *rand.Rand) (window int, err error) {
 	words := []string{l.name, "octet", "blksize", "1468", "tsize", "0"}
 	if l.window > 1 {
 		words = append(words, "windowsize", strconv.Itoa(l.window))
