@@ -224,7 +224,7 @@ func listColumns(noun string) []string {
 	case "boot":
 		return []string{"session", "state", "started", "took", "nodes", "up", "failed", "silent", "booting", "again", "p50", "p95", "max", "bytes", "image"}
 	case "relay":
-		return []string{"name", "rack", "zone", "networks", "addresses", "state", "seen", "revision", "chunks", "cache", "served", "corrupt", "slots", "waiting", "sent", "version", "problems"}
+		return []string{"name", "rack", "zone", "networks", "addresses", "state", "seen", "revision", "chunks", "cache", "budget", "rate", "zonerate", "follows", "fetched", "served", "corrupt", "slots", "waiting", "sent", "version", "problems"}
 	case "controller":
 		return []string{"name", "address", "role", "state", "joined"}
 	case "context":
