@@ -20,6 +20,10 @@ const (
 // early is how long before its script a boot may have begun: what firmware does until then bears no boot ID.
 const early = 10 * time.Minute
 
+// skew is how far the clocks of relays may be apart: what one saw of the firmware may seem to come after the script that
+// another handed out. No machine starts over so soon.
+const skew = 2 * time.Second
+
 // machine is what is remembered of one machine: its boots, newest first.
 type machine struct {
 	boots []*api.Boot
@@ -126,7 +130,11 @@ func (m *machine) around(e *boot.Event) *api.Boot {
 		return nil
 	}
 	for _, b := range slices.Backward(m.boots) { // of two scripts that came after it, it led to the first
-		if named, ok := namedAt(b); ok && !named.Before(e.Time) && named.Sub(e.Time) < early {
+		named, ok := namedAt(b)
+		if !ok {
+			continue
+		}
+		if before := named.Sub(e.Time); before >= 0 && before < early || before < 0 && -before < skew && e.Relay != b.Relay {
 			return b
 		}
 	}
