@@ -103,6 +103,7 @@ var remedies = []struct{ words, fix string }{
 	{"DHCP server ", "switch that DHCP server off, or keep it out of the network (DHCP snooping on the switches)"},
 	{"asks in network", "check the cable and the VLAN of NODE's port"},
 	{"chunks that nodes may need are not here", "start a controller again, or publish the image anew: wulf image import"},
+	{"nobody has chunk", "start a controller again that has it, or publish the image anew: wulf image import"},
 	{"does not have chunk", "start a controller again that has it, or publish the image anew: wulf image import"},
 	{"cannot give it what it boots from", "start a controller again that has it, or publish the image anew: wulf image import"},
 	{"does not accept the certificate", "set the clock of NODE in its firmware; if that is right, let it boot again to get the stage one of now"},

@@ -68,7 +68,7 @@ func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (
 		c.cfg.Log.Debug("a chunk was not to be had", "relay", c.cfg.Name, "chunk", ref.ID.Short(), "from", u.name, "err", err)
 	}
 	if controllers > 0 && lacking == controllers {
-		return nil, fault.Wrap(fault.NotFound, err, "chunk %s", ref.ID.Short())
+		return nil, fault.New(fault.NotFound, "nobody has chunk %s: no controller, and no relay that was asked", ref.ID.Short())
 	}
 	return nil, fault.Wrap(fault.Unavailable, err, "chunk %s cannot be fetched; at last", ref.ID.Short())
 }
