@@ -276,7 +276,8 @@ func (b *Book) Run(ctx context.Context) error {
 		write := false
 		select {
 		case <-ctx.Done():
-			return b.write()
+			_ = b.write() // what could not be written was said, and is no reason for a relay not to end well
+			return nil
 		case <-b.dirty:
 			write = true
 		case <-look.C:
