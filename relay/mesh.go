@@ -22,9 +22,13 @@ type mesh struct {
 	settings Settings
 	feed     *feed.Feed
 	unwell   func() bool // whether this relay steps back
+	started  time.Time
 	gossip   atomic.Pointer[gossip.Gossip]
 	known    atomic.Pointer[liveRelays]
 }
+
+// strangeTime is for how long a relay that has met no other takes those that are admitted for alive.
+const strangeTime = 20 * time.Second
 
 // liveRelays are those that were alive while gossip and catalog were as they are here.
 type liveRelays struct {
@@ -165,14 +169,17 @@ func (m *mesh) preferred() []catalog.RelayName {
 // peers lists the admitted relays, for the trees by which chunks spread. Where they are the catalog says: an address
 // that came by gossip could be anybody's.
 func (m *mesh) peers() []cache.Peer {
+	names := m.live()
+	// Who has just started knows of nobody yet. It asks its neighbours all the same: they are there, more likely than not.
+	strange := len(names) < 2 && time.Since(m.started) < strangeTime
 	live := map[catalog.RelayName]bool{}
-	for _, name := range m.live() {
+	for _, name := range names {
 		live[name] = true
 	}
 	var peers []cache.Peer
 	for r := range m.feed.Catalog().Relays() {
 		peers = append(peers, cache.Peer{
-			Relay: tree.Relay{Name: string(r.Name), Rack: r.Rack, Zone: r.Zone, Follows: string(r.Follows), Down: !live[r.Name]}, Mesh: r.Mesh,
+			Relay: tree.Relay{Name: string(r.Name), Rack: r.Rack, Zone: r.Zone, Follows: string(r.Follows), Down: !strange && !live[r.Name]}, Mesh: r.Mesh,
 		})
 	}
 	return peers

@@ -141,7 +141,7 @@ func within(d time.Duration, dial api.DialFunc) api.DialFunc {
 // assemble makes the parts.
 func (r *Relay) assemble() (err error) {
 	name, at := r.settings.Name, func(file string) string { return filepath.Join(r.cfg.Dir, file) }
-	r.mesh = &mesh{cfg: r.cfg, settings: r.settings, unwell: r.steps}
+	r.mesh = &mesh{cfg: r.cfg, settings: r.settings, unwell: r.steps, started: time.Now()}
 	if r.feed, err = feed.Open(feed.Config{
 		Dir: at(feedDir), Disk: r.cfg.Disk, Name: name, Key: r.keeper.Credentials().KeyHash(), Cluster: r.settings.Cluster, Client: r.controllers, Endpoints: r.endpoints,
 		Live: r.mesh.preferred, Unwell: r.steps, Status: r.Status, Relays: r.mesh.size, Log: r.log,

@@ -155,7 +155,8 @@ func (t *Tree) front(z *zone) string {
 	return t.head(order[slices.IndexFunc(order, func(k *rack) bool { return k.up })])
 }
 
-// Above lists whom a relay asks in turn, before the controllers: its parent, that one's parent, up to the root. Where it
+// Above lists whom a relay asks in turn, before the controllers: its parent, that one's parent, up to the root, and the
+// root's deputy, which is the first that is not among these and comes before the relay itself in the order. Where it
 // is the head of its rack, its zone or the site itself, the next in the order comes first, Kept: it was the head before
 // this one came, so that a new relay fills itself from its neighbours. A relay that is down, or is believed to be, has a
 // place like any other, for it may ask; one that the mesh does not have has none.
@@ -237,6 +238,14 @@ func climb[T any](order []T, isSelf, isUp func(T) bool, name func(T) string) cli
 			if isUp(other) {
 				return climbed{[]Upstream{{Name: name(other), Kept: true}}}
 			}
+		}
+		return c
+	}
+	// The deputy: when a root dies, and gossip does not say so yet, its children are not to ask the controllers all.
+	for i, other := range order[:self] {
+		if isUp(other) && !taken[i] {
+			c.path = append(c.path, Upstream{Name: name(other)})
+			break
 		}
 	}
 	return c

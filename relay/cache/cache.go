@@ -78,6 +78,7 @@ const (
 
 // Cache is a relay's chunks. Its methods may be called by any number of goroutines.
 type Cache struct {
+	born   time.Time
 	cfg    Config
 	store  *chunkstore.Dir
 	index  *index
@@ -116,7 +117,8 @@ func New(cfg Config) (*Cache, error) {
 	}
 	held := newHolds()
 	c := &Cache{
-		cfg: cfg, store: store, index: newIndex(held.drop), holds: held, pace: newPace(),
+		born: time.Now(),
+		cfg:  cfg, store: store, index: newIndex(held.drop), holds: held, pace: newPace(),
 		memory: semaphore.NewWeighted(maxMemory), verify: make(chan struct{}, max(2, runtime.NumCPU())), poke: make(chan struct{}, 1),
 		flights: map[chunk.ID]*flight{}, checks: map[chunk.ID]*check{}, manifests: map[chunk.ID]*chunk.Manifest{}, avoid: map[string]time.Time{}, condemned: map[chunk.ID]identity{},
 	}

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -31,6 +33,16 @@ const (
 	avoidCorrupt = time.Minute
 )
 
+// A relay that has just started may have started with all the others, which are not there yet: where power comes back, or
+// a site begins. It asks those above it for a while before it troubles the controllers, which all would.
+const (
+	youngFor   = 4 // times Config.Settle
+	youngTries = 8
+	youngPause = 400 * time.Millisecond // and up to as much again
+)
+
+func (c *Cache) young() bool { return time.Since(c.born) < youngFor*c.cfg.Settle }
+
 // upstream is where a chunk may come from.
 type upstream struct {
 	name       string // for people
@@ -42,6 +54,26 @@ type upstream struct {
 // fetch asks one upstream after the other. Those that failed a moment ago come last.
 func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (*held, error) {
 	all := c.failedLast(c.upstreams(f, ref, hops))
+	for range youngTries {
+		above := slices.IndexFunc(all, func(u upstream) bool { return u.controller })
+		if above <= 0 || !c.young() {
+			break
+		}
+		for _, u := range all[:above] {
+			body, err := c.from(ctx, f, u, ref)
+			switch {
+			case err == nil:
+				c.count.relays.Add(1)
+				return body, nil
+			case ctx.Err() != nil, errors.Is(err, fault.Full):
+				return nil, err
+			}
+		}
+		if !pause(ctx, youngPause+rand.N(youngPause)) {
+			return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "chunk %s", ref.ID.Short())
+		}
+		all = c.failedLast(c.upstreams(f, ref, hops))
+	}
 
 	err := error(fault.New(fault.Unavailable, "nobody is known who could have chunk %s", ref.ID.Short()))
 	controllers, lacking := 0, 0
@@ -125,6 +157,9 @@ func (c *Cache) failed(u upstream, err error) {
 	}
 	if _, refused := errors.AsType[answered](err); refused {
 		return // it is well, and said no
+	}
+	if d == avoidFailed && !u.controller && c.young() {
+		return // it may be about to start
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
