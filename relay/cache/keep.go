@@ -130,7 +130,7 @@ func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 		spare := ahead && !needs.pinned(ref.ID)
 		victim, ok := c.index.oldest(func(id chunk.ID) bool {
 			k := needs.known[id]
-			return id != ref.ID && !k.pin && !(spare && k.want)
+			return id != ref.ID && !k.pin && !k.keep && !(spare && k.want)
 		})
 		switch {
 		case ok:

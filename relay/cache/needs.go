@@ -28,7 +28,8 @@ type needs struct {
 type known struct {
 	size   int64
 	public bool // nodes may have it without saying who they are
-	pin    bool // nodes boot from it now: it stays, whatever the budget
+	pin    bool // nodes boot from it now, or will at their next boot: it stays, whatever the budget
+	keep   bool // nodes booted from it before, and may have to again: nothing else takes its place
 	want   bool // it should be here
 	turn   turn // when it is fetched
 }
@@ -82,7 +83,7 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 		if had {
 			at = min(at, old.turn)
 		}
-		n.known[ref.ID] = known{ref.Size, old.public || public, old.pin || pin, old.want || want, at}
+		n.known[ref.ID] = known{size: ref.Size, public: old.public || public, pin: old.pin || pin, keep: old.keep, want: old.want || want, turn: at}
 		if want && !old.want {
 			n.wanted = append(n.wanted, ref)
 		}
@@ -101,13 +102,14 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 		}
 	}
 	used, looked := usedVersions(cat), hasWarewulf(cat)
+	last := versionsBefore(cat, used)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	n.read = c.read.Load()
 	for _, pass := range []struct{ pin, want bool }{{true, true}, {false, true}, {false, false}} {
 		for img := range cat.Images() {
 			for _, v := range slices.Backward(img.Versions) {
-				pin, tagged := used[v.Manifest.ID], hasTag(img, v.Manifest.ID)
+				pin, tagged := used[v.Manifest.ID], last[v.Manifest.ID] || hasTag(img, v.Manifest.ID)
 				if pin != pass.pin || (pin || tagged) != pass.want {
 					continue
 				}
@@ -116,6 +118,11 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 				seen := map[chunk.ID]bool{}
 				need := func(ref chunk.Ref, at turn) {
 					add(ref, true, pass.pin, pass.want, at)
+					if last[v.Manifest.ID] {
+						k := n.known[ref.ID]
+						k.keep = true
+						n.known[ref.ID] = k
+					}
 					if !seen[ref.ID] {
 						seen[ref.ID] = true
 						of.chunks = append(of.chunks, ref)
@@ -194,6 +201,19 @@ func usedVersions(cat *catalog.Catalog) map[chunk.ID]bool {
 		}
 	}
 	return used
+}
+
+// versionsBefore are those that came before the used ones, so that a rollback finds them here.
+func versionsBefore(cat *catalog.Catalog, used map[chunk.ID]bool) map[chunk.ID]bool {
+	before := map[chunk.ID]bool{}
+	for img := range cat.Images() {
+		for i, v := range img.Versions[min(1, len(img.Versions)):] {
+			if last := img.Versions[i].Manifest.ID; used[v.Manifest.ID] && !used[last] {
+				before[last] = true
+			}
+		}
+	}
+	return before
 }
 
 // Public returns the reference of a chunk that anybody may have: the manifests, kernels, stage ones and segments of
