@@ -22,6 +22,9 @@ const (
 	stepInit
 )
 
+// Steps are the names of a forecast's phases, in order.
+func Steps() []string { return stepNames[:] }
+
 var stepNames = [...]string{"firmware", "dhcp", "loader", "script", "kernel", "stage-one", "image", "overlay", "init"}
 
 // node is a machine's way through its boot: when it began each step, and at last when it was up.

@@ -50,6 +50,7 @@ var floors = map[string]int{
 	"relay/spool":        5,
 
 	"pkg/api":           4,
+	"pkg/capacity":      4, // how long storms will take
 	"pkg/pki":           4,
 	"pkg/source":        4, // where root file systems come from
 	"pkg/stageone":      4,
@@ -127,7 +128,7 @@ var testers = []string{
 // answer on every controller, every relay and in every test.
 func pure(pkg string) bool {
 	floor, ok := floorOf(pkg)
-	return ok && floor <= 2 || pkg == "pkg/admission" || pkg == "pkg/boot" || pkg == "pkg/disks" || pkg == "pkg/tree" || pkg == "pkg/warewulf"
+	return ok && floor <= 2 || pkg == "pkg/admission" || pkg == "pkg/boot" || pkg == "pkg/capacity" || pkg == "pkg/discover" || pkg == "pkg/disks" || pkg == "pkg/tree" || pkg == "pkg/warewulf"
 }
 
 // impure are the imports that a pure package may not have, why, and the names in them that it may use after all.

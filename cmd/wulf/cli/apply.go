@@ -25,12 +25,14 @@ func fileFlags() []cli.Flag {
 }
 
 func (p *program) plan() *cli.Command {
-	return verb{
-		name: "plan", usage: "say what apply would change",
+	c := verb{
+		name: "plan", usage: "say what apply would change, or how long a boot storm will take",
 		about:    "It exits with 0 if nothing is different; with --detailed-exitcode it exits with 2 if something is.",
 		examples: []string{"wulf plan -f cluster/", "wulf plan -f cluster/ --prune --detailed-exitcode"},
 		flags:    append(fileFlags(), toggle("detailed-exitcode", "exit with 2 if something would change"), formatFlag("table, json or yaml")), run: p.runPlan,
 	}.command()
+	c.Subcommands = append(c.Subcommands, p.planCapacity())
+	return c
 }
 
 func (p *program) apply() *cli.Command {
