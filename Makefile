@@ -76,14 +76,17 @@ bench-node: build ## fetching and unpacking an image as a node does, beside curl
 .PHONY: bench-dhcp
 bench-dhcp: build ## DHCP of known machines beside Kea, both driven by perfdhcp (root; scripts/install-deps peers)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestDHCP ./test/bench
+
 .PHONY: storm
 storm: build ## 10 000 simulated machines, 50 relays, 3 controllers, deaths in the middle (root); reports in .cache/storm; WULF_STORM_NODES=N
 	WULF_STORM=all WULF_STORM_NODES=$${WULF_STORM_NODES:-10000} WULF_STORM_RELAYS=$${WULF_STORM_RELAYS:-50} \
 	WULF_STORM_SPREAD=$${WULF_STORM_SPREAD:-30} WULF_STORM_OVERLOAD=$${WULF_STORM_OVERLOAD:-5120} \
 	go test -tags $(TAGS),e2e -count=1 -timeout 60m -v ./test/storm
+
 .PHONY: bench-tftp
 bench-tftp: build ## boot programs by TFTP, beside tftpd-hpa, dnsmasq and atftpd (root; scripts/install-deps peers)
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run '^TestTFTP$$' ./test/bench
+
 .PHONY: bench-http
 bench-http: build ## sending an image out of a relay's chunks, beside nginx: processor time, rate, memory of a connection
 	go test -tags $(TAGS),bench -count=1 -timeout 30m -v -run TestHTTP ./test/bench
