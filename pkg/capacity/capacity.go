@@ -184,7 +184,7 @@ func Predict(s Site) (Forecast, error) {
 	}
 	f.sum(all)
 	f.Floor = seconds(float64(s.Image) / s.imageRate())
-	f.Bound = s.bound()
+	f.Bound = s.bound(f.Image.P50 <= f.Floor+f.Floor/20)
 	return f, nil
 }
 
@@ -198,14 +198,12 @@ func (s *Site) serveRate() float64 {
 	return min(s.RelayLink, s.Costs.Cores/s.Costs.Chunks.Seconds()*1e9)
 }
 
-// bound names what a node waits for while it gets its image.
-func (s *Site) bound() string {
-	share := s.serveRate() / max(1, float64(s.Nodes)/float64(s.Relays))
-	card, unpack := s.NodeLink, s.Machine.Unpack*float64(s.Image)/float64(s.Unpacked)
-	switch least := min(share, card, unpack); {
-	case least == card:
+// bound names what a node waits for while it gets its image; free says that most wait for nothing but themselves.
+func (s *Site) bound(free bool) string {
+	switch {
+	case free && s.imageRate() == s.NodeLink:
 		return "the nodes' cards"
-	case least == unpack:
+	case free:
 		return "the nodes' unpacking"
 	case s.serveRate() < s.RelayLink:
 		return "the relays' processors"

@@ -176,15 +176,16 @@ func gigabits(rate float64) string {
 func forecastColumns() []column[capacity.Forecast] {
 	type f = capacity.Forecast
 	took := func(d time.Duration) string { return d.Round(10 * time.Millisecond).String() }
+	whole := func(d time.Duration) string { return d.Round(time.Second).String() }
 	columns := []column[f]{
 		{name: "NODES", cell: func(f f) string { return strconv.Itoa(f.Site.Nodes) }},
 		{name: "RELAYS", cell: func(f f) string { return strconv.Itoa(f.Site.Relays) }},
 		{name: "CARD", cell: func(f f) string { return gigabits(f.Site.NodeLink) }},
 		{name: "LINK", cell: func(f f) string { return gigabits(f.Site.RelayLink) }},
 		{name: "IMAGE", cell: func(f f) string { return size(f.Site.Image) }},
-		{name: "UP50", cell: func(f f) string { return brief(f.Up.P50) }},
-		{name: "UP99", cell: func(f f) string { return brief(f.Up.P99) }},
-		{name: "LAST", cell: func(f f) string { return brief(f.Up.Max) }},
+		{name: "UP50", cell: func(f f) string { return whole(f.Up.P50) }},
+		{name: "UP99", cell: func(f f) string { return whole(f.Up.P99) }},
+		{name: "LAST", cell: func(f f) string { return whole(f.Up.Max) }},
 		{name: "IMAGE50", cell: func(f f) string { return took(f.Image.P50) }},
 		{name: "IMAGELAST", cell: func(f f) string { return took(f.Image.Max) }},
 		{name: "FLOOR", cell: func(f f) string { return took(f.Floor) }},
