@@ -449,6 +449,44 @@ func TestBudgetEvictsWhatWasAskedForLongestAgoAndNothingNeeded(t *testing.T) {
 	})
 }
 
+// The version that nodes booted before the present one stays, for a rollback; the one before that is like any other.
+func TestTheVersionBeforeIsKeptForARollback(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		r.stop()
+		const budget = 400_000
+		r.open(Config{Budget: budget})
+		r.run()
+		var versions [][]chunk.Ref
+		for seed := range 3 {
+			_, refs := w.image("debian", uint64(1+10*seed), 3)
+			if seed == 0 {
+				w.apply(catalog.AddNodes{Nodes: []catalog.Node{{Name: "n1", Settings: catalog.Settings{Image: new("debian")}}}})
+			}
+			versions = append(versions, refs)
+			time.Sleep(time.Minute)
+		}
+		for i := range 8 { // more than the budget has room for
+			r.mustRead(w.put(uint64(100+i), 60_000), Request{})
+			time.Sleep(time.Second)
+		}
+		missing := func(refs []chunk.Ref) (n int) {
+			for _, ref := range refs {
+				if !r.cache.Has(ref.ID) {
+					n++
+				}
+			}
+			return n
+		}
+		if first, before, now := missing(versions[0]), missing(versions[1]), missing(versions[2]); first == 0 || before > 0 || now > 0 {
+			t.Errorf("%d chunks of the first version are gone, %d of the one before, %d of the present one", first, before, now)
+		}
+		if s := r.cache.Status(); s.Bytes > budget {
+			t.Errorf("%d bytes are over the budget", s.Bytes)
+		}
+	})
+}
+
 func TestSiteFilesAreHereBeforeAnybodyAsks(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		r := w.relays["r1"]

@@ -48,6 +48,7 @@ type upstream struct {
 	name       string // for people
 	controller bool
 	outside    bool // of this relay's zone
+	kept       bool // asked for what it has on disk only
 	get        func(ctx context.Context) (io.ReadCloser, error)
 }
 
@@ -59,6 +60,7 @@ func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (
 		if above <= 0 || !c.young() {
 			break
 		}
+		away := false
 		for _, u := range all[:above] {
 			body, err := c.from(ctx, f, u, ref)
 			switch {
@@ -68,6 +70,11 @@ func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (
 			case ctx.Err() != nil, errors.Is(err, fault.Full):
 				return nil, err
 			}
+			_, answers := errors.AsType[answered](err)
+			away = away || !u.kept && !answers
+		}
+		if !away {
+			break
 		}
 		if !pause(ctx, youngPause+rand.N(youngPause)) {
 			return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "chunk %s", ref.ID.Short())

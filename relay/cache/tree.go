@@ -50,7 +50,7 @@ func (c *Cache) upstreams(f *flight, ref chunk.Ref, hops int) []upstream {
 	var all []upstream
 	ask := func(name string, hops int) {
 		u := c.fromRelay(f, v.named[name], ref, hops)
-		u.outside = v.named[name].Zone != v.named[self].Zone
+		u.outside, u.kept = v.named[name].Zone != v.named[self].Zone, hops == api.MaxHops
 		all = append(all, u)
 	}
 	for _, u := range t.Above(self) {

@@ -64,6 +64,9 @@ func (p *program) runPlanCapacity(c *cli.Context) error {
 	list := api.List[capacity.Forecast]{Items: []capacity.Forecast{}}
 	for _, n := range nodes {
 		for _, l := range links {
+			if n < 1 || l <= 0 {
+				return fault.New(fault.Invalid, "a storm wants a machine and a link at least, and %g nodes with %g Gbit/s were given", n, l)
+			}
 			s := site
 			s.Nodes, s.RelayLink = int(n), capacity.Link(l)
 			f, err := capacity.Predict(s)
