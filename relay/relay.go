@@ -172,7 +172,7 @@ func (r *Relay) assemble() (err error) {
 	if r.cfg.DHCP {
 		r.dhcp = dhcpd.New(dhcpd.Config{
 			Relay: name, Planner: r.feed, Leases: r.leases, HasLoader: r.loaders.Has, Recorder: recorder{r}, Links: r.cfg.Links, Log: r.log,
-			Scope: func() dhcpd.Scope { return dhcpd.ScopeOf(r.feed.Catalog(), name) },
+			Scope: func() dhcpd.Scope { return dhcpd.ScopeOf(r.feed.Catalog(), name) }, Changed: r.feed.Changed,
 		})
 	}
 	return nil

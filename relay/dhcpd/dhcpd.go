@@ -76,10 +76,12 @@ func ScopeOf(c *catalog.Catalog, relay catalog.RelayName) Scope {
 
 // Config is what a Server needs.
 type Config struct {
-	Relay     catalog.RelayName
-	Planner   Planner
-	Leases    *lease.Book
-	Scope     func() Scope           // what the relay serves now; it changes with the Planner's edition alone
+	Relay   catalog.RelayName
+	Planner Planner
+	Leases  *lease.Book
+	Scope   func() Scope // what the relay serves now; it changes with the Planner's edition alone
+	// Changed returns a channel that is closed when Scope may say something else; nil: it is looked at now and then.
+	Changed   func() <-chan struct{}
 	HasLoader func(name string) bool // whether the relay has the boot program; nil: all of them
 	Recorder  Recorder
 	Links     []Link // where to listen; none: on the interfaces of this computer that reach a served network

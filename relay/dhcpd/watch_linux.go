@@ -49,6 +49,10 @@ func (s *Server) watch(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for first := true; ; first = false {
+		var news <-chan struct{} // before the first look at what is served: what comes after it is seen
+		if s.cfg.Changed != nil {
+			news = s.cfg.Changed()
+		}
 		s.reachFar(ctx, &links)
 		wishes, err := wanting(s.cfg.Scope())
 		if err != nil {
@@ -81,6 +85,9 @@ func (s *Server) watch(ctx context.Context) error {
 			s.cfg.Log.Info("serving DHCP", "relay", s.cfg.Relay, "link", name, "addresses", w.addrs)
 			links.Go(func() { s.listen(serveCtx, l) })
 		}
+		if len(open) > 0 { // a relay whose catalog has just come makes nobody wait; later changes have time
+			news = nil
+		}
 		select {
 		case <-ctx.Done():
 			for _, o := range open {
@@ -88,6 +95,7 @@ func (s *Server) watch(ctx context.Context) error {
 			}
 			return nil
 		case <-tick.C:
+		case <-news:
 		}
 	}
 }
