@@ -8,6 +8,7 @@ package capacity
 
 import (
 	"cmp"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -17,8 +18,9 @@ import (
 // Site is what a forecast is made of. Sizes are bytes, rates bytes a second. Defaults fills in what is zero.
 type Site struct {
 	Nodes       int `json:"nodes"`
-	Relays      int `json:"relays"` // that serve; every one an equal share of the nodes
-	Zones       int `json:"zones"`  // over which relays are spread evenly; a chunk enters each about once
+	Relays      int `json:"relays"`   // that serve
+	PerRack     int `json:"per_rack"` // relays in a rack, of which each node's name chooses one; racks have nodes as they have relays
+	Zones       int `json:"zones"`    // over which relays are spread evenly; a chunk enters each about once
 	Controllers int `json:"controllers"`
 
 	Image    int64 `json:"image"`    // as served
@@ -73,6 +75,7 @@ func Link(gigabits float64) float64 { return gigabits * 1e9 / 8 * 1448 / 1538 }
 func (s Site) Defaults() Site {
 	set(&s.Nodes, 64)
 	set(&s.Relays, max(1, (s.Nodes+63)/64))
+	set(&s.PerRack, min(2, s.Relays))
 	set(&s.Zones, 1)
 	set(&s.Controllers, 3)
 	set(&s.Image, 1e9)
@@ -123,7 +126,7 @@ func (s *Site) check() error {
 		low, up float64
 	}{
 		{"nodes", float64(s.Nodes), 1, maxNodes}, {"relays", float64(s.Relays), 1, maxRelays},
-		{"zones", float64(s.Zones), 1, float64(s.Relays)}, {"controllers", float64(s.Controllers), 1, 9},
+		{"relays in a rack", float64(s.PerRack), 1, float64(s.Relays)}, {"zones", float64(s.Zones), 1, float64(s.Relays)}, {"controllers", float64(s.Controllers), 1, 9},
 		{"the image's size", float64(s.Image), 1, 1e13}, {"the size of the image's files", float64(s.Unpacked), 1, 1e13},
 		{"a node's link", s.NodeLink, 1e3, 1e12}, {"a relay's link", s.RelayLink, 1e3, 1e12},
 		{"a controller's link", s.ControllerLink, 1e3, 1e12}, {"slots", float64(s.Slots), 0, 1e6},
@@ -243,28 +246,38 @@ func control(s *Site, _ []time.Duration) float64 {
 	return float64(s.Relays)/linger + float64(s.Relays)/status
 }
 
-// sample chooses the relays whose storms are played: all of them if they are few, else some, those that are filled last
-// among them. All have the same share of the nodes, so what differs is when their cache is full and the dice.
+// loads is how many nodes each relay serves. A rack's relays share its nodes by a hash of their names, which is fair on
+// average only: with two relays for 128 nodes the busier one of many racks has 80, and is the last.
+func (s *Site) loads() []int {
+	dice := rand.New(rand.NewPCG(1, 0x6c6f616473))
+	loads := make([]int, s.Relays)
+	for n := range s.Nodes {
+		first := n % s.Relays / s.PerRack * s.PerRack // of the rack
+		loads[first+dice.IntN(min(s.PerRack, s.Relays-first))]++
+	}
+	return loads
+}
+
+// sample chooses the relays whose storms are played: all of them if they are few, else some of each load, the busiest one
+// among them.
 func sample(s *Site, ends []time.Duration) []*group {
 	const most = 16
-	count := min(s.Relays, most)
+	count, loads := min(s.Relays, most), s.loads()
 	order := make([]int, s.Relays)
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(ends[a], ends[b]) })
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(loads[a], loads[b]), cmp.Compare(ends[a], ends[b]), cmp.Compare(a, b))
+	})
 	var all []*group
 	for i := range count {
 		relay := order[s.Relays-1]
 		if count > 1 {
 			relay = order[i*(s.Relays-1)/(count-1)]
 		}
-		nodes := s.Nodes / s.Relays
-		if relay < s.Nodes%s.Relays {
-			nodes++
-		}
-		if nodes > 0 {
-			all = append(all, newGroup(s, relay, nodes, ends[relay]))
+		if loads[relay] > 0 {
+			all = append(all, newGroup(s, relay, loads[relay], ends[relay]))
 		}
 	}
 	return all

@@ -46,7 +46,7 @@ func TestALinkThatIsTheNeckIsUsedToTheEnd(t *testing.T) {
 
 // Where relays are fast, a node gets its image as fast as its own card takes it: the floor.
 func TestFastRelaysLeaveNodesTheirOwnCards(t *testing.T) {
-	f := predict(t, atOnce(Site{Nodes: 640, Relays: 10, Image: 1e9, NodeLink: 1e9, RelayLink: 100e9, Slots: 64}))
+	f := predict(t, atOnce(Site{Nodes: 640, Relays: 10, Image: 1e9, NodeLink: 1e9, RelayLink: 200e9, Slots: 200}))
 	if !near(f.Image.Max, f.Floor, 0.05) || !near(f.Floor, time.Second, 0.01) || f.Bound != "the nodes' cards" {
 		t.Errorf("the last image takes %v, the floor is %v, bound by %s", f.Image.Max, f.Floor, f.Bound)
 	}
@@ -54,10 +54,19 @@ func TestFastRelaysLeaveNodesTheirOwnCards(t *testing.T) {
 
 // Twice the relays halve what the relays' links decide; the rest stays.
 func TestRelaysShareTheNodes(t *testing.T) {
-	one := predict(t, atOnce(Site{Nodes: 1000, Relays: 10, Image: 1e9, NodeLink: 1e9, RelayLink: 1e9}))
-	two := predict(t, atOnce(Site{Nodes: 1000, Relays: 20, Image: 1e9, NodeLink: 1e9, RelayLink: 1e9}))
+	one := predict(t, atOnce(Site{Nodes: 1000, Relays: 10, PerRack: 1, Image: 1e9, NodeLink: 1e9, RelayLink: 1e9}))
+	two := predict(t, atOnce(Site{Nodes: 1000, Relays: 20, PerRack: 1, Image: 1e9, NodeLink: 1e9, RelayLink: 1e9}))
 	if !near(2*two.Up.Max, one.Up.Max, 0.1) {
 		t.Errorf("10 relays take %v, 20 take %v", one.Up.Max, two.Up.Max)
+	}
+}
+
+// Names choose between the relays of a rack, so one has more to do than the other.
+func TestAnUnevenShareIsTheLastOnes(t *testing.T) {
+	even := predict(t, atOnce(Site{Nodes: 6400, Relays: 100, PerRack: 1, Image: 1e9, NodeLink: 1e9, RelayLink: 1e9}))
+	drawn := predict(t, atOnce(Site{Nodes: 6400, Relays: 100, PerRack: 2, Image: 1e9, NodeLink: 1e9, RelayLink: 1e9}))
+	if more := drawn.Up.Max.Seconds() / even.Up.Max.Seconds(); more < 1.1 || more > 1.5 {
+		t.Errorf("the last one is up after %v, with equal shares after %v", drawn.Up.Max, even.Up.Max)
 	}
 }
 

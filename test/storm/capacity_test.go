@@ -34,14 +34,14 @@ func TestWhatCapacitySaysIsWhatStormsTake(t *testing.T) {
 	}
 	all(y.relays, (*place).start)
 	y.awaitRelays(relays)
-	for _, nodes := range sizes {
+	for i, nodes := range sizes {
 		name := fmt.Sprintf("capacity-%d", nodes)
 		r := y.end(name, y.begin(name, fmt.Sprintf("s[%05d-%05d]", 1, nodes), "--spread", "2s", "--fail-after", "5m"))
 		y.allUp(r)
 		const nothing = time.Nanosecond // simulated machines take no time for themselves
 		f, err := capacity.Predict(capacity.Site{
 			Nodes: nodes, Relays: relays, Image: r.ImageBytes - kernel, Unpacked: r.ImageBytes, Boot: kernel, Loader: loader, Overlay: 30 << 10,
-			NodeLink: capacity.Link(10), RelayLink: capacity.Link(mbit / 1000.0), Over: 2 * time.Second,
+			NodeLink: capacity.Link(10), RelayLink: capacity.Link(mbit / 1000.0), Over: 2 * time.Second, Cold: i == 0, Chunk: image / 3,
 			Machine: capacity.Machine{Firmware: nothing, Spread: nothing, DHCP: nothing, TFTP: 5e6, Chain: nothing, Kernel: nothing, Unpack: 1e12, Init: nothing},
 			Costs:   capacity.Costs{Cores: 2},
 		})
