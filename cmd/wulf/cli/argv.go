@@ -42,13 +42,16 @@ func arrange(app *cli.App, argv []string) (line, error) {
 		}
 		l.path, level = append(l.path, next), next.Subcommands
 	}
-	if len(l.path) > 0 && len(l.path[len(l.path)-1].Subcommands) == 0 {
+	if len(l.path) > 0 && runs(l.path[len(l.path)-1]) {
 		l.args = append(l.args, a.rest...)
 	} else if len(a.rest) > 0 {
 		return line{}, fault.New(fault.Invalid, "%s needs a command before --", l.spoken(app))
 	}
 	return l, l.assign(app, a.flags)
 }
+
+// runs tells whether a command does something by itself: nouns do not, but plan has a command below it and does.
+func runs(c *cli.Command) bool { return len(c.Subcommands) == 0 || c.UsageText != "" }
 
 // words are the line as the library reads it without a doubt.
 func (l *line) words(app *cli.App) []string {

@@ -166,7 +166,7 @@ func FuzzArrange(f *testing.F) {
 			return
 		}
 		// What was arranged is understood in the same way again: nothing is in doubt any more.
-		if l.help || l.version || len(l.path) == 0 || len(l.path[len(l.path)-1].Subcommands) > 0 {
+		if l.help || l.version || len(l.path) == 0 || !runs(l.path[len(l.path)-1]) {
 			return
 		}
 		words := l.words(app)

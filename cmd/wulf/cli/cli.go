@@ -60,7 +60,7 @@ func (p *program) run(ctx context.Context) error {
 		return app.RunContext(ctx, []string{app.Name, "version"})
 	case l.help:
 		return p.help(p.out, app, l.path)
-	case len(l.path) == 0, len(l.path[len(l.path)-1].Subcommands) > 0:
+	case len(l.path) == 0, !runs(l.path[len(l.path)-1]):
 		if err := p.help(p.err, app, l.path); err != nil {
 			return err
 		}

@@ -70,7 +70,11 @@ func (p *program) help(w io.Writer, app *cli.App, path []*cli.Command) error {
 	r.WriteString("\n")
 	if len(c.Subcommands) > 0 {
 		r.commands(c.Subcommands)
-	} else {
+	}
+	if runs(c) {
+		if len(c.Subcommands) > 0 {
+			r.WriteString("\n")
+		}
 		if len(c.Flags) > 0 {
 			for _, g := range flagGroups(c.Flags) {
 				r.line("%s:", g.heading)
