@@ -28,7 +28,6 @@ type facts struct {
 	// What compare makes of the boots of others.
 	strangers []api.Boot                   // machines that no node claims and that asked lately, in the node's networks
 	mirror    catalog.NodeName             // asks in this node's network while this one asks in its own
-	twin      string                       // another address that answers to the node's name
 	others    int                          // nodes beside it that came further since it began
 	beside    string                       // what they have in common with it
 	typical   map[boot.Stage]time.Duration // how long a stage takes there

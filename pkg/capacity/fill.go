@@ -28,11 +28,10 @@ func fill(s *Site) Fill {
 		return f
 	}
 	chunks := int(max(1, (s.Image+s.Chunk-1)/s.Chunk))
-	size := float64(s.Chunk)
 	if most := min(maxChunks, max(64, 4_000_000/s.Relays)); chunks > most {
 		chunks = most
 	}
-	size = float64(s.Image) / float64(chunks)
+	size := float64(s.Image) / float64(chunks)
 	d := &spreading{
 		site: s, mesh: newMesh(s), chunks: chunks, size: size,
 		next: make([]int, s.Relays), lines: make([]int, s.Relays), last: make([]time.Duration, s.Relays),

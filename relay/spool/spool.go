@@ -248,8 +248,7 @@ func (s *Spool) linger() time.Duration {
 func (s *Spool) feed(ctx context.Context, controller string) {
 	pause := firstPause
 	for ctx.Err() == nil {
-		batch, after, wake := s.take(controller)
-		if len(batch.Events) == 0 {
+		if batch, _, wake := s.take(controller); len(batch.Events) == 0 {
 			select {
 			case <-wake:
 			case <-ctx.Done():
@@ -257,7 +256,8 @@ func (s *Spool) feed(ctx context.Context, controller string) {
 			}
 		}
 		wait(ctx, s.linger())
-		if batch, after, _ = s.take(controller); len(batch.Events) == 0 {
+		batch, after, _ := s.take(controller)
+		if len(batch.Events) == 0 {
 			if after > 0 {
 				s.took(controller, after)
 			}

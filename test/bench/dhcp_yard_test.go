@@ -213,8 +213,6 @@ type outcome struct {
 // lost is the share of exchanges that were not finished.
 func (o outcome) lost() float64 { return 1 - float64(o.done)/float64(o.asked) }
 
-func (o *outcome) add(p outcome) { o.asked, o.done = o.asked+p.asked, o.done+p.done }
-
 // perfdhcp drives the yard's server with a load, as a relay agent: in the server's own network for near machines.
 func (y *yard) perfdhcp(l load) (outcome, error) {
 	agent := nearAgent
