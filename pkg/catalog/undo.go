@@ -50,7 +50,7 @@ func (u *Undo) ofOverlays(before, after *Catalog, names []OverlayName) {
 		switch {
 		case was && (!is || !old.alike(now)):
 			u.Overlays = append(u.Overlays, *old)
-		case !was && is && !now.Shipped:
+		case !was && is && (!now.Shipped || !now.Content.ID.IsZero()): // of one that came with wulfmesh, in the same change, that stays
 			u.GoneOverlays = append(u.GoneOverlays, name)
 		}
 	}
