@@ -40,6 +40,10 @@ race: ## the same under the race detector; RACE=./relay/... narrows it
 scenario: ## the stories of a whole mesh in virtual time, under the race detector
 	CGO_ENABLED=1 go test -race -timeout 15m -v ./test/scenario/...
 
+.PHONY: weather
+weather: ## boot storms of whole meshes in virtual time, in the weather of 120 seeds; WULF_SEEDS=N, WULF_SEED=n tells one again
+	WULF_SEEDS=$${WULF_SEEDS:-120} go test -count=1 -timeout 30m -run InAnyWeather ./test/scenario
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (3s)
 	@scripts/fuzz $(FUZZTIME)
