@@ -180,6 +180,22 @@ func (c *Cluster) WaitRelays(ctx context.Context) error {
 	})
 }
 
+// WaitDamage returns when a relay has told that it found damaged chunks: it tells of itself every few seconds.
+func (c *Cluster) WaitDamage(ctx context.Context, relay string) error {
+	return c.poll(ctx, relay+" to report damaged chunks", func() (bool, string) {
+		list, err := c.Relays(ctx)
+		if err != nil {
+			return false, err.Error()
+		}
+		for _, v := range list.Items {
+			if string(v.Name) == relay && v.Status != nil && v.Status.Cache.Corrupt > 0 {
+				return true, ""
+			}
+		}
+		return false, "it reports none"
+	})
+}
+
 // WaitResident returns when every relay that runs holds every chunk of the images that its nodes boot.
 func (c *Cluster) WaitResident(ctx context.Context) error {
 	return c.poll(ctx, "every chunk on every relay", func() (bool, string) {

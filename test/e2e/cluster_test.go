@@ -160,14 +160,8 @@ func damagedChunksNeverReachANode(t *testing.T, ctx context.Context, c *cluster.
 		flip(t, path)
 	}
 	boot(t, ctx, n)
-	list, err := c.Relays(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, v := range list.Items {
-		if string(v.Name) == relay && (v.Status == nil || v.Status.Cache.Corrupt == 0) {
-			t.Errorf("relay %s does not report the damage: %+v", relay, v.Status)
-		}
+	if err := c.WaitDamage(ctx, relay); err != nil {
+		t.Error(err)
 	}
 	if err := c.Start(other); err != nil {
 		t.Fatal(err)
