@@ -40,16 +40,16 @@ func TestAnUnknownMachineBootsWhenItIsClaimed(t *testing.T) {
 	if _, err := m.Console().Wait(ctx, "wulf discover claim "+mac+" NODE"); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(70 * time.Second) // the question is held, answered, and asked again
+	// The question was held, answered, and is asked again.
+	if _, err := m.Console().Wait(ctx, "still waiting for: wulf discover claim "+mac); err != nil {
+		t.Fatal(err)
+	}
 	inbox, err := c.Wulf(ctx, "discover", "list", "-o", "csv", "--columns", "hardware,serial,network,state", "--no-headers")
 	if err != nil || !strings.Contains(inbox, mac+",SN-1 || reboot ;") {
 		t.Errorf("the inbox has %q, %v", inbox, err)
 	}
-	if _, err := m.Console().Wait(ctx, "still waiting for: wulf discover claim "+mac); err != nil {
-		t.Fatal(err)
-	}
 	since := time.Now()
-	if _, err := c.Wulf(ctx, "discover", "claim", mac, "n1"); err != nil {
+	if _, err = c.Wulf(ctx, "discover", "claim", mac, "n1"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.Console().Wait(ctx, "node n1 boots image "+tiny); err != nil {
