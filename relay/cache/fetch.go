@@ -55,6 +55,7 @@ type upstream struct {
 // fetch asks one upstream after the other. Those that failed a moment ago come last.
 func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (*held, error) {
 	all := c.failedLast(c.upstreams(f, ref, hops))
+	asked := 0 // of these, in vain
 	for range youngTries {
 		above := slices.IndexFunc(all, func(u upstream) bool { return u.controller })
 		if above <= 0 || !c.young() {
@@ -74,6 +75,7 @@ func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (
 			away = away || !u.kept && !answers
 		}
 		if !away {
+			asked = above
 			break
 		}
 		if !pause(ctx, youngPause+rand.N(youngPause)) {
@@ -84,7 +86,7 @@ func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (
 
 	err := error(fault.New(fault.Unavailable, "nobody is known who could have chunk %s", ref.ID.Short()))
 	controllers, lacking := 0, 0
-	for _, u := range all {
+	for _, u := range all[asked:] {
 		var body *held
 		body, err = c.from(ctx, f, u, ref)
 		switch {
