@@ -99,16 +99,21 @@ func TestTheHistoryNeedsNoChunks(t *testing.T) {
 	}
 }
 
-// stalling is a body that stops in the middle until it is let go.
+// stalling is a body that stops in the middle until it is let go; it tells when it stops, if there is somebody to tell.
 type stalling struct {
 	io.Reader
-	half io.Reader
-	gate chan struct{}
+	half  io.Reader
+	gate  chan struct{}
+	stops chan struct{}
 }
 
 func (s *stalling) Read(b []byte) (int, error) {
 	if n, err := s.half.Read(b); err == nil {
 		return n, nil
+	}
+	if s.stops != nil {
+		close(s.stops)
+		s.stops = nil
 	}
 	<-s.gate
 	return s.Reader.Read(b)
@@ -126,18 +131,20 @@ func TestOneWhoStallsDoesNotKeepOthersFromPuttingTheSame(t *testing.T) {
 	var g sync.WaitGroup
 	for range 3 {
 		g.Go(func() {
-			half := &stalling{bytes.NewReader(body[500:]), bytes.NewReader(body[:500]), gate}
+			half := &stalling{Reader: bytes.NewReader(body[500:]), half: bytes.NewReader(body[:500]), gate: gate}
 			if err := p.Store().Put(t.Context(), ref, half); err != nil {
 				t.Error(err)
 			}
 		})
 	}
+	begun := make(chan struct{})
 	g.Go(func() {
-		broken := &stalling{strings.NewReader(""), bytes.NewReader(body[:500]), gate}
+		broken := &stalling{strings.NewReader(""), bytes.NewReader(body[:500]), gate, begun}
 		if err := p.Store().Put(t.Context(), ref, broken); !errors.Is(err, fault.Corrupt) {
 			t.Errorf("one whose client left: %v", err)
 		}
 	})
+	<-begun // One that comes when the chunk is here is not read at all.
 	must(t, p.Store().Put(t.Context(), ref, bytes.NewReader(body)))
 	if n := whole(t, d, []chunk.Ref{ref}); n != 1 {
 		t.Error("it is not here after a Put that went well")
@@ -156,7 +163,7 @@ func TestWhatIsComingTakesRoom(t *testing.T) {
 		gate := make(chan struct{})
 		done := make(chan error, 1)
 		go func() {
-			done <- k.Store().Put(t.Context(), chunk.RefOf(body), &stalling{bytes.NewReader(body[500:]), bytes.NewReader(body[:500]), gate})
+			done <- k.Store().Put(t.Context(), chunk.RefOf(body), &stalling{Reader: bytes.NewReader(body[500:]), half: bytes.NewReader(body[:500]), gate: gate})
 		}()
 		synctest.Wait()
 		other := []byte(strings.Repeat("y", 1500))
