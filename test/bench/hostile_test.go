@@ -24,6 +24,8 @@ const (
 	hostileWithin  = 2 * time.Second // an honest client is served
 	hostileShare   = 99              // per cent of them
 	hostileNodes   = 32
+	hostileTaste   = 20 // what comes before is a twentieth
+	hostileMemory  = 16 // MB that all of it may leave behind
 )
 
 // vitals are what must be the same after an attack as before.
@@ -68,21 +70,13 @@ func TestHostile(t *testing.T) {
 	if h.problem() != "" {
 		t.Fatalf("before any attack: %s", h.report())
 	}
-	time.Sleep(5 * time.Second) // until what the clients left is forgotten
-	before := p.vitals(t)
-	fmt.Printf("\n%s, %d cores, load %.1f before\nbefore: %+v\n\n", r.machine.CPU, r.machine.Cores, r.machine.Load, before)
-	for _, a := range []struct {
-		name string
-		run  func(ctx context.Context) string
-	}{
-		{"mutated DHCP", func(ctx context.Context) string { return y.mutated(ctx, dhcpSeeds(), 67, packets/2, 64) }},
-		{"mutated TFTP", func(ctx context.Context) string { return y.mutated(ctx, tftpSeeds(), 69, packets/2, 64) }},
-		{"20 000 spoofed requests in half a second", func(ctx context.Context) string { return y.spoofed(ctx, 20_000, 500*time.Millisecond) }},
-		{"DHCP from one port", func(ctx context.Context) string { return y.flood(ctx, dhcpSeeds()[0], 67, packets/20) }},
-		{"TFTP from one port", func(ctx context.Context) string { return y.flood(ctx, tftpSeeds()[0], 69, packets/20) }},
-		{"HTTP garbage", func(ctx context.Context) string { return y.garbage(ctx, 2000) }},
-		{"slow HTTP clients", func(ctx context.Context) string { return y.slow(ctx, 400, 20*time.Second) }},
-	} {
+	calm := p.vitals(t)
+	for _, a := range y.attacks(packets / hostileTaste) { // a program that works has more memory than one that never did
+		a.run(ctx)
+	}
+	before := p.settle(t, calm)
+	fmt.Printf("\n%s, %d cores, load %.1f before\nnever attacked:     %+v\nafter a first taste: %+v\n\n", r.machine.CPU, r.machine.Cores, r.machine.Load, calm, before)
+	for _, a := range y.attacks(packets) {
 		probes := &honest{yard: y, program: program}
 		until, stop := context.WithCancel(ctx)
 		var running sync.WaitGroup
@@ -101,15 +95,9 @@ func TestHostile(t *testing.T) {
 			t.Errorf("%s: %s", a.name, bad)
 		}
 	}
-	var after vitals
-	for range 45 { // slow clients are given half a minute
-		time.Sleep(time.Second)
-		if after = p.vitals(t); after.goroutines <= before.goroutines+10 && after.files <= before.files+10 {
-			break
-		}
-	}
-	fmt.Printf("\nafter:  %+v\n\n", after)
-	if after.goroutines > before.goroutines+10 || after.files > before.files+10 || after.memory > before.memory+64 {
+	after := p.settle(t, before)
+	fmt.Printf("\nafter all:           %+v\n\n", after)
+	if after.goroutines > before.goroutines+10 || after.files > before.files+10 || after.memory > before.memory+hostileMemory {
 		t.Errorf("something stays behind: %+v before, %+v after", before, after)
 	}
 	log, err := os.ReadFile(filepath.Join(c.dir, p.name+".log"))
@@ -121,6 +109,40 @@ func TestHostile(t *testing.T) {
 			t.Errorf("the relay failed inside: %s", line)
 		}
 	}
+}
+
+// attack is one kind of it. run tells what was sent.
+type attack struct {
+	name string
+	run  func(ctx context.Context) string
+}
+
+// attacks are all kinds, with that many mutated packets.
+func (y *siege) attacks(packets int) []attack {
+	const full = hostilePackets
+	return []attack{
+		{"mutated DHCP", func(ctx context.Context) string { return y.mutated(ctx, dhcpSeeds(), 67, packets/2, 64) }},
+		{"mutated TFTP", func(ctx context.Context) string { return y.mutated(ctx, tftpSeeds(), 69, packets/2, 64) }},
+		{"spoofed requests", func(ctx context.Context) string { return y.spoofed(ctx, 20_000, 500*time.Millisecond) }},
+		{"DHCP from one port", func(ctx context.Context) string { return y.flood(ctx, dhcpSeeds()[0], 67, packets/20) }},
+		{"TFTP from one port", func(ctx context.Context) string { return y.flood(ctx, tftpSeeds()[0], 69, packets/20) }},
+		{"HTTP garbage", func(ctx context.Context) string { return y.garbage(ctx, max(100, 2000*packets/full)) }},
+		{"slow HTTP clients", func(ctx context.Context) string {
+			return y.slow(ctx, max(100, 400*packets/full), max(2*time.Second, 20*time.Second*time.Duration(packets)/full))
+		}},
+	}
+}
+
+// settle waits until the program has as few goroutines and files as it had, and returns what it uses then.
+func (p *program) settle(t *testing.T, was vitals) (now vitals) {
+	t.Helper()
+	for range 45 { // slow clients are given half a minute
+		time.Sleep(time.Second)
+		if now = p.vitals(t); now.goroutines <= was.goroutines+10 && now.files <= was.files+10 {
+			break
+		}
+	}
+	return now
 }
 
 // vitals reads what the program uses now. A program that ended fails the test.
