@@ -37,8 +37,6 @@ const (
 const (
 	sharePeriod = 10 * time.Millisecond
 	shareTime   = 3 * time.Millisecond // of each period
-	serverCPU   = "0"
-	clientCPU   = "1"
 )
 
 // share gives a process its part of a processor, until it is taken back.
@@ -65,19 +63,11 @@ func (y *yard) share(pid int) (back func()) {
 		write(filepath.Join(dir, l[0]), l[1])
 	}
 	write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(pid))
-	y.pin(pid, serverCPU)
+	onProcessor(y.t, pid, serverSide)
 	return func() {
-		y.pin(pid, fmt.Sprintf("0-%d", runtime.NumCPU()-1))
+		onProcessor(y.t, pid, fmt.Sprintf("0-%d", runtime.NumCPU()-1))
 		write(filepath.Join(root, "cgroup.procs"), strconv.Itoa(pid))
 		_ = os.Remove(dir)
-	}
-}
-
-// pin has a process run on some processors alone.
-func (y *yard) pin(pid int, processors string) {
-	y.t.Helper()
-	if out, err := exec.Command("taskset", "-a", "-p", "-c", processors, strconv.Itoa(pid)).CombinedOutput(); err != nil {
-		y.t.Fatalf("taskset: %v: %s", err, out)
 	}
 }
 
@@ -253,7 +243,7 @@ func (y *yard) perfdhcp(l load) (outcome, error) {
 	}
 	var argv []string
 	if l.pinned {
-		argv = []string{"taskset", "-c", clientCPU}
+		argv = []string{"taskset", "-c", clientSide}
 	}
 	argv = append(append(argv, within(y.client)...), "perfdhcp", "-4", "-l", agent, "-r", strconv.Itoa(l.rate), "-R", strconv.Itoa(perNetwork), "-M", y.macs(l.network),
 		"-p", strconv.Itoa(int(l.period.Seconds())), "-W", "500000")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -124,6 +125,42 @@ func (a *account) close() {
 			return
 		}
 		_ = exec.Command("sleep", "0.1").Run()
+	}
+}
+
+// Where the two sides of a loopback run that are on two machines else.
+const (
+	serverSide = "0" // the first processor
+	clientSide = "1" // and the second
+)
+
+// twoSides gives the receiving half of this network's loopback to the second processor (Receive Packet Steering): else a
+// server would be charged, as it sends, with what the kernel of its client's machine does when it receives. This process,
+// which is the client, runs there, too.
+func twoSides(t *testing.T) {
+	t.Helper()
+	if runtime.NumCPU() < 2 {
+		t.Skip("SKIPPED: the server and its clients need a processor each")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("sysfs", dir, "sysfs", 0, ""); err != nil { // as this network namespace has it
+		t.Fatalf("mounting sysfs: %v", err)
+	}
+	err := os.WriteFile(filepath.Join(dir, "class/net/lo/queues/rx-0/rps_cpus"), []byte("2"), 0o644) // the second, as a mask
+	if late := syscall.Unmount(dir, 0); late != nil {
+		t.Fatalf("unmounting sysfs: %v", late)
+	}
+	if err != nil {
+		t.Fatalf("this kernel steers no packets: %v", err)
+	}
+	onProcessor(t, os.Getpid(), clientSide)
+}
+
+// onProcessor has a process run on one processor alone, with all its threads, and what it starts.
+func onProcessor(t *testing.T, pid int, which string) {
+	t.Helper()
+	if out, err := exec.Command("taskset", "-a", "-p", "-c", which, strconv.Itoa(pid)).CombinedOutput(); err != nil {
+		t.Fatalf("taskset: %v: %s", err, out)
 	}
 }
 

@@ -26,7 +26,7 @@ const (
 	tftpProgram = "undionly.kpxe" // a name that a relay knows
 	tftpBytes   = 1 << 20
 	tftpServer  = "10.255.0.1:69"
-	tftpTotal   = 256 // transfers of each measurement
+	tftpTotal   = 512 // transfers of each measurement
 	tftpLossy   = 64  // clients of the measurement with loss
 )
 
@@ -56,6 +56,7 @@ func TestTFTP(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
+	twoSides(t)
 	dir := t.TempDir()
 	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil { // servers serve what all may read
 		t.Fatal(err)
@@ -80,9 +81,10 @@ func TestTFTP(t *testing.T) {
 	m := r.machine
 	fmt.Printf("\n%s\n%s, %d cores, %d MB, %s, %s, load %.1f before\n", r.what, cmp.Or(m.CPU, "unknown CPU"), m.Cores, m.Memory, m.System, m.Go, m.Load)
 	fmt.Printf(`
-Servers run one after the other, on the loopback of a network namespace. The load is one process beside them: each client
-has an address of its own, compares every byte, and says again after %s what was not answered. CPU is what the control group
-of the server used, children included, for %d transfers. With loss, %d clients throw away one in a hundred of the packets
+Servers run one after the other, on the loopback of a network namespace and the first processor. The load is one process on
+the second, which also does what the kernel does with packets that are received (Receive Packet Steering), as another machine would.
+Each client has an address of its own, compares every byte, and says again after %s what was not answered. CPU is what the
+control group of the server used, children included, for %d transfers. With loss, %d clients throw away one in a hundred of the packets
 that come, the same ones each time; the time is the median of a transfer's.
 
 `, loadWait, tftpTotal, tftpLossy)
@@ -147,6 +149,7 @@ func measureTFTP(t *testing.T, ctx context.Context, p tftpPeer, dir string, prog
 		defer func() { _, _ = cmd.Process.Kill(), cmd.Wait() }()
 		pid = cmd.Process.Pid
 	}
+	onProcessor(t, pid, serverSide)
 	a := newAccount(t, pid)
 	defer a.kill()
 	l := fetchers{server: netip.MustParseAddrPort(tftpServer), name: tftpProgram, program: program, clients: 1, each: 1, window: 1}
