@@ -18,7 +18,7 @@ import (
 
 // Timings and bounds of fetching what nobody has asked for yet.
 const (
-	warmParallel = 8
+	warmParallel = 32
 	warmRetry    = 5 * time.Second // after something could not be fetched
 	warmEvery    = 5 * time.Minute // in any case
 	warmSettle   = 100 * time.Millisecond

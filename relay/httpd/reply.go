@@ -8,11 +8,15 @@ import (
 )
 
 // A reader has so long for each piece of an answer. One that takes nothing, or next to it, is cut off, whatever the
-// answer's size; one that is merely slow is not.
+// answer's size; one that is merely slow is not. Pieces are as long as the reader takes them well: what it took is counted
+// by the piece, so that long ones would make a slow reader look as if it took nothing for seconds, and short ones cost.
 const (
-	pieceSize = 1 << 20
-	slowSize  = 64 << 10
-	pieceTime = 30 * time.Second
+	leastPiece = 64 << 10
+	firstPiece = 256 << 10
+	mostPiece  = 4 << 20
+	quickPiece = 100 * time.Millisecond
+	slowPiece  = 500 * time.Millisecond
+	pieceTime  = 30 * time.Second
 )
 
 // reply is a response that is counted, and whose reader must keep taking it. It hands files on to the connection,
@@ -21,6 +25,7 @@ type reply struct {
 	http.ResponseWriter
 	status int
 	sent   int64       // bytes of the body
+	piece  int64       // how long the next one is
 	sentOn func(int64) // is told of them as they go out; may be nil
 }
 
@@ -56,22 +61,46 @@ func (r *reply) ReadFrom(src io.Reader) (total int64, err error) {
 	if !ok {
 		limited = &io.LimitedReader{R: src, N: 1<<63 - 1}
 	}
-	size := int64(pieceSize)
-	if _, ok := limited.R.(*os.File); !ok { // it may come slowly itself, from another relay
-		size = slowSize
-	}
+	_, whole := limited.R.(*os.File) // anything else may come slowly itself, as from another relay
 	for limited.N > 0 {
 		r.begin()
-		piece := io.LimitedReader{R: limited.R, N: min(limited.N, size)}
+		size := r.next(whole)
+		if limited.N < size+size/4 { // one piece rather than one and a crumb
+			size = limited.N
+		}
+		began := time.Now()
+		piece := io.LimitedReader{R: limited.R, N: size}
 		n, err := io.Copy(r.ResponseWriter, &piece)
 		total += n
 		r.count(n)
 		limited.N -= n
+		r.took(time.Since(began))
 		if err != nil || n == 0 {
 			return total, err
 		}
 	}
 	return total, nil
+}
+
+// next is how long the next piece is.
+func (r *reply) next(whole bool) int64 {
+	switch {
+	case !whole:
+		return leastPiece
+	case r.piece == 0:
+		r.piece = firstPiece
+	}
+	return r.piece
+}
+
+// took learns from how long the last piece took.
+func (r *reply) took(d time.Duration) {
+	switch {
+	case d < quickPiece:
+		r.piece = min(2*r.piece, mostPiece)
+	case d > slowPiece:
+		r.piece = max(r.piece/2, leastPiece)
+	}
 }
 
 func (r *reply) count(n int64) {

@@ -50,10 +50,15 @@ func newTurns() *turns {
 // next calls those whose turn has come. The caller holds the lock.
 func (t *turns) next(now time.Time) {
 	for _, who := range t.gate.Next(now) {
-		if c := t.calls[who]; c != nil {
-			close(c.turn)
-			delete(t.calls, who)
-		}
+		t.call(who)
+	}
+}
+
+// call wakes what waits here for a machine whose turn has come. The caller holds the lock.
+func (t *turns) call(who string) {
+	if c := t.calls[who]; c != nil {
+		close(c.turn)
+		delete(t.calls, who)
 	}
 }
 
@@ -76,6 +81,9 @@ func (s *Server) turn(w http.ResponseWriter, r *http.Request, patience time.Dura
 		t.agents[who] = true
 	}
 	a := t.gate.Ask(time.Now(), who, urgent)
+	if a.Admitted {
+		t.call(who) // a slot became free in between: what waits here already is to have it, too
+	}
 	if !a.Admitted && t.held < maxHeld && t.gate.Waits(who) && (a.Wait <= patience || patience == firmwareTime) {
 		a = t.hold(r, who, patience)
 	}
