@@ -20,19 +20,19 @@ import (
 	"github.com/wulfmesh/wulfmesh/test/memnet"
 )
 
-// bubble runs a server at 10.1.0.250 in virtual time; everybody in 10.1.0.0/24 is known.
+// bubble runs a server at 10.1.0.250 in virtual time; everybody in 10.1.0.0/16 is known.
 func bubble(t *testing.T, f func(n *memnet.Network, r *recorder, stop func())) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := memnet.New(memnet.Config{})
 		defer n.Close()
-		n.Segment("rack", "10.1.0.0/24")
+		n.Segment("rack", "10.1.0.0/16")
 		conn, err := n.Host("relay", "10.1.0.250").Join("rack").ListenPacket(":69")
 		if err != nil {
 			t.Fatal(err)
 		}
 		r := &recorder{came: make(chan bool, 10_000)}
-		rack := netip.MustParsePrefix("10.1.0.0/24")
+		rack := netip.MustParsePrefix("10.1.0.0/16")
 		s := tftpd.New(tftpd.Config{Conn: conn, SinglePort: true, Loader: loader, Record: r.record, Log: slog.New(slog.DiscardHandler),
 			Machine: func(a netip.Addr) (catalog.NodeName, catalog.HardwareAddr, bool) {
 				return catalog.NodeName(a.String()), "", rack.Contains(a)
@@ -282,5 +282,31 @@ func TestAFloodInOthersNamesKeepsNobodyOut(t *testing.T) {
 		}
 		stop()
 		running.Wait()
+	})
+}
+
+// Who guesses ports can acknowledge the beginning of transfers in the names of machines that are not there, and take all
+// places so. They are free again soon.
+func TestTransfersThatOnlyBeganMakeRoom(t *testing.T) {
+	bubble(t, func(n *memnet.Network, r *recorder, _ func()) {
+		for i := range 1030 {
+			addr := fmt.Sprintf("10.1.%d.%d", 1+i/200, 1+i%200)
+			h := n.Host(addr, addr).Join("rack")
+			for range 4 {
+				conn, err := h.ListenPacket(addr + ":0")
+				if err != nil {
+					t.Fatal(err)
+				}
+				f := &firmware{t, conn, &net.UDPAddr{IP: net.IPv4(10, 1, 0, 250), Port: 69}}
+				f.ask("undionly.kpxe", "octet")
+				f.hear(100 * time.Millisecond)
+				f.acknowledge(1)
+			}
+		}
+		began := time.Now()
+		boots(t, n, "10.1.0.2").fetch(wishes{block: 1468})
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("an honest machine took %s", took)
+		}
 	})
 }

@@ -157,10 +157,7 @@ func (b *batch) call(fd uintptr) bool {
 
 func (p *kernelPort) receive() ([]packet, error) {
 	for {
-		for i := range p.read.done { // the kernel wrote there what it used
-			p.read.msgs[i].Namelen = unix.SizeofSockaddrInet4
-			p.read.msgs[i].SetControllen(len(note{}) * 8)
-		}
+		p.tidy()
 		if err := p.raw.Read(p.read.run); err != nil {
 			return nil, err
 		}
@@ -170,6 +167,21 @@ func (p *kernelPort) receive() ([]packet, error) {
 		if in := p.taken(); len(in) > 0 {
 			return in, nil
 		}
+	}
+}
+
+func (p *kernelPort) poll() []packet {
+	p.tidy()
+	p.read.done = 0
+	_ = p.raw.Control(func(fd uintptr) { p.read.call(fd) }) // it fails when the port is closed, which receive tells
+	return p.taken()
+}
+
+// tidy undoes what the kernel wrote where messages are read to.
+func (p *kernelPort) tidy() {
+	for i := range p.read.done {
+		p.read.msgs[i].Namelen = unix.SizeofSockaddrInet4
+		p.read.msgs[i].SetControllen(len(note{}) * 8)
 	}
 }
 

@@ -19,6 +19,8 @@ type port interface {
 	// receive waits for packets and returns at least one, or an error: os.ErrDeadlineExceeded after the time that
 	// until set.
 	receive() ([]packet, error)
+	// poll returns what is there already, whatever until has set.
+	poll() []packet
 	// send sends what it can. What it cannot send is lost, as it may be on the wire.
 	send([]burst)
 	// until sets a time for receive to return; none if it is zero. It may be called at any time.
@@ -35,6 +37,8 @@ type anyPort struct {
 }
 
 func (p *anyPort) until(t time.Time) error { return p.SetReadDeadline(t) }
+
+func (p *anyPort) poll() []packet { return nil } // nobody hands requests to the only port
 
 func (p *anyPort) receive() ([]packet, error) {
 	for {

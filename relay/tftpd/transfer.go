@@ -183,14 +183,14 @@ func (t *transfer) overdue(now time.Time) (again, alive bool) {
 // on a machine with too much to do, and send it everything twice. After a loss it waits a little too long for a while.
 func (t *transfer) measure(now time.Time) {
 	took := now.Sub(t.first)
-	switch {
-	case t.terms.wait > 0:
-		return
-	case t.mean == 0:
+	if t.mean == 0 {
 		t.mean, t.variance = took, took/2
-	default:
+	} else {
 		t.variance += ((t.mean - took).Abs() - t.variance) / 4
 		t.mean += (took - t.mean) / 8
+	}
+	if t.terms.wait > 0 { // the client says how long to wait
+		return
 	}
 	t.wait = min(max(t.mean+4*t.variance, leastWait), longWait)
 }

@@ -22,7 +22,9 @@ type worker struct {
 	out    []burst
 	next   time.Time     // no transfer is due before; zero: there is none
 	armed  time.Time     // what the port's receive returns at
-	errors *rate.Limiter // of answers to what belongs to no transfer
+	errors *rate.Limiter // of errors told to known machines
+	strays *rate.Limiter // and to others
+	roomed time.Time     // when room was made last
 
 	mu    sync.Mutex
 	queue []packet // requests that came by another socket
@@ -33,20 +35,26 @@ type worker struct {
 // Bounds of a worker.
 const (
 	maxQueue   = 8192 // requests that wait: more are lost, and come again
+	maxTake    = 256  // of them at once: those that are served already come in between
 	sweepEvery = 5 * time.Millisecond
-	strayRate  = 200 // answers a second to what belongs to no transfer
+	errorRate  = 200 // a second
+	roomEvery  = 100 * time.Millisecond
+	roomSilent = 2 * time.Second
 )
 
 // newWorker makes one of so many workers.
 func newWorker(s *Server, p port, of int) *worker {
-	return &worker{s: s, port: p, table: newTable(of), errors: rate.NewLimiter(strayRate, strayRate)}
+	return &worker{s: s, port: p, table: newTable(of), errors: rate.NewLimiter(errorRate, errorRate), strays: rate.NewLimiter(errorRate, errorRate)}
 }
 
 // run serves until stop, or until the port fails.
 func (w *worker) run() error {
 	for {
 		in, err := w.port.receive()
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			in = w.port.poll() // a flood of requests is handed over all the time, and time is always up
+		case err != nil:
 			return err
 		}
 		now := time.Now()
@@ -93,8 +101,10 @@ func (w *worker) put(p packet) {
 func (w *worker) take() []packet {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	q := w.queue
-	w.queue = nil
+	q := w.queue[:min(len(w.queue), maxTake)]
+	if w.queue = w.queue[len(q):]; len(w.queue) == 0 {
+		w.queue = nil
+	}
 	return q
 }
 
@@ -175,7 +185,7 @@ func (w *worker) request(p *packet, now time.Time) {
 	node, hw, ok := w.s.cfg.Machine(addr)
 	if !ok {
 		w.s.counters.refused.Add(1)
-		if w.errors.AllowN(now, 1) {
+		if w.strays.AllowN(now, 1) {
 			w.emit(burst{to: p.from, from: p.to, whole: errorPacket(errOther, "not served here")})
 		}
 		return
@@ -193,7 +203,7 @@ func (w *worker) request(p *packet, now time.Time) {
 		w.refuse(p, errNotFound, "file not found", now)
 		return
 	}
-	if w.table.full() {
+	if !w.room(now) {
 		w.s.counters.lost.Add(1) // silence: the client asks again, and there may be room then. An error would end its boot
 		return
 	}
@@ -208,8 +218,22 @@ func (w *worker) request(p *packet, now time.Time) {
 	w.due(t)
 }
 
+// room tells whether another transfer may begin, and makes room for it where it can: whoever can guess the port of a
+// transfer may acknowledge its beginning in another's name, and never goes on.
+func (w *worker) room(now time.Time) bool {
+	if w.table.full() && now.Sub(w.roomed) >= roomEvery {
+		w.roomed = now
+		for _, t := range w.table.transfers {
+			if t.stage == going && t.acked <= t.terms.window && now.Sub(t.heard) > roomSilent {
+				w.table.remove(t)
+			}
+		}
+	}
+	return !w.table.full()
+}
+
 func (w *worker) acknowledged(t *transfer, block uint16, now time.Time) {
-	if t.stage == asked && w.table.full() {
+	if t.stage == asked && !w.room(now) {
 		return // it says so again, and there may be room then
 	}
 	r := t.acknowledge(block, now)
