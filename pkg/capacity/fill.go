@@ -16,7 +16,7 @@ type Fill struct {
 }
 
 const (
-	window = 8                    // chunks that a relay fetches at once: relay/cache's
+	window = 32                   // chunks that a relay fetches at once: relay/cache's
 	hop    = time.Millisecond / 2 // from a request to the first byte, where the chunk is there
 )
 

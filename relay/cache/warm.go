@@ -18,7 +18,8 @@ import (
 
 // Timings and bounds of fetching what nobody has asked for yet.
 const (
-	warmParallel = 32
+	warmParallel = 32              // chunks: with few under way a link stands still while those above it fetch what it waits for
+	warmLarge    = 4 << 20         // bytes
 	warmRetry    = 5 * time.Second // after something could not be fetched
 	warmEvery    = 5 * time.Minute // in any case
 	warmSettle   = 100 * time.Millisecond
@@ -125,8 +126,9 @@ func (c *Cache) missing() []chunk.Ref {
 	return refs
 }
 
-// inTurn orders chunks to be fetched ahead: what boots begin with first; of the rest those first that few relays stand
-// above of, here. So relays begin with different chunks, and most find what they ask for with the one that they ask.
+// inTurn orders chunks to be fetched ahead: what boots begin with first; of the rest large ones, which take longest to come
+// through; then those that few relays stand above of, here. So relays begin with different chunks, and most find what they
+// ask for with the one that they ask.
 func (c *Cache) inTurn(refs []chunk.Ref) {
 	n, mesh, self := c.present(), c.view().mesh, string(c.cfg.Name)
 	above := make(map[chunk.ID]int, len(refs))
@@ -138,7 +140,7 @@ func (c *Cache) inTurn(refs []chunk.Ref) {
 		}
 	}
 	slices.SortStableFunc(refs, func(a, b chunk.Ref) int {
-		return cmp.Or(cmp.Compare(n.known[a.ID].turn, n.known[b.ID].turn), cmp.Compare(above[a.ID], above[b.ID]))
+		return cmp.Or(cmp.Compare(n.known[a.ID].turn, n.known[b.ID].turn), cmp.Compare(b.Size/warmLarge, a.Size/warmLarge), cmp.Compare(above[a.ID], above[b.ID]))
 	})
 }
 
