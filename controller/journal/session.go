@@ -3,6 +3,7 @@ package journal
 import (
 	"maps"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
@@ -43,12 +44,15 @@ func numberOf(minute int64) uint64 {
 	return uint64((n/quiet%numbers + numbers) % numbers)
 }
 
+// ends tells whether a session that begins with a minute and has another as its last ends before the next.
+func ends(first, last, next int64) bool { return next-last > quiet || next-first >= longest }
+
 // groupMinutes cuts minutes, in order, into those of one session each.
 func groupMinutes(minutes []int64) [][]int64 {
 	var all [][]int64
 	from := 0
 	for i, m := range minutes {
-		if i > from && (m-minutes[i-1] > quiet || m-minutes[from] >= longest) {
+		if i > from && ends(minutes[from], minutes[i-1], m) {
 			all = append(all, minutes[from:i:i])
 			from = i
 		}
@@ -197,7 +201,7 @@ func (ss *sessions) insert(r *result) {
 	r.cell, r.place = c, len(c.results)
 	c.results = append(c.results, r)
 	if c.in == nil {
-		ss.regroup()
+		ss.regroup(minute)
 		return
 	}
 	c.in.version = ss.version
@@ -223,37 +227,64 @@ func (ss *sessions) withdraw(r *result) {
 	c.results[len(c.results)-1] = nil
 	if c.results = c.results[:len(c.results)-1]; len(c.results) == 0 {
 		delete(ss.cells, c.minute)
-		ss.regroup()
+		ss.regroup(c.minute)
 	}
 }
 
-// regroup makes the sessions anew after a minute has got its first boot or lost its last one. A session that only grows
-// stays what it is; it is made again where it is cut or joined to another.
-func (ss *sessions) regroup() {
-	groups := groupMinutes(slices.Sorted(maps.Keys(ss.cells)))
+// regroup makes the sessions anew after a minute has got its first boot or lost its last one. Those before it stay what they
+// are, and so do those after it from the first on that begins where it did.
+func (ss *sessions) regroup(minute int64) {
+	from := max(0, sort.Search(len(ss.list), func(i int) bool { return ss.list[i].minutes[0] > minute })-1)
+	to, rest := from, []int64(nil)
+	if len(ss.list) > 0 {
+		to, rest = from+1, slices.Clone(ss.list[from].minutes)
+	}
+	at, there := slices.BinarySearch(rest, minute)
+	if _, is := ss.cells[minute]; !is {
+		rest = slices.Delete(rest, at, at+1)
+	} else if !there {
+		rest = slices.Insert(rest, at, minute)
+	}
+	var groups [][]int64
+	for len(rest) > 0 {
+		all := groupMinutes(rest)
+		last := len(all) - 1
+		groups, rest = append(groups, all[:last]...), all[last]
+		if to == len(ss.list) || ends(rest[0], rest[len(rest)-1], ss.list[to].minutes[0]) {
+			groups = append(groups, rest)
+			break
+		}
+		rest = slices.Concat(rest, ss.list[to].minutes)
+		to++
+	}
+	ss.list = slices.Replace(ss.list, from, to, ss.remade(groups)...)
+}
+
+// remade are the sessions of some groups of minutes. One that only grows stays what it is; it is made again where it is
+// cut or joined to another. Whose it is must be known of all groups before a minute goes from one to another.
+func (ss *sessions) remade(groups [][]int64) []*session {
 	list := make([]*session, len(groups))
 	for i, minutes := range groups {
-		s := ss.grown(minutes)
+		list[i] = ss.grown(minutes)
+	}
+	for i, minutes := range groups {
+		s := list[i]
 		for _, m := range minutes {
 			c := ss.cells[m]
 			if c.in == s {
 				continue
 			}
-			for _, r := range c.results {
-				if r.open > 0 { // it is among those that another session waited for, which is no more
-					r.open = 0
-				}
-				r.older = nil
+			for _, r := range c.results { // what they were in a session that is no more
+				r.open, r.older = 0, nil
 			}
 			for _, r := range c.results {
 				s.put(r)
 			}
 			c.in = s
 		}
-		s.minutes, s.version = slices.Clone(minutes), ss.version
-		list[i] = s
+		s.minutes, s.version = minutes, ss.version
 	}
-	ss.list = list
+	return list
 }
 
 // grown is the session that becomes the one of these minutes: the largest all of whose minutes are among them, or a new one.
@@ -266,7 +297,7 @@ func (ss *sessions) grown(minutes []int64) *session {
 		}
 		gone := func(m int64) bool {
 			c := ss.cells[m]
-			return c != nil && c.in == s && !slices.Contains(minutes, m)
+			return c != nil && c.in == s && (m < minutes[0] || m > minutes[len(minutes)-1])
 		}
 		if !slices.ContainsFunc(s.minutes, gone) {
 			best = s

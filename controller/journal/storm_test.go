@@ -162,3 +162,29 @@ func TestSessionsOutliveARestart(t *testing.T) {
 		t.Errorf("what went on: %+v", s)
 	}
 }
+
+// A boot every minute for weeks: each costs as much as the first, also where they are heard in no order.
+func BenchmarkRecordOfLoneBoots(b *testing.B) {
+	for _, boots := range []int{1000, 30_000} {
+		for _, order := range []string{"in order", "in none"} {
+			b.Run(fmt.Sprintf("%d %s", boots, order), func(b *testing.B) {
+				all := times(0, time.Minute, boots)
+				if order == "in none" {
+					rand.New(rand.NewPCG(5, 6)).Shuffle(boots, func(x, y int) { all[x], all[y] = all[y], all[x] })
+				}
+				var events []boot.Event
+				for i, from := range all {
+					events = append(events, booted(i, from, 1)...)
+				}
+				for b.Loop() {
+					j, err := journal.New(journal.Config{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					j.Record(events)
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*boots), "ns/boot")
+			})
+		}
+	}
+}
