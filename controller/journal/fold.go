@@ -105,6 +105,13 @@ func (m *machine) find(e *boot.Event) *api.Boot {
 			}
 		}
 	}
+	if ofSystem(e) {
+		for _, b := range m.boots {
+			if !b.Started.After(e.Time) {
+				return b
+			}
+		}
+	}
 	if b := m.around(e); b != nil {
 		return b
 	}
@@ -120,6 +127,12 @@ func (m *machine) find(e *boot.Event) *api.Boot {
 		}
 	}
 	return nil
+}
+
+// ofSystem tells whether an event is the trouble that a system, or the agent, has with DHCP. It began none and is no step of
+// one. Firmware says what it is, and what fetches a boot program has an address.
+func ofSystem(e *boot.Event) bool {
+	return e.Boot == "" && e.Stage == boot.StageDHCP && e.Firmware == boot.FirmwareNone && e.Error != "" && e.Address == ""
 }
 
 // around finds the boot with an ID that an event without one lies in, by its time: relays pass on what they saw each at
@@ -204,6 +217,13 @@ func fold(b *api.Boot, e *boot.Event) {
 	put(b, e)
 	if len(b.Events) > maxEvents { // the beginning and the end tell the most
 		b.Events = slices.Delete(b.Events, maxEvents/2, maxEvents/2+1)
+	}
+	if ofSystem(e) && b.Stage != "" && b.Stage != boot.StageDHCP { // the boot is where it is
+		b.Relays = with(b.Relays, e.Relay)
+		if b.Stage != boot.StageUp && b.Stage != boot.StageFailed {
+			b.Error, b.Fix = e.Error, e.Fix
+		}
+		return
 	}
 	if e.Time.Before(b.Started) {
 		b.Started = e.Time

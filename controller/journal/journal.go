@@ -154,8 +154,12 @@ func (j *Journal) infer(e *boot.Event) {
 	e.Revision, e.Error = 0, "" // they are about its runtime overlays
 }
 
-// key names the machine that an event is about.
+// key names the machine that an event is about. A system asks with all network devices of its node, and not only with that
+// which the node boots from.
 func (j *Journal) key(e *boot.Event) string {
+	if key := j.nodes[e.Node]; key != "" && ofSystem(e) {
+		return key
+	}
 	return cmp.Or(string(e.Hardware), j.nodes[e.Node], "node "+string(e.Node))
 }
 

@@ -105,7 +105,7 @@ const toldByHeartBeat = "told by a heart-beat"
 // take hears of an event that was put into a boot. Of a boot of which there was a heart-beat only, nobody knows when it
 // began: it is in no session until more is heard.
 func (ss *sessions) take(key string, b *api.Boot, e *boot.Event) {
-	if e.Stage == boot.StageAlive || e.Stage == boot.StageRefresh {
+	if e.Stage == boot.StageAlive || !counts(e) {
 		return
 	}
 	r := ss.of[b]
@@ -116,7 +116,7 @@ func (ss *sessions) take(key string, b *api.Boot, e *boot.Event) {
 		if r = ss.found(key, b, e); r == nil {
 			r = newResult(key, e)
 			for i := range b.Events {
-				if o := &b.Events[i]; o.Stage != boot.StageRefresh {
+				if o := &b.Events[i]; counts(o) {
 					r.take(o)
 				}
 			}
@@ -130,9 +130,10 @@ func (ss *sessions) take(key string, b *api.Boot, e *boot.Event) {
 	ss.change(r, e)
 }
 
-func begins(e boot.Event) bool {
-	return e.Stage != boot.StageRefresh && e.Message != toldByHeartBeat
-}
+// counts tells whether an event of a boot is about how it went: what a system does is not.
+func counts(e *boot.Event) bool { return e.Stage != boot.StageRefresh && !ofSystem(e) }
+
+func begins(e boot.Event) bool { return counts(&e) && e.Message != toldByHeartBeat }
 
 // found is the result of a boot that the journal itself has forgotten.
 func (ss *sessions) found(key string, b *api.Boot, e *boot.Event) *result {

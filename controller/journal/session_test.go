@@ -161,7 +161,7 @@ func TestASessionTellsHowItGoes(t *testing.T) {
 	for i := range 20 {
 		j.Record(booted(120+i, 100*time.Second, 4))
 	}
-	j.Record([]boot.Event{{Time: t0.Add(100 * time.Second), Hardware: "52:54:00:00:ff:01", Stage: boot.StageDHCP, Relay: "r1", Error: "no node has this address"}})
+	j.Record([]boot.Event{{Time: t0.Add(100 * time.Second), Hardware: "52:54:00:00:ff:01", Stage: boot.StageDHCP, Relay: "r1", Firmware: boot.FirmwareBIOS, Error: "no node has this address"}})
 	now := t0.Add(117 * time.Second)
 	s, err := j.Session(journal.LastSession, nil, now)
 	if err != nil {

@@ -297,6 +297,12 @@ func (f *facts) up(b *api.Boot) verdict {
 		if warewulf {
 			who = "its wwclient has not asked for its overlays"
 		}
+		for _, e := range slices.Backward(b.Events) {
+			if ofSystem(&e) && e.Time.After(b.Seen.Add(-silence)) {
+				return verdict{stage: boot.StageUp, text: fmt.Sprintf("%s for %s, and DHCP gives it no address: %s", who, age(f.now, b.Seen), e.Error),
+					fix: cmp.Or(e.Fix, f.remedy(e.Error), "mend the cause and restart the node")}
+			}
+		}
 		return verdict{stage: boot.StageUp, text: fmt.Sprintf("%s for %s: the node is off, hangs, or has lost its network", who, age(f.now, b.Seen)),
 			fix: fmt.Sprintf("look at the console of %s, or restart it", r.Node.Name)}
 	}
