@@ -179,10 +179,17 @@ func namedAt(b *api.Boot) (time.Time, bool) {
 	return time.Time{}, false
 }
 
+// known tells whether a boot has an event already. What a node tells, it tells again to another relay when the answer of
+// the first one is lost, and each has put its clock's time to it.
 func known(b *api.Boot, e *boot.Event) bool {
+	at := e.Stage.Index()
+	node := e.Boot != "" && (at < 0 || at >= boot.StageStageOne.Index())
 	for i := range b.Events { // events are large: they are looked at where they are
 		o := &b.Events[i]
-		if o.Time.Equal(e.Time) && o.Stage == e.Stage && o.Relay == e.Relay && o.Firmware == e.Firmware && o.Message == e.Message && o.Error == e.Error {
+		if o.Stage != e.Stage || o.Firmware != e.Firmware || o.Message != e.Message || o.Error != e.Error {
+			continue
+		}
+		if o.Time.Equal(e.Time) && o.Relay == e.Relay || node && o.Boot == e.Boot && o.Took == e.Took && o.Time.Sub(e.Time).Abs() < skew {
 			return true
 		}
 	}

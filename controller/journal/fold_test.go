@@ -84,3 +84,24 @@ func TestTroubleWithDHCPOnTheWayIsThatOfTheBoot(t *testing.T) {
 		t.Errorf("sessions %+v", s)
 	}
 }
+
+// The answer of the first relay was lost, and the clock of the other one is a little off.
+func TestWhatANodeTellsTwoRelaysIsTakenOnce(t *testing.T) {
+	j := open(t, "")
+	for i, relay := range []catalog.RelayName{"r1", "r2", "r3"} {
+		all := whole("b1", 0)
+		for k := range all {
+			if all[k].Stage.Index() >= boot.StageStageOne.Index() {
+				all[k].Relay, all[k].Bytes = relay, 1000
+				all[k].Time = all[k].Time.Add(time.Duration(i) * 300 * time.Millisecond)
+			}
+		}
+		j.Record(all)
+	}
+	if b := j.Boot("n1"); len(b) != 1 || len(b[0].Events) != 9 {
+		t.Errorf("boots %+v", b)
+	}
+	if s := j.Sessions(t0.Add(time.Hour)); len(s) != 1 || s[0].Events != 9 || s[0].Bytes != 5000 {
+		t.Errorf("sessions %+v", s)
+	}
+}
