@@ -41,7 +41,10 @@ type Found struct {
 	Node  catalog.NodeName `json:"node,omitempty"` // that it is; of a new one, the one that Rule would make it
 	Rule  catalog.RuleName `json:"rule,omitempty"`
 	Due   bool             `json:"due,omitempty"` // the rule claims it now
-	Why   string           `json:"why,omitempty"` // it is ignored, or not claimed by a rule
+	Why   string           `json:"why,omitempty"` // it is ignored, or does not wait, or is not claimed by a rule
+
+	// Waits: it is new, asks, boots from the network, and has the UUID of no node. It may become any node.
+	Waits bool `json:"waits,omitempty"`
 }
 
 // Times of rules.
@@ -80,33 +83,50 @@ func Look(c *catalog.Catalog, rules []*catalog.DiscoverRule, inbox []Machine, no
 	return found
 }
 
+// Next picks those that may become nodes one after the other, whichever they are: those that wait, and of one machine with
+// several network devices the one that asked first. The others are left, each with a Why.
+func Next(found []Found) (next, left []Found) {
+	by := map[string]catalog.HardwareAddr{}
+	for _, f := range found {
+		first, twice := by[f.Facts.UUID]
+		switch {
+		case !f.Waits:
+			left = append(left, f)
+		case twice:
+			f.Why = sameAs("machine", first)
+			left = append(left, f)
+		default:
+			if f.Facts.UUID != "" {
+				by[f.Facts.UUID] = f.Hardware
+			}
+			next = append(next, f)
+		}
+	}
+	return next, left
+}
+
 type looking struct {
 	c     *catalog.Catalog
 	now   time.Time
 	found []Found
 	taken map[catalog.NodeName]bool // by machines before
-	same  map[int]string            // machines that are, by their UUID, another one that is known: which
+	known map[string]string         // by UUID: why a machine that has it is none of its own
 }
 
-// waits tells whether a machine may be claimed by a rule.
-func (x *looking) waits(f *Found) bool {
-	return f.State == New && f.Node == "" && f.Firmware != "" && x.now.Sub(f.Last) < Fresh
-}
-
-// held says of machines that no rule can claim why not, and finds those that are known by another address: a machine has
+// held says of machines that no rule can claim why not, and finds those that are nodes by another address: a machine has
 // several network devices, and each asks.
 func (x *looking) held() {
-	x.same = map[int]string{}
-	by := map[string]int{}
+	x.known = map[string]string{}
+	for i := range x.found {
+		if f := &x.found[i]; f.State == Claimed && f.Facts.UUID != "" {
+			x.known[f.Facts.UUID] = sameAs("node", f.Node)
+		}
+	}
 	for i := range x.found {
 		f := &x.found[i]
-		if u := f.Facts.UUID; u != "" {
-			if first, ok := by[u]; ok {
-				x.same[i] = "it has the UUID of " + called(&x.found[first])
-			} else if n, ok := x.c.NodeByUUID(u); ok && f.State != Claimed {
-				x.same[i] = "it has the UUID of node " + string(n.Name)
-			} else {
-				by[u] = i
+		if u := f.Facts.UUID; u != "" && x.known[u] == "" {
+			if n, ok := x.c.NodeByUUID(u); ok {
+				x.known[u] = sameAs("node", n.Name)
 			}
 		}
 		switch {
@@ -115,22 +135,27 @@ func (x *looking) held() {
 			f.Why = "it does not boot from the network"
 		case x.now.Sub(f.Last) >= Fresh:
 			f.Why = "it asks no more"
+		default:
+			f.Why = x.known[f.Facts.UUID]
+			f.Waits = f.Why == ""
 		}
 	}
 }
 
-func called(f *Found) string {
-	if f.State == Claimed {
-		return "node " + string(f.Node)
-	}
-	return "machine " + string(f.Hardware)
+func sameAs[T ~string](what string, name T) string {
+	return "it has the UUID of " + what + " " + string(name)
+}
+
+// claimable tells whether a rule that knows its machine may claim one. One that takes any asks for more.
+func (x *looking) claimable(f *Found) bool {
+	return f.State == New && f.Node == "" && f.Firmware != "" && x.now.Sub(f.Last) < Fresh
 }
 
 // ask gives a rule's nodes to the machines that it is about.
 func (x *looking) ask(r *catalog.DiscoverRule) {
 	var about []int
 	for i := range x.found {
-		if f := &x.found[i]; x.waits(f) && (r.Network == "" || r.Network == f.Facts.Network) && (r.Rack == "" || r.Rack == f.Rack) {
+		if f := &x.found[i]; x.claimable(f) && (r.Network == "" || r.Network == f.Facts.Network) && (r.Rack == "" || r.Rack == f.Rack) {
 			about = append(about, i)
 		}
 	}
@@ -146,23 +171,27 @@ func (x *looking) ask(r *catalog.DiscoverRule) {
 	left, node := r.Limit-r.Claimed, x.matching(r)
 	for _, i := range about {
 		f := &x.found[i]
-		if r.Match == catalog.MatchFirst && x.same[i] != "" {
-			f.Why = x.same[i]
+		known := x.known[f.Facts.UUID]
+		if r.Match == catalog.MatchFirst && known != "" {
+			f.Why = known
 			continue
 		}
 		if left == 0 {
-			f.Why = "rule " + string(r.Name) + " has given all that it may"
+			f.Why = cmp.Or(known, "rule "+string(r.Name)+" has given all that it may")
 			continue
 		}
 		to, why := node(f)
 		if to == "" {
-			f.Why = "rule " + string(r.Name) + ": " + why
+			f.Why = cmp.Or(known, "rule "+string(r.Name)+": "+why)
 			continue
 		}
 		x.taken[to] = true
 		left--
 		f.Node, f.Rule, f.Why = to, r.Name, ""
 		f.Due = x.now.Sub(f.First) >= Settle
+		if u := f.Facts.UUID; u != "" && known == "" {
+			x.known[u] = sameAs("machine", f.Hardware)
+		}
 	}
 }
 

@@ -55,6 +55,9 @@ func facts(f catalog.Facts) func(*discover.Machine) {
 	return func(m *discover.Machine) { m.Facts = m.Facts.Merge(f) }
 }
 
+// gone is a machine that was switched off ten minutes ago.
+func gone(m *discover.Machine) { m.Last = now.Add(-discover.Fresh) }
+
 func rule(name string, change ...func(*catalog.DiscoverRule)) catalog.PutDiscoverRule {
 	r := catalog.DiscoverRule{Name: catalog.RuleName(name), Match: catalog.MatchFirst, Nodes: catalog.NodeSetOf("n1", "n2", "n4"), Limit: 5, Expires: now.Add(time.Hour)}
 	for _, c := range change {
@@ -90,11 +93,16 @@ func TestRulesGiveMachinesTheirNodes(t *testing.T) {
 		"another rack":                {[]catalog.Change{rule("a", func(r *catalog.DiscoverRule) { r.Rack = "b" })}, []discover.Machine{machine(1)}, "-"},
 		"ignored":                     {[]catalog.Change{rule("a"), catalog.IgnoreMachines{Machines: []catalog.HardwareAddr{machine(1).Hardware}, Why: "printer"}}, []discover.Machine{machine(1), machine(2)}, "- printer, n1"},
 		"claimed":                     {[]catalog.Change{rule("a"), catalog.ClaimNode{Node: "n1", Hardware: machine(1).Hardware}}, []discover.Machine{machine(1), machine(2)}, "n1 is it, n2"},
-		"it asks no more":             {[]catalog.Change{rule("a")}, []discover.Machine{machine(1, func(m *discover.Machine) { m.Last = now.Add(-discover.Fresh) })}, "- it asks no more"},
+		"it asks no more":             {[]catalog.Change{rule("a")}, []discover.Machine{machine(1, gone)}, "- it asks no more"},
 		"an operating system":         {[]catalog.Change{rule("a")}, []discover.Machine{machine(1, func(m *discover.Machine) { m.Firmware = "" })}, "- it does not boot from the network"},
 		"just come":                   {[]catalog.Change{rule("a")}, []discover.Machine{machine(58)}, "n1 soon"},
 		"two devices of one":          {[]catalog.Change{rule("a")}, []discover.Machine{machine(1, facts(catalog.Facts{UUID: "u"})), machine(2, facts(catalog.Facts{UUID: "u"})), machine(3)}, "n1, - it has the UUID of machine 52:54:00:00:01:01, n2"},
 		"another device of a node":    {[]catalog.Change{rule("a"), catalog.ClaimNode{Node: "n1", Hardware: machine(1).Hardware}}, []discover.Machine{machine(1, facts(catalog.Facts{UUID: "u"})), machine(2, facts(catalog.Facts{UUID: "u"}))}, "n1 is it, - it has the UUID of node n1"},
+		"the first of two elsewhere":  {[]catalog.Change{rule("a", func(r *catalog.DiscoverRule) { r.Network = "far" })}, []discover.Machine{machine(1, facts(catalog.Facts{UUID: "u"})), machine(2, facts(catalog.Facts{UUID: "u", Network: "far"}))}, "-, n1"},
+		"the first of two is ignored": {[]catalog.Change{rule("a"), catalog.IgnoreMachines{Machines: []catalog.HardwareAddr{machine(1).Hardware}, Why: "a BMC"}}, []discover.Machine{machine(1, facts(catalog.Facts{UUID: "u"})), machine(2, facts(catalog.Facts{UUID: "u"}))}, "- a BMC, n1"},
+		"the first of two is gone":    {[]catalog.Change{rule("a")}, []discover.Machine{machine(1, facts(catalog.Facts{UUID: "u"}), gone), machine(2, facts(catalog.Facts{UUID: "u"}))}, "- it asks no more, n1"},
+		"the second of two is a node": {[]catalog.Change{rule("a"), catalog.ClaimNode{Node: "n1", Hardware: machine(2).Hardware}}, []discover.Machine{machine(1, facts(catalog.Facts{UUID: "u"})), machine(2, facts(catalog.Facts{UUID: "u"}))}, "- it has the UUID of node n1, n1 is it"},
+		"two of one, two rules":       {[]catalog.Change{rule("a", func(r *catalog.DiscoverRule) { r.Network = "far" }), rule("b", func(r *catalog.DiscoverRule) { r.Nodes = catalog.NodeSetOf("n3") })}, []discover.Machine{machine(1, facts(catalog.Facts{UUID: "u"})), machine(2, facts(catalog.Facts{UUID: "u", Network: "far"}))}, "- it has the UUID of machine 52:54:00:00:01:02, n1"},
 		"serial":                      {[]catalog.Change{rule("a", by("serial", "")), tags("n2", "serial", "AB7")}, []discover.Machine{machine(1, facts(catalog.Facts{Serial: "ab7"})), machine(2, facts(catalog.Facts{Serial: "x"})), machine(3)}, "n2, - rule a: no node declares its serial number, - rule a: its serial number is not known"},
 		"serial of a node that has":   {[]catalog.Change{rule("a", by("serial", "")), tags("n4", "serial", "AB7")}, []discover.Machine{machine(1, facts(catalog.Facts{Serial: "AB7"}))}, "- rule a: node n4 has a machine already"},
 		"serial twice":                {[]catalog.Change{rule("a", by("serial", "")), tags("n1", "serial", "AB7")}, []discover.Machine{machine(1, facts(catalog.Facts{Serial: "AB7"})), machine(2, facts(catalog.Facts{Serial: "AB7"}))}, "n1, - rule a: node n1 has a machine already"},
@@ -124,6 +132,30 @@ func TestRulesGiveMachinesTheirNodes(t *testing.T) {
 		if got := strings.Join(got, ", "); got != tc.want {
 			t.Errorf("%s: got %s\nwant %s", name, got, tc.want)
 		}
+	}
+}
+
+// Who gives nodes to whatever machines wait must not give one to a machine that left days ago, nor two to one machine.
+func TestNextAreThoseThatWaitAndEachOnce(t *testing.T) {
+	c := lab(t, catalog.ClaimNode{Node: "n1", Hardware: machine(7).Hardware}, catalog.SetNodes{Nodes: catalog.NodeSetOf("n2"), Set: catalog.Settings{UUID: new("4c4c4544-0042-3510-8054-b4c04f564433")}},
+		catalog.IgnoreMachines{Machines: []catalog.HardwareAddr{machine(9).Hardware}, Why: "a switch"})
+	of := func(uuid string) func(*discover.Machine) { return facts(catalog.Facts{UUID: uuid}) }
+	found := discover.Look(c, nil, []discover.Machine{
+		machine(1, gone, of("u")), machine(2, of("u")), machine(3), machine(4, of("u")), machine(5, func(m *discover.Machine) { m.Firmware = "" }), machine(6),
+		machine(7, of("v")), machine(8, of("v")), machine(9), machine(10, of("4c4c4544-0042-3510-8054-b4c04f564433")),
+	}, now)
+	found = slices.DeleteFunc(found, func(f discover.Found) bool { return f.State != discover.New })
+	next, left := discover.Next(found)
+	var got []string
+	for _, f := range next {
+		got = append(got, string(f.Hardware[15:]))
+	}
+	for _, f := range left {
+		got = append(got, string(f.Hardware[15:])+" "+f.Why)
+	}
+	if got, want := strings.Join(got, ", "), "02, 03, 06, 01 it asks no more, 04 it has the UUID of machine 52:54:00:00:01:02, 05 it does not boot from the network, "+
+		"08 it has the UUID of node n1, 0a it has the UUID of node n2"; got != want {
+		t.Errorf("got %s\nwant %s", got, want)
 	}
 }
 

@@ -32,7 +32,7 @@ func (p *program) discover() *cli.Command {
 		verb{
 			name: "claim", usage: "make a machine a node, which then boots by itself", args: "HARDWARE NODE", least: 1, most: unlimited,
 			about: "The node must be declared; it needs no address. The machine's serial number and the switch port that it is behind are kept as tags of the node, where it has none. " +
-				"With --next, NODESET is filled in the order in which machines came: as many as wait.",
+				"With --next, NODESET is filled in the order in which machines came: as many as wait. Who has not asked for ten minutes waits no more, and of two network devices of one machine only one counts.",
 			examples: []string{
 				"wulf discover claim 52:54:00:00:00:07 n7",
 				"wulf discover claim 52:54:00:00:00:07 n7 --replace -m 'new board'",
@@ -237,7 +237,8 @@ func (p *program) claimNext(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	waiting := slices.DeleteFunc(list.Items, func(f discover.Found) bool { return f.Firmware == "" })
+	waiting, left := discover.Next(list.Items)
+	p.leftOut(left)
 	var batch catalog.Batch
 	for _, v := range views.Items {
 		if len(batch.Changes) == len(waiting) {
@@ -256,6 +257,19 @@ func (p *program) claimNext(c *cli.Context) error {
 		return fault.New(fault.Conflict, "all of these nodes have machines").WithFix("see wulf node list %s --columns name,hardware", nodeSet(nodes))
 	}
 	return p.perform(c, cl, mutation{change: batch, ask: fmt.Sprintf("Make %s nodes, in the order in which they came?", plural(len(batch.Changes), "machine"))})
+}
+
+// maxLeft bounds the machines that are named when others are chosen.
+const maxLeft = 5
+
+// leftOut says which machines are none of the next ones, and why: who fills a rack counts them.
+func (p *program) leftOut(machines []discover.Found) {
+	for _, m := range machines[:min(len(machines), maxLeft)] {
+		p.say("left out: %s, seen %s: %s", m.Hardware, ago(m.Last), plain(m.Why))
+	}
+	if n := len(machines) - maxLeft; n > 0 {
+		p.say("left out: %s more; see wulf discover list", plural(n, "machine"))
+	}
 }
 
 // hasMachine tells whether a node declares a hardware address; the controllers decide in the end.

@@ -84,9 +84,11 @@ func reports(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Value(voicesKey{}).(voices)[args[0]].report(context.Background(), catalog.Revision(rev)))
 }
 
-// events NAME FILE: a relay tells what it saw. NOW in the file is the time.
+// events NAME FILE: a relay tells what it saw. NOW in the file is the time, BEFORE that of three days ago.
 func events(ts *testscript.TestScript, _ bool, args []string) {
 	var batch api.EventBatch
-	ts.Check(json.Unmarshal([]byte(strings.ReplaceAll(ts.ReadFile(args[1]), "NOW", time.Now().UTC().Format(time.RFC3339Nano))), &batch))
+	now := time.Now().UTC()
+	times := strings.NewReplacer("NOW", now.Format(time.RFC3339Nano), "BEFORE", now.AddDate(0, 0, -3).Format(time.RFC3339Nano))
+	ts.Check(json.Unmarshal([]byte(times.Replace(ts.ReadFile(args[1]))), &batch))
 	ts.Check(ts.Value(voicesKey{}).(voices)[args[0]].Post(context.Background(), api.PathEvents, batch, nil))
 }
