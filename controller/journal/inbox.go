@@ -127,6 +127,22 @@ func (x *inbox) list(now time.Time) []discover.Machine {
 	return all
 }
 
+// since returns the machines that asked after a time, the last first.
+func (x *inbox) since(t time.Time) []discover.Machine {
+	x.mu.Lock()
+	var all []discover.Machine
+	for _, m := range x.machines {
+		if m.Last.After(t) {
+			all = append(all, *m)
+		}
+	}
+	x.mu.Unlock()
+	slices.SortFunc(all, func(a, b discover.Machine) int {
+		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Hardware, b.Hardware))
+	})
+	return all
+}
+
 func (j *Journal) inboxFile() string { return filepath.Join(j.cfg.Dir, "inbox.json") }
 
 // loadInbox reads what the last run left. What is damaged is left out: the machines ask again.

@@ -24,14 +24,28 @@ const (
 // the cause as far as it is known, and what would mend it. relays are what this controller has heard of them. It fails
 // with fault.NotFound for a node that does not exist.
 func (j *Journal) Why(c *catalog.Catalog, name catalog.NodeName, relays map[catalog.RelayName]api.RelayView, now time.Time) (api.Why, error) {
-	r, err := c.Resolve(name)
+	all, err := j.Whys(c, []catalog.NodeName{name}, relays, now)
 	if err != nil {
 		return api.Why{}, err
 	}
-	f := &facts{catalog: c, node: r, relays: relays, now: now, boots: j.bootsOf(r)}
-	f.judge()
-	j.compare(f)
-	return explain(f), nil
+	return all[0], nil
+}
+
+// Whys explains many nodes, for less than as many times what one costs.
+func (j *Journal) Whys(c *catalog.Catalog, names []catalog.NodeName, relays map[catalog.RelayName]api.RelayView, now time.Time) ([]api.Why, error) {
+	o := newOthers(j, c, now)
+	all := make([]api.Why, 0, len(names))
+	for _, name := range names {
+		r, err := c.Resolve(name)
+		if err != nil {
+			return nil, err
+		}
+		f := &facts{catalog: c, node: r, relays: relays, now: now, boots: j.bootsOf(r)}
+		f.judge()
+		o.compare(f)
+		all = append(all, explain(f))
+	}
+	return all, nil
 }
 
 // bootsOf are the boots of a node, newest first. Firmware bears no name: what its own hardware addresses did before the

@@ -1,8 +1,6 @@
 package journal
 
 import (
-	"cmp"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +8,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/discover"
 )
 
 // facts are all that a verdict is made of.
@@ -25,8 +24,8 @@ type facts struct {
 	since time.Time // when the node began to come no further than that
 	tries int       // how often it has begun since then
 
-	// What compare makes of the boots of others.
-	strangers []api.Boot                   // machines that no node claims and that asked lately, in the node's networks
+	// What others know.
+	strangers []discover.Machine           // that no node claims and that asked lately; of a node of which nothing was seen
 	mirror    catalog.NodeName             // asks in this node's network while this one asks in its own
 	others    int                          // nodes beside it that came further since it began
 	beside    string                       // what they have in common with it
@@ -111,107 +110,6 @@ func starts(b *api.Boot) int {
 		last = e.Time
 	}
 	return max(1, n)
-}
-
-// Bounds of a comparison.
-const (
-	maxBeside    = 512 // nodes that one is compared with
-	maxStrangers = 5
-	lately       = time.Hour // a machine that asked so long ago may still be meant
-)
-
-// compare looks at the boots of others: those beside the node, and those of machines that nobody claims.
-func (j *Journal) compare(f *facts) {
-	var near []api.Boot
-	var swapped []api.Boot
-	j.mu.Lock()
-	for _, m := range j.machines {
-		b := m.boots[0]
-		claimed := true
-		if _, ok := f.catalog.NodeByHardware(b.Hardware); !ok {
-			claimed = false
-		}
-		switch {
-		case !claimed && b.Hardware != "" && f.now.Sub(b.Last) < lately:
-			f.strangers = append(f.strangers, *b)
-		case b.Node == f.node.Node.Name || !claimed || !f.near(b):
-		case len(near) < maxBeside:
-			near = append(near, *b)
-		}
-		if b.Error != "" && b.Node != f.node.Node.Name && strings.Contains(b.Error, " asks in network ") {
-			swapped = append(swapped, *b)
-		}
-	}
-	j.mu.Unlock()
-	slices.SortFunc(f.strangers, func(a, b api.Boot) int {
-		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Hardware, b.Hardware))
-	})
-	f.strangers = f.strangers[:min(len(f.strangers), maxStrangers)]
-	f.neighbours(near)
-	for i := range swapped {
-		f.exchanged(&swapped[i])
-	}
-}
-
-// near tells whether a boot is of a machine in the node's network.
-func (f *facts) near(b *api.Boot) bool {
-	if f.node.Primary == nil || f.node.Primary.Network == nil {
-		return false
-	}
-	a, err := netip.ParseAddr(b.Address)
-	return err == nil && f.node.Primary.Network.Prefix.Contains(a)
-}
-
-// neighbours takes from the boots in the node's network those of its rack, or all if it has none, and counts those that
-// came further than it since it began.
-func (f *facts) neighbours(near []api.Boot) {
-	rack := f.node.Settings.Rack
-	if rack != nil {
-		near = slices.DeleteFunc(near, func(b api.Boot) bool {
-			r, err := f.catalog.Resolve(b.Node)
-			return err != nil || r.Settings.Rack == nil || *r.Settings.Rack != *rack
-		})
-		f.beside = "in rack " + *rack
-	} else if f.node.Primary != nil && f.node.Primary.Network != nil {
-		f.beside = "in network " + string(f.node.Primary.Network.Name)
-	}
-	took := map[boot.Stage][]time.Duration{}
-	for i := range near {
-		b := &near[i]
-		for _, e := range b.Events {
-			if e.Took > 0 && e.Stage.Index() >= 0 {
-				took[e.Stage] = append(took[e.Stage], e.Took)
-			}
-		}
-		alike := f.about != nil && (b.Firmware == f.about.Firmware || f.about.Firmware == "") // another firmware goes other ways
-		if alike && b.Last.After(f.since.Add(-patience)) && b.Stage != boot.StageFailed && reached(b).Index() > reached(f.about).Index() {
-			f.others++
-		}
-	}
-	for stage, all := range took {
-		slices.Sort(all)
-		if f.typical == nil {
-			f.typical = map[boot.Stage]time.Duration{}
-		}
-		f.typical[stage] = all[len(all)/2]
-	}
-}
-
-// exchanged notes a node that asks where this one should, while this one asks where that one should.
-func (f *facts) exchanged(b *api.Boot) {
-	mine, theirs := f.node.Primary, (*catalog.ResolvedNet)(nil)
-	if r, err := f.catalog.Resolve(b.Node); err == nil {
-		theirs = r.Primary
-	}
-	if f.about == nil || mine == nil || theirs == nil || mine.Network == nil || theirs.Network == nil {
-		return
-	}
-	asks := func(b *api.Boot, in *catalog.Network) bool {
-		return strings.Contains(b.Error, " asks in network "+string(in.Name)+" ")
-	}
-	if asks(f.about, theirs.Network) && asks(b, mine.Network) {
-		f.mirror = b.Node
-	}
 }
 
 // serving lists the relays that serve the node's network, by name.

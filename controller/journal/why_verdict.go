@@ -262,7 +262,7 @@ func (f *facts) never() verdict {
 	}
 	var all []string
 	for _, s := range f.strangers {
-		all = append(all, fmt.Sprintf("%s (relay %s, %s ago)", s.Hardware, s.Events[len(s.Events)-1].Relay, age(f.now, s.Last)))
+		all = append(all, fmt.Sprintf("%s (relay %s, %s ago)", s.Hardware, s.Relay, age(f.now, s.Last)))
 	}
 	v.text += "; machines that no node claims have asked: " + strings.Join(all, ", ")
 	v.fix = fmt.Sprintf("if it is one of these, wulf node replace %s --mac %s", f.node.Node.Name, f.strangers[0].Hardware)
