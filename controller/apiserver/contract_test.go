@@ -155,6 +155,7 @@ func TestEveryRouteDoesWhatTheDescriptionSays(t *testing.T) {
 		}},
 		{"GET " + api.PathNode, []call{{path: "/v1/nodes/n1", status: 200}, {path: "/v1/nodes/n9", status: 404}}},
 		{"GET " + api.PathWhy, []call{{path: "/v1/nodes/n1/why", status: 200}, {path: "/v1/nodes/n9/why", status: 404}}},
+		{"POST " + api.PathWhys, []call{{body: api.NodeQuery{Nodes: "n1"}, status: 200}, {body: api.NodeQuery{Nodes: "n9"}, status: 404}}},
 		{"GET " + api.PathProfiles, []call{{status: 200}, {path: "/v1/profiles?consistency=perfect", status: 400}}},
 		{"GET " + api.PathNetworks, []call{{status: 200}, {path: "/v1/networks?consistency=perfect", status: 400}}},
 		{"GET " + api.PathAuthorities, []call{{status: 200}, {path: "/v1/ssh/authorities?consistency=perfect", status: 400}}},

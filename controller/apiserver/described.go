@@ -56,6 +56,8 @@ var descriptions = map[string]about{
 	"GET " + api.PathWhy: {id: "explainNode", tag: tagNodes, summary: "Explain why a node, or the machine of a hardware address, is in its state",
 		params: []openapi.Parameter{query("render", "ipxe: with the script that its boot loader would be given now", text())},
 		answer: jsonOf[api.Why](), fresh: true},
+	"POST " + api.PathWhys: {id: "explainNodes", tag: tagNodes, summary: "Explain why each node of a query is in its state, of at most 256; it changes nothing",
+		body: jsonOf[api.NodeQuery](), answer: jsonOf[api.List[api.Why]](), fresh: true},
 	"GET " + api.PathProfiles: {id: "listProfiles", tag: tagNodes, summary: "List profiles",
 		answer: jsonOf[api.List[catalog.Profile]](), fresh: true, tagged: true},
 	"GET " + api.PathNetworks: {id: "listNetworks", tag: tagNodes, summary: "List networks",

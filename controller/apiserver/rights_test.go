@@ -37,6 +37,7 @@ var rights = map[string]string{
 	"POST /v1/nodes/query":                "o",
 	"GET /v1/nodes/{name}":                "o",
 	"GET /v1/nodes/{name}/why":            "o",
+	"POST /v1/nodes/why":                  "o",
 	"GET /v1/profiles":                    "o",
 	"GET /v1/networks":                    "o",
 	"GET /v1/ssh/authorities":             "o",

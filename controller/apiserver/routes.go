@@ -59,6 +59,7 @@ var table = []route{
 	{"POST", api.PathQuery, admins, api.MaxRequest, slow, (*Server).postQuery},
 	{"GET", api.PathNode, admins, 0, quick, (*Server).getNode},
 	{"GET", api.PathWhy, admins, 0, quick, (*Server).getWhy},
+	{"POST", api.PathWhys, admins, api.MaxRequest, slow, (*Server).postWhys},
 	{"GET", api.PathProfiles, admins, 0, slow, (*Server).getProfiles},
 	{"GET", api.PathNetworks, admins, 0, slow, (*Server).getNetworks},
 	{"GET", api.PathAuthorities, admins, 0, slow, (*Server).getAuthorities},

@@ -3,6 +3,7 @@ package apiserver
 import (
 	"iter"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/controller/journal"
@@ -67,6 +68,37 @@ func (s *Server) getWhy(w http.ResponseWriter, r *http.Request, _ caller) error 
 	}
 	api.WriteJSON(w, why)
 	return nil
+}
+
+// postWhys explains the state of each node of a query.
+func (s *Server) postWhys(w http.ResponseWriter, r *http.Request, _ caller) error {
+	var q api.NodeQuery
+	if err := api.ReadJSON(w, r, &q); err != nil {
+		return err
+	}
+	c, err := s.read(w, r)
+	if err != nil {
+		return err
+	}
+	nodes, err := s.selection(c).choose(&q)
+	if err != nil {
+		return err
+	}
+	if nodes, err = page(nodes, &q); err != nil {
+		return err
+	}
+	if len(nodes) > api.MaxWhys {
+		return fault.New(fault.Invalid, "%d nodes are more than are explained at once, %d", len(nodes), api.MaxWhys).WithFix("ask for some after the other, with limit and after")
+	}
+	names := make([]catalog.NodeName, len(nodes))
+	for i, n := range nodes {
+		names[i] = n.Name
+	}
+	all, err := s.cfg.Journal.Whys(c, names, s.relayViews(c), time.Now())
+	if err != nil {
+		return err
+	}
+	return writeList(w, c.Revision, slices.Values(all))
 }
 
 // getList answers with a list of the catalog's.

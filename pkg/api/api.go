@@ -42,6 +42,7 @@ const (
 	PathHistory      = "/v1/history"                     // GET ?limit=&node= → List[Record], the newest first
 	PathNode         = "/v1/nodes/{name}"                // GET → NodeView, resolved with blame
 	PathWhy          = "/v1/nodes/{name}/why"            // GET → Why
+	PathWhys         = "/v1/nodes/why"                   // POST NodeQuery → List[Why]: of at most MaxWhys nodes
 	PathProfiles     = "/v1/profiles"                    // GET → List[catalog.Profile]
 	PathNetworks     = "/v1/networks"                    // GET → List[catalog.Network]
 	PathAuthorities  = "/v1/ssh/authorities"             // GET → List[catalog.SSHAuthority]

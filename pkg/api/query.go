@@ -22,6 +22,9 @@ type NodeQuery struct {
 	Any     bool              `json:"any,omitempty"`     // names that no node has are passed over, instead of an error
 }
 
+// MaxWhys is how many nodes are explained in one answer.
+const MaxWhys = 256
+
 // TryRule asks what a rule would make of the machines of the inbox, if it were the only one.
 type TryRule struct {
 	Rule catalog.DiscoverRule `json:"rule"`

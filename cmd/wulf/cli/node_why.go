@@ -35,28 +35,36 @@ func (p *program) nodeWhy(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	path := ""
 	if form != "" {
-		path = "?render=" + form
+		return p.render(cl, nodes, form)
 	}
-	all := make([]api.Why, len(nodes))
-	for i, name := range nodes {
-		if err := cl.get(pathOf(api.PathWhy, name)+path, &all[i]); err != nil {
+	var all []api.Why
+	for names := range slices.Chunk(nodes, api.MaxWhys) {
+		var list api.List[api.Why]
+		q := api.NodeQuery{Nodes: nodeSet(names).String()}
+		if err := cl.ask(func() error { return cl.Query(cl.ctx, api.PathWhys+cl.stale, q, &list) }); err != nil {
 			return err
 		}
+		all = append(all, list.Items...)
 	}
-	switch {
-	case form != "":
-		for _, w := range all {
-			if _, err := io.WriteString(p.out, w.Script); err != nil {
-				return err
-			}
-		}
-		return nil
-	case len(all) == 1:
+	if len(all) == 1 {
 		return p.show(c, all[0], func(r *report) { r.why(all[0]) })
 	}
 	return p.show(c, api.List[api.Why]{Items: all}, func(r *report) { r.whys(all) })
+}
+
+// render prints what machines would be given now.
+func (p *program) render(cl *client, nodes []string, form string) error {
+	for _, name := range nodes {
+		var w api.Why
+		if err := cl.get(pathOf(api.PathWhy, name)+"?render="+form, &w); err != nil {
+			return err
+		}
+		if _, err := io.WriteString(p.out, w.Script); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // why explains one node.
