@@ -46,7 +46,7 @@ func (s *Spool) load() error {
 	for _, e := range k.Events {
 		s.add(item{number: s.next, event: e})
 		if e.Stage == boot.StageAlive {
-			s.beats[e.Boot] = s.next
+			s.beats[heartOf(&e)] = s.next
 		}
 		s.next++
 	}

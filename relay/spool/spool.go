@@ -55,7 +55,7 @@ type Spool struct {
 	next    uint64 // number of the next one
 	bytes   int    // of events, about
 	dead    int    // among events
-	beats   map[string]uint64
+	beats   map[heart]uint64
 	wake    chan struct{}     // closed and replaced when something is recorded
 	places  map[string]uint64 // by controller: the number of the first event that it has not taken
 	dropped int64             // events that went before everybody had them
@@ -69,13 +69,22 @@ type item struct {
 	dead   bool // a heart-beat after which there was another
 }
 
+// heart is whose heart-beat one is. Nodes with a client of Warewulf know no boots, nor does a relay that has started since.
+type heart struct {
+	node     catalog.NodeName
+	hardware catalog.HardwareAddr
+	boot     string
+}
+
+func heartOf(e *boot.Event) heart { return heart{e.Node, e.Hardware, e.Boot} }
+
 func (i item) size() int {
 	return 300 + len(i.event.Message) + len(i.event.Error) + len(i.event.Console)
 }
 
 // New makes a spool and reads what the last run left; Run sends. A damaged file is put aside and costs its events.
 func New(cfg Config) *Spool {
-	s := &Spool{cfg: cfg, next: 1, wake: make(chan struct{}), beats: map[string]uint64{}, places: map[string]uint64{}}
+	s := &Spool{cfg: cfg, next: 1, wake: make(chan struct{}), beats: map[heart]uint64{}, places: map[string]uint64{}}
 	if cfg.Path != "" {
 		if err := s.load(); err != nil {
 			cfg.Log.Error("boot events of the last run are lost", "relay", cfg.Relay, "err", err)
@@ -93,11 +102,11 @@ func (s *Spool) Record(e boot.Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.Stage == boot.StageAlive {
-		if i, ok := s.find(s.beats[e.Boot]); ok {
+		if i, ok := s.find(s.beats[heartOf(&e)]); ok {
 			s.events[i].dead = true
 			s.dead++
 		}
-		s.beats[e.Boot] = s.next
+		s.beats[heartOf(&e)] = s.next
 	}
 	s.add(item{number: s.next, event: e})
 	s.next++
@@ -137,8 +146,8 @@ func (s *Spool) remove(gone func(item) bool) {
 		if i.dead {
 			s.dead--
 		}
-		if s.beats[i.event.Boot] == i.number {
-			delete(s.beats, i.event.Boot)
+		if h := heartOf(&i.event); s.beats[h] == i.number {
+			delete(s.beats, h)
 		}
 		return true
 	})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/relay/spool"
 )
@@ -172,6 +173,31 @@ func TestOnlyTheLastHeartBeatOfABootIsKept(t *testing.T) {
 		}
 		if n := s.Waiting(); c.count("a") != 102 || n != 2 {
 			t.Errorf("a has %d, %d are kept for the others", c.count("a"), n)
+		}
+	})
+}
+
+// Nodes with a client of Warewulf know no boots, nor does a relay that has started since: each heart-beat is its node's.
+func TestTheLastHeartBeatOfEachNodeIsKeptThoughNoneNamesItsBoot(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.json")
+	synctest.Test(t, func(t *testing.T) {
+		c := &controllers{names: []string{"a"}, away: map[string]bool{"a": true}, got: map[string][]boot.Event{}}
+		for range 2 {
+			s := spool.New(spool.Config{Relay: "r1", Controllers: c.list, Send: c.send, Path: path, Log: slog.New(slog.DiscardHandler)})
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- s.Run(ctx) }()
+			for range 3 {
+				for _, node := range []catalog.NodeName{"n1", "n2", "n3"} {
+					s.Record(boot.Event{Stage: boot.StageAlive, Node: node})
+				}
+				time.Sleep(time.Minute)
+			}
+			if n := s.Waiting(); n != 3 {
+				t.Errorf("%d heart-beats of three nodes are kept", n)
+			}
+			cancel()
+			<-done
 		}
 	})
 }
