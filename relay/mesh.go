@@ -142,12 +142,10 @@ func (m *mesh) live() []catalog.RelayName {
 	return live
 }
 
-// size is how many relays share what controllers can take: those that live; while that is not known, all there are.
+// size is how many relays share what controllers can take: all that are admitted. How many this one hears says less: where
+// gossip is cut between racks, each hears a few and controllers hear all.
 func (m *mesh) size() int {
-	if live := m.live(); live != nil {
-		return len(live)
-	}
-	return len(slices.Collect(m.feed.Catalog().Relays()))
+	return max(len(m.live()), len(slices.Collect(m.feed.Catalog().Relays())))
 }
 
 // preferred lists the other relays that a machine should be served by: those that are alive and well. It is nil while

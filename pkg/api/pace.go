@@ -3,7 +3,7 @@ package api
 import "time"
 
 // MaxMessages is how many messages about boots and relays may arrive at one controller in a second, however many relays
-// there are and however many nodes boot: LingerOf and ReportEvery keep to it.
+// there are and however many nodes boot: LingerOf, ReportEvery and SpreadOf keep to it.
 const MaxMessages = 500
 
 // LingerOf is how long boot events wait on a relay for others to travel with them, and the pause between two batches to
@@ -16,6 +16,10 @@ func LingerOf(relays int) time.Duration {
 func ReportEvery(relays int) time.Duration {
 	return max(5*time.Second, time.Duration(relays)*time.Second/100)
 }
+
+// SpreadOf is within what time all relays tell each controller that they serve a newer catalog, and how long each waits at
+// least before it tells of another: no more than 250 a second.
+func SpreadOf(relays int) time.Duration { return time.Duration(relays) * time.Second / 250 }
 
 // RelayAlive is how long a relay counts as alive after its last report.
 func RelayAlive(relays int) time.Duration { return 4 * ReportEvery(relays) }

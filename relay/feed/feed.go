@@ -33,7 +33,7 @@ type Config struct {
 	Live      func() []catalog.RelayName // relays that are alive, for the order in plans; nil: this one alone is known to be
 	Unwell    func() bool                // whether this relay steps back in plans; nil: it does not
 	Status    func() api.RelayStatus     // what is reported to the controllers; nil: nothing is
-	Relays    func() int                 // how many relays live, which share what controllers can take; nil: this one alone
+	Relays    func() int                 // how many relays there are, which share what controllers can take; nil: this one alone
 	Log       *slog.Logger
 }
 
@@ -44,7 +44,7 @@ const (
 	firstRetry = 250 * time.Millisecond // after a round of controllers none of which answered; doubles
 	lastRetry  = 5 * time.Second
 	lonely     = 45 * time.Second // without an answer a person should know
-	reportRest = time.Second      // between two reports at least, however often the catalog changes
+	reportRest = time.Second      // between two reports at least; where the catalog changes again and again, longer
 )
 
 // denials is how many controllers in a row must refuse this relay before it takes itself for removed: one that

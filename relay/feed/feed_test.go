@@ -402,6 +402,45 @@ func TestANewCatalogIsReportedAtOnceButABurstOfThemIsNot(t *testing.T) {
 	})
 }
 
+// However often the catalog changes, the relays of a large cluster together tell a controller so no more than 250 times a
+// second. A change after a while without any is told soon.
+func TestManyRelaysReportFewOfManyChanges(t *testing.T) {
+	const relays = 1563
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t)
+		s := newSetup(t, h, dir)
+		c := &controller{history: h, name: "c1"}
+		defer c.start(s.net.Host("c1", "10.0.0.1"))()
+		cfg := s.config("10.0.0.1:4400")
+		var f *feed.Feed
+		cfg.Status = func() api.RelayStatus { return api.RelayStatus{Name: "r1", Revision: f.State().Revision} }
+		cfg.Relays = func() int { return relays }
+		f = s.open(cfg)
+		defer s.run(f)()
+		time.Sleep(time.Minute)
+		before := len(c.reports())
+		const during = 10 * time.Minute
+		for i := range int(during / (2 * time.Second)) {
+			h.addNode(i)
+			time.Sleep(2 * time.Second)
+		}
+		reports := len(c.reports()) - before
+		t.Logf("%d relays would have reported %.0f times a second", relays, float64(reports*relays)/during.Seconds())
+		if most := 250 * int(during/time.Second) / relays; reports > most {
+			t.Errorf("%d reports in %v, want at most %d", reports, during, most)
+		}
+		for i := range 20 {
+			time.Sleep(time.Minute + time.Duration(i)*time.Second)
+			want := h.addNode(1000 + i).Revision
+			time.Sleep(api.SpreadOf(relays) + api.SpreadOf(relays) + 2*time.Second)
+			if got := c.reports(); got[len(got)-1].Revision != want {
+				t.Errorf("the controller knows of revision %d, want %d", got[len(got)-1].Revision, want)
+			}
+		}
+	})
+}
+
 func TestFullDiskDoesNotStopTheFeed(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

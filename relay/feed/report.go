@@ -11,10 +11,13 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 )
 
-// report tells every controller how this relay is, every few seconds, the less often the more relays there are, and when it serves a newer catalog: somebody may
-// wait for that. Each keeps what it hears to itself, so each must be told; one that is away does not hold up the others.
+// report tells every controller how this relay is, every few seconds, the less often the more relays there are, and when it
+// serves a newer catalog: somebody may wait for that. Where changes follow one another, it tells of one now and then, for
+// all relays have the same to tell. Each controller keeps what it hears to itself, so each must be told; one that is away
+// does not hold up the others.
 func (f *Feed) report(ctx context.Context) {
 	path := strings.Replace(api.PathRelayStatus, "{name}", url.PathEscape(string(f.cfg.Name)), 1)
+	rest := reportRest
 	for {
 		began, every := time.Now(), f.reportEvery()
 		changed := f.Changed() // before the status: what comes after that is told again
@@ -30,7 +33,16 @@ func (f *Feed) report(ctx context.Context) {
 			})
 		}
 		wg.Wait()
-		if !pause(ctx, reportRest) || !pauseUntil(ctx, changed, every-time.Since(began)) || !pause(ctx, f.spread()) {
+		if !pause(ctx, rest) || !pauseUntil(ctx, changed, every-time.Since(began)) {
+			return
+		}
+		rest = reportRest
+		select {
+		case <-changed:
+			rest = max(rest, f.spread())
+		default:
+		}
+		if !pause(ctx, rand.N(f.spread()+1)) {
 			return
 		}
 	}
@@ -46,10 +58,10 @@ func (f *Feed) reportEvery() time.Duration {
 	return every/2 + rand.N(every)
 }
 
-// spread is how long to wait with the report of a change, so that all relays do not report it in one instant.
+// spread is within what time all relays report a change, so that they do not in one instant.
 func (f *Feed) spread() time.Duration {
 	if f.cfg.Relays == nil {
 		return 0
 	}
-	return rand.N(time.Duration(f.cfg.Relays()+1) * time.Second / api.MaxMessages)
+	return api.SpreadOf(f.cfg.Relays())
 }

@@ -38,7 +38,7 @@ const (
 type Config struct {
 	Relay       catalog.RelayName
 	Controllers func() []string // host:port of every controller; asked now and then
-	Relays      func() int      // how many relays live, which share what controllers can take; nil: this one alone
+	Relays      func() int      // how many relays there are, which share what controllers can take; nil: this one alone
 	// Send hands a batch to one controller. It may be called for several controllers at once.
 	Send func(ctx context.Context, controller string, batch api.EventBatch) error
 	Path string     // file for what is not taken yet; "" keeps it in memory only
