@@ -24,7 +24,8 @@ type mesh struct {
 	unwell   func() bool // whether this relay steps back
 	started  time.Time
 	gossip   atomic.Pointer[gossip.Gossip]
-	known    atomic.Pointer[liveRelays]
+	known    atomic.Pointer[liveRelays] // what live said last
+	well     atomic.Pointer[liveRelays] // what preferred said last
 }
 
 // strangeTime is for how long a relay that has met no other takes those that are admitted for alive.
@@ -121,25 +122,33 @@ func (m *mesh) admitted(name string) bool {
 	return ok
 }
 
-// live lists the relays that are alive, this one among them; nil while that is not known. It is asked for every plan, so
-// the list is made when something changes, and nobody may change it.
+// live lists the relays that are alive, this one first; nil while that is not known.
 func (m *mesh) live() []catalog.RelayName {
+	return m.list(&m.known, true, func(gossip.Meta) bool { return true })
+}
+
+// list lists the other relays that are alive and wanted, and perhaps this one before them. It is asked for every packet
+// of DHCP, so a list is made when something changes, and nobody may change it.
+func (m *mesh) list(last *atomic.Pointer[liveRelays], self bool, want func(gossip.Meta) bool) []catalog.RelayName {
 	g := m.gossip.Load()
 	if g == nil {
 		return nil
 	}
 	changed, c := g.Changed(), m.feed.Catalog()
-	if known := m.known.Load(); known != nil && known.changed == changed && known.catalog == c {
+	if known := last.Load(); known != nil && known.changed == changed && known.catalog == c {
 		return known.names
 	}
-	live := []catalog.RelayName{m.settings.Name}
+	names := []catalog.RelayName{}
+	if self {
+		names = append(names, m.settings.Name)
+	}
 	for member := range g.Members() {
-		if name := catalog.RelayName(member.Name); member.State == gossip.Alive && name != m.settings.Name {
-			live = append(live, name)
+		if name := catalog.RelayName(member.Name); member.State == gossip.Alive && name != m.settings.Name && want(member.Meta) {
+			names = append(names, name)
 		}
 	}
-	m.known.Store(&liveRelays{changed, c, live})
-	return live
+	last.Store(&liveRelays{changed, c, names})
+	return names
 }
 
 // size is how many relays share what controllers can take: all that are admitted. How many this one hears says less: where
@@ -151,17 +160,7 @@ func (m *mesh) size() int {
 // preferred lists the other relays that a machine should be served by: those that are alive and well. It is nil while
 // nothing is known of anybody.
 func (m *mesh) preferred() []catalog.RelayName {
-	g := m.gossip.Load()
-	if g == nil {
-		return nil
-	}
-	well := []catalog.RelayName{}
-	for member := range g.Members() {
-		if name := catalog.RelayName(member.Name); member.State == gossip.Alive && !member.Meta.Unwell && name != m.settings.Name {
-			well = append(well, name)
-		}
-	}
-	return well
+	return m.list(&m.well, false, func(said gossip.Meta) bool { return !said.Unwell })
 }
 
 // peers lists the admitted relays, for the trees by which chunks spread. Where they are the catalog says: an address

@@ -132,11 +132,7 @@ func (f *Feed) Plan(req boot.Request) (boot.Plan, error) {
 	if err := f.Admitted(); err != nil {
 		return boot.Plan{}, err
 	}
-	req.Relay = f.cfg.Name
-	if f.cfg.Live != nil {
-		req.Live = f.cfg.Live()
-	}
-	req.Unwell = f.cfg.Unwell != nil && f.cfg.Unwell()
+	req.Relay, req.Live, req.Unwell = f.cfg.Name, f.live(), f.unwell()
 	return boot.Resolve(f.Catalog(), req)
 }
 
@@ -146,25 +142,37 @@ func (f *Feed) Known(hw catalog.HardwareAddr) bool {
 	return ok
 }
 
+func (f *Feed) live() []catalog.RelayName {
+	if f.cfg.Live == nil {
+		return nil
+	}
+	return f.cfg.Live()
+}
+
+func (f *Feed) unwell() bool { return f.cfg.Unwell != nil && f.cfg.Unwell() }
+
 // edition is what plans are made of.
 type edition struct {
 	catalog *catalog.Catalog
 	removed bool
+	unwell  bool
 	live    []catalog.RelayName
 }
 
-// Edition is equal to an earlier one as long as Plan and Known give the same answers as then.
+func (e *edition) same(o *edition) bool {
+	return e.catalog == o.catalog && e.removed == o.removed && e.unwell == o.unwell && (e.live == nil) == (o.live == nil) && slices.Equal(e.live, o.live)
+}
+
+// Edition is equal to an earlier one as long as Plan and Known give the same answers as then. It is asked for every
+// packet of DHCP, so it costs next to nothing while nothing changes.
 func (f *Feed) Edition() any {
-	now := &edition{catalog: f.Catalog(), removed: f.removed.Load()}
-	if f.cfg.Live != nil {
-		now.live = f.cfg.Live()
-	}
-	last := f.edition.Load()
-	if last != nil && last.catalog == now.catalog && last.removed == now.removed && (last.live == nil) == (now.live == nil) && slices.Equal(last.live, now.live) {
+	now := edition{f.Catalog(), f.removed.Load(), f.unwell(), f.live()}
+	if last := f.edition.Load(); last != nil && last.same(&now) {
 		return last
 	}
-	f.edition.Store(now)
-	return now
+	next := now // on the heap, unlike the one above
+	f.edition.Store(&next)
+	return &next
 }
 
 // Admitted tells why this relay must serve nothing: fault.Unavailable while it has no catalog, fault.Denied if the
