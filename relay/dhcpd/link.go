@@ -5,8 +5,10 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -69,23 +71,30 @@ func (l *Link) networks(sc Scope, near ...netip.Addr) []*catalog.Network {
 	return nets
 }
 
-// listen reads from the link until ctx ends, and closes it.
+// close closes what the link has open.
+func (l *Link) close() {
+	for _, c := range []net.PacketConn{l.Conn, l.PXE, l.Snoop} {
+		if c != nil {
+			c.Close()
+		}
+	}
+	if l.ARP != nil {
+		l.ARP.Close()
+	}
+}
+
+// isClosed tells whether an error says that the socket was closed. What was held back for a link that is gone by then is
+// no trouble.
+func isClosed(err error) bool {
+	return errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, syscall.EBADF)
+}
+
+// listen reads from the link until ctx ends, and closes it. When it returns, the ports are free for the next link on the
+// interface.
 func (s *Server) listen(ctx context.Context, l *Link) {
 	if udp, ok := l.Conn.(*net.UDPConn); ok {
 		l.batch = ipv4.NewPacketConn(udp)
 	}
-	conns := []net.PacketConn{l.Conn, l.PXE, l.Snoop}
-	stop := context.AfterFunc(ctx, func() {
-		for _, c := range conns {
-			if c != nil {
-				c.Close()
-			}
-		}
-		if l.ARP != nil {
-			l.ARP.Close()
-		}
-	})
-	defer stop()
 	var readers sync.WaitGroup
 	readers.Go(func() { s.read(ctx, l, l.Conn, false) })
 	if l.PXE != nil {
@@ -97,6 +106,8 @@ func (s *Server) listen(ctx context.Context, l *Link) {
 	if l.ARP != nil {
 		readers.Go(func() { l.ARP.Hear(s.probes.heard) })
 	}
+	<-ctx.Done()
+	l.close()
 	readers.Wait()
 }
 
@@ -178,7 +189,7 @@ func (s *Server) arrive(d *desk, now time.Time, p *datagram) {
 
 // retry tells whether to go on reading after an error, and waits a little: an interface may be down for a while.
 func (s *Server) retry(ctx context.Context, l *Link, err error) bool {
-	if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+	if ctx.Err() != nil || isClosed(err) {
 		return false
 	}
 	s.cfg.Log.Warn("cannot read DHCP", "relay", s.cfg.Relay, "link", l.Name, "err", err)

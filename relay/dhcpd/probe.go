@@ -128,10 +128,13 @@ func (s *Server) vet(sit *situation, a netip.Addr) (v verdict, free bool) {
 		s.probes.begin(now, a, sit.hw)
 		if err := sit.prober.Probe(a); err != nil {
 			s.probes.forget(a)
-			s.trouble.set("probe", fmt.Sprintf("cannot ask whether addresses of network %s are in use: %v", sit.net.Name, err))
+			if isClosed(err) {
+				return verdict{}, true
+			}
+			s.trouble.set(topicProbe, fmt.Sprintf("cannot ask whether addresses of network %s are in use: %v", sit.net.Name, err))
 			return verdict{}, true
 		}
-		s.trouble.set("probe", "")
+		s.trouble.set(topicProbe, "")
 		return verdict{again: true, after: probeWait}, false
 	case probeUsed:
 		s.probes.forget(a)

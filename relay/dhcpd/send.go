@@ -112,7 +112,9 @@ func (s *Server) clear(d *desk) {
 			_, err = t.link.Conn.WriteTo(t.bytes(), net.UDPAddrFromAddrPort(t.to))
 		}
 		if err != nil {
-			s.trouble.sending(run[0].link.Name, err)
+			if !isClosed(err) {
+				s.trouble.sending(run[0].link.Name, err)
+			}
 			s.counters.unsent.Add(1)
 			i++
 			continue

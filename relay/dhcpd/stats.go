@@ -50,38 +50,53 @@ func (s *Server) Stats() Stats {
 	}
 }
 
-// trouble is what goes wrong on which link, for as long as it does.
+// trouble is what goes wrong, for as long as it does.
 type trouble struct {
 	mu   sync.Mutex
-	what map[string]string
+	what map[topic]string
 }
 
+// topic is what may go wrong, and on which link; "" where that is none's.
+type topic struct{ what, link string }
+
+var (
+	topicProbe = topic{what: "probe"}
+	topicEcho  = topic{what: "echo"}
+)
+
 func (t *trouble) sending(link string, err error) {
-	t.set(link, fmt.Sprintf("cannot send DHCP on %s: %v", link, err))
+	t.set(topic{"send", link}, fmt.Sprintf("cannot send DHCP on %s: %v", link, err))
 }
-func (t *trouble) sent(link string) { t.set(link, "") }
+func (t *trouble) sent(link string) { t.set(topic{"send", link}, "") }
 
 func (t *trouble) opening(link string, err error) {
 	what := ""
 	if err != nil {
 		what = fmt.Sprintf("cannot serve DHCP on %s: %v", link, err)
 	}
-	t.set("open "+link, what)
+	t.set(topic{"open", link}, what)
 }
 
-func (t *trouble) set(link, what string) {
+func (t *trouble) set(at topic, what string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.what[link] == what:
+	case t.what[at] == what:
 	case what == "":
-		delete(t.what, link)
+		delete(t.what, at)
 	default:
 		if t.what == nil {
-			t.what = map[string]string{}
+			t.what = map[topic]string{}
 		}
-		t.what[link] = what
+		t.what[at] = what
 	}
+}
+
+// keep forgets what went wrong on links that are not to be served any more.
+func (t *trouble) keep(served func(link string) bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.what, func(at topic, _ string) bool { return at.link != "" && !served(at.link) })
 }
 
 func (t *trouble) lines() []string {

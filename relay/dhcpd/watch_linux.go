@@ -41,7 +41,7 @@ func (w wish) same(v wish) bool {
 func (s *Server) watch(ctx context.Context) error {
 	type serving struct {
 		wish
-		stop context.CancelFunc
+		stop func() // and wait until the ports are free
 	}
 	open := map[string]serving{}
 	var links sync.WaitGroup
@@ -64,6 +64,9 @@ func (s *Server) watch(ctx context.Context) error {
 				delete(open, name)
 			}
 		}
+		if err == nil {
+			s.trouble.keep(func(link string) bool { _, ok := wishes[link]; return ok })
+		}
 		for name, w := range wishes {
 			if _, ok := open[name]; ok {
 				continue
@@ -80,10 +83,14 @@ func (s *Server) watch(ctx context.Context) error {
 				s.cfg.Log.Warn("cannot serve DHCP", "relay", s.cfg.Relay, "link", name, "err", err)
 				continue
 			}
-			serveCtx, stop := context.WithCancel(ctx)
-			open[name] = serving{w, stop}
+			serveCtx, cancel := context.WithCancel(ctx)
+			done := make(chan struct{})
+			open[name] = serving{w, func() { cancel(); <-done }}
 			s.cfg.Log.Info("serving DHCP", "relay", s.cfg.Relay, "link", name, "addresses", w.addrs)
-			links.Go(func() { s.listen(serveCtx, l) })
+			links.Go(func() {
+				defer close(done)
+				s.listen(serveCtx, l)
+			})
 		}
 		if len(open) > 0 { // a relay whose catalog has just come makes nobody wait; later changes have time
 			news = nil
@@ -102,15 +109,20 @@ func (s *Server) watch(ctx context.Context) error {
 
 // reachFar opens what asks for addresses behind relay agents, once a network wants that.
 func (s *Server) reachFar(ctx context.Context, readers *sync.WaitGroup) {
-	if s.far.Load() != nil || !slices.ContainsFunc(s.cfg.Scope().Networks, func(n *catalog.Network) bool { return n.Probe }) {
+	if !slices.ContainsFunc(s.cfg.Scope().Networks, func(n *catalog.Network) bool { return n.Probe }) {
+		s.trouble.set(topicProbe, "")
+		s.trouble.set(topicEcho, "")
+		return
+	}
+	if s.far.Load() != nil {
 		return
 	}
 	e, err := listenEcho()
 	if err != nil {
-		s.trouble.set("echo", fmt.Sprintf("cannot ask whether addresses behind relay agents are in use: %v", err))
+		s.trouble.set(topicEcho, fmt.Sprintf("cannot ask whether addresses behind relay agents are in use: %v", err))
 		return
 	}
-	s.trouble.set("echo", "")
+	s.trouble.set(topicEcho, "")
 	far := Prober(e)
 	s.far.Store(&far)
 	stop := context.AfterFunc(ctx, func() { e.Close() })
@@ -177,28 +189,21 @@ func openLink(w wish) (*Link, error) {
 	if w.proxy {
 		pxe, err := listenUDP(w.ifi.Name, pxePort)
 		if err != nil {
-			conn.Close()
+			l.close()
 			return nil, err
 		}
 		l.PXE = pxe
 	}
 	r, err := listenRaw(&w.ifi)
 	if err != nil {
-		conn.Close()
-		if l.PXE != nil {
-			l.PXE.Close()
-		}
+		l.close()
 		return nil, err
 	}
 	l.Raw, l.Snoop = r, r
 	if w.probe {
 		a, err := listenARP(&w.ifi)
 		if err != nil {
-			for _, c := range []net.PacketConn{conn, l.PXE, r} {
-				if c != nil {
-					c.Close()
-				}
-			}
+			l.close()
 			return nil, err
 		}
 		l.ARP = a
