@@ -55,8 +55,9 @@ type Recorder interface {
 
 // Scope is what a relay serves.
 type Scope struct {
-	Addresses []netip.Addr       // the relay's own, as declared
-	Networks  []*catalog.Network // that it serves
+	Addresses []netip.Addr        // the relay's own, as declared
+	Networks  []*catalog.Network  // that it serves
+	Relays    map[netip.Addr]bool // the addresses of all relays of the cluster
 }
 
 // ScopeOf is what the catalog says that a relay serves.
@@ -65,7 +66,12 @@ func ScopeOf(c *catalog.Catalog, relay catalog.RelayName) Scope {
 	if !ok {
 		return Scope{}
 	}
-	s := Scope{Addresses: r.Addresses}
+	s := Scope{Addresses: r.Addresses, Relays: map[netip.Addr]bool{}}
+	for other := range c.Relays() {
+		for _, a := range other.Addresses {
+			s.Relays[a] = true
+		}
+	}
 	for _, name := range r.Networks {
 		if n, ok := c.Network(name); ok {
 			s.Networks = append(s.Networks, n)
@@ -173,7 +179,7 @@ func (s *Server) Machine(a netip.Addr) (node catalog.NodeName, hw catalog.Hardwa
 	if m, ok := s.served.get(a); ok {
 		return m.node, m.hw, true
 	}
-	for _, n := range s.cfg.Scope().Networks {
+	for _, n := range s.world().scope.Networks {
 		if n.DHCP == catalog.DHCPProxy && n.Prefix.Contains(a) {
 			return "", "", true
 		}

@@ -22,6 +22,9 @@ const (
 	strangerRate, strangerBurst = 500, 2000
 	// And all of them: who can forge agents can forge many.
 	strangersRate, strangersBurst = 4000, 8000
+	// Answers of servers that are no relays, on a link, and how often one is reported: who can forge one can forge many.
+	foreignRate, foreignBurst = 50, 50
+	reportRate, reportBurst   = 0.1, 5
 )
 
 // limiter is a table of token buckets. It is bounded by never growing: two senders that fall to one place share its
@@ -72,6 +75,7 @@ func (l *limiter) take(sender []byte, now time.Duration) bool {
 type limits struct {
 	epoch                        time.Time
 	machines, ports, agents, all *limiter
+	foreign, reports             *limiter
 	floods                       floods
 }
 
@@ -79,6 +83,7 @@ func newLimits() limits {
 	return limits{
 		epoch: time.Now(), machines: newLimiter(machineRate, machineBurst, limiterLen), ports: newLimiter(portRate, portBurst, limiterLen),
 		agents: newLimiter(strangerRate, strangerBurst, limiterLen), all: newLimiter(strangersRate, strangersBurst, 1),
+		foreign: newLimiter(foreignRate, foreignBurst, 64), reports: newLimiter(reportRate, reportBurst, 1),
 	}
 }
 

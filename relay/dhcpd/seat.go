@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
@@ -18,9 +17,6 @@ type world struct {
 	scope   Scope
 	known   recent[[6]byte, struct{}] // machines that nodes claim
 	seats   recent[seatKey, *seat]    // nil: this relay has nothing to say to the machine
-
-	mu     sync.Mutex
-	relays map[*catalog.Network][]netip.Addr
 }
 
 // seatKey names a machine at a stage of its boot, in a network.
@@ -45,9 +41,8 @@ type seat struct {
 	gateway  netip.Addr
 	mtu      int
 
-	me     boot.Relay   // this relay as the machine sees it
-	rank   int          // of this relay in the machine's order
-	relays []netip.Addr // that serve the network
+	me   boot.Relay // this relay as the machine sees it
+	rank int        // of this relay in the machine's order
 
 	loader string // the boot program for its firmware
 	file   string // where the firmware goes on, if the relay has that program; "" if it has nowhere to go
@@ -59,7 +54,7 @@ func (s *Server) world() *world {
 	if w := s.present.Load(); w != nil && w.edition == edition {
 		return w
 	}
-	w := &world{edition: edition, scope: s.cfg.Scope(), relays: map[*catalog.Network][]netip.Addr{}}
+	w := &world{edition: edition, scope: s.cfg.Scope()}
 	s.present.Store(w)
 	return w
 }
@@ -69,11 +64,15 @@ func (s *Server) isKnown(w *world, mac [6]byte) bool {
 	if _, ok := w.known.get(mac); ok {
 		return true
 	}
-	if !s.cfg.Planner.Known(catalog.HardwareAddr(net.HardwareAddr(mac[:]).String())) {
+	if !s.cfg.Planner.Known(hardware(mac)) {
 		return false
 	}
 	w.known.put(mac, struct{}{})
 	return true
+}
+
+func hardware(mac [6]byte) catalog.HardwareAddr {
+	return catalog.HardwareAddr(net.HardwareAddr(mac[:]).String())
 }
 
 // seat finds what is known of a machine in a network; nil means that this relay has nothing to say to it there.
@@ -82,16 +81,15 @@ func (s *Server) seat(w *world, mac [6]byte, firmware boot.Firmware, n *catalog.
 	if t, ok := w.seats.get(key); ok {
 		return t
 	}
-	t := s.newSeat(w, key)
+	t := s.newSeat(key)
 	if s.cfg.Planner.Edition() == w.edition { // else it may be of the world that comes next
 		w.seats.put(key, t)
 	}
 	return t
 }
 
-func (s *Server) newSeat(w *world, k seatKey) *seat {
-	mac := net.HardwareAddr(k.mac[:])
-	hw := catalog.HardwareAddr(mac.String())
+func (s *Server) newSeat(k seatKey) *seat {
+	mac, hw := net.HardwareAddr(k.mac[:]), hardware(k.mac)
 	plan, err := s.cfg.Planner.Plan(boot.Request{Hardware: hw, Firmware: k.firmware, Network: k.network.Name, Relay: s.cfg.Relay})
 	if err != nil {
 		return nil
@@ -102,7 +100,7 @@ func (s *Server) newSeat(w *world, k seatKey) *seat {
 	}
 	t := &seat{
 		hw: hw, mac: mac, firmware: k.firmware, net: k.network, revision: plan.Revision, node: plan.Node, hostname: plan.Hostname, problem: plan.Problem,
-		gateway: k.network.Gateway, mtu: k.network.MTU, me: plan.Relays[rank], rank: rank, relays: w.relaysOf(k.network, &plan), loader: plan.Loader,
+		gateway: k.network.Gateway, mtu: k.network.MTU, me: plan.Relays[rank], rank: rank, loader: plan.Loader,
 	}
 	if a := plan.Address; plan.Known() && a.IsValid() && k.network.Prefix.Contains(a.Addr()) {
 		t.declared, t.gateway, t.mtu = a.Addr(), plan.Gateway, plan.MTU
@@ -117,20 +115,6 @@ func (s *Server) newSeat(w *world, k seatKey) *seat {
 		t.file = t.loader
 	}
 	return t
-}
-
-// relaysOf are the addresses of the relays that serve a network, which every plan there names.
-func (w *world) relaysOf(n *catalog.Network, plan *boot.Plan) []netip.Addr {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	all, ok := w.relays[n]
-	if !ok {
-		for _, r := range plan.Relays {
-			all = append(all, r.Addr)
-		}
-		w.relays[n] = all
-	}
-	return all
 }
 
 // wantsLoader tells whether the firmware is one that fetches a boot program.

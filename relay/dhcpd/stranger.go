@@ -19,6 +19,8 @@ const (
 	strangerEvery = time.Minute
 	// strangerFor is for how long it counts as a problem after it was last seen.
 	strangerFor = 10 * time.Minute
+	// strangersTold bounds the lines about them.
+	strangersTold = 8
 )
 
 // snoop hears what servers answer on the link, until its connection is closed.
@@ -52,23 +54,19 @@ func (s *Server) overhear(q *query, l *Link, b []byte) {
 	default:
 		return
 	}
-	w := s.world()
-	var strange *seat
-	for _, n := range l.networks(w.scope, ip(b[offYiaddr:offYiaddr+4])) {
-		t := s.seat(w, q.mac, boot.FirmwareNone, n)
-		switch {
-		case t == nil || !q.server.IsValid():
-		case t.me.Addr == q.server:
-			return
-		case slices.Contains(t.relays, q.server):
-			s.patience.serves(t.hw)
-			return
-		case strange == nil:
-			strange = t
-		}
+	w, now := s.world(), time.Now()
+	switch {
+	case !q.server.IsValid(), slices.Contains(w.scope.Addresses, q.server):
+		return
+	case w.scope.Relays[q.server]:
+		s.patience.serves(hardware(q.mac))
+		return
+	case !s.limits.foreign.take([]byte(l.Name), now.Sub(s.limits.epoch)):
+		s.counters.limited.Add(1)
+		return
 	}
-	if strange != nil {
-		s.stranger(strange, q.server)
+	if nets := l.networks(w.scope, ip(b[offYiaddr:offYiaddr+4])); len(nets) > 0 {
+		s.stranger(now, nets[0], hardware(q.mac), q.server)
 	}
 }
 
@@ -79,24 +77,27 @@ func (s *Server) heed(sit *situation) {
 		return
 	}
 	s.patience.serves(sit.hw)
-	if !sit.q.giaddr.IsValid() && !slices.Contains(sit.relays, server) { // an agent may have every server call itself as it likes
-		s.stranger(sit.seat, server)
+	if !sit.q.giaddr.IsValid() && !s.world().scope.Relays[server] { // an agent may have every server call itself as it likes
+		s.stranger(time.Now(), sit.net, sit.hw, server)
 	}
 }
 
 // stranger tells of a server that is no relay and gives addresses in a network where only relays should.
-func (s *Server) stranger(t *seat, server netip.Addr) {
-	n, hw := t.net, t.hw
+func (s *Server) stranger(now time.Time, n *catalog.Network, hw catalog.HardwareAddr, server netip.Addr) {
 	if n.DHCP != catalog.DHCPAuthoritative {
 		return
 	}
 	s.counters.strangers.Add(1)
-	if !s.strangers.see(time.Now(), server, n.Name) {
+	if !s.strangers.see(now, server, n.Name, func() bool { return s.limits.reports.take(nil, now.Sub(s.limits.epoch)) }) {
 		return
 	}
-	text := fmt.Sprintf("DHCP server %s, which is no relay of this cluster, answers in network %s", server, n.Name)
+	text := strangeServer(server, n.Name)
 	s.cfg.Log.Warn("strange DHCP server", "relay", s.cfg.Relay, "hardware", hw, "err", text)
-	s.cfg.Recorder.Record(boot.Event{Time: time.Now().UTC(), Hardware: hw, Stage: boot.StageDHCP, Relay: s.cfg.Relay, Error: text})
+	s.cfg.Recorder.Record(boot.Event{Time: now.UTC(), Hardware: hw, Stage: boot.StageDHCP, Relay: s.cfg.Relay, Error: text})
+}
+
+func strangeServer(server netip.Addr, network catalog.NetworkName) string {
+	return fmt.Sprintf("DHCP server %s, which is no relay of this cluster, answers in network %s", server, network)
 }
 
 // strangers are the servers that do not belong here.
@@ -110,8 +111,8 @@ type sighting struct {
 	last, report time.Time
 }
 
-// see notes a stranger and tells whether to report it.
-func (t *strangers) see(now time.Time, server netip.Addr, network catalog.NetworkName) bool {
+// see notes a stranger and tells whether to report it, if it may be.
+func (t *strangers) see(now time.Time, server netip.Addr, network catalog.NetworkName, may func() bool) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	g := t.seen[server]
@@ -128,7 +129,7 @@ func (t *strangers) see(now time.Time, server netip.Addr, network catalog.Networ
 		t.seen[server] = g
 	}
 	g.last = now
-	if !g.report.IsZero() && now.Sub(g.report) < strangerEvery {
+	if !g.report.IsZero() && now.Sub(g.report) < strangerEvery || !may() {
 		return false
 	}
 	g.report = now
@@ -141,9 +142,12 @@ func (t *strangers) lines(now time.Time) []string {
 	var lines []string
 	for server, g := range t.seen {
 		if now.Sub(g.last) < strangerFor {
-			lines = append(lines, fmt.Sprintf("DHCP server %s, which is no relay of this cluster, answers in network %s", server, g.network))
+			lines = append(lines, strangeServer(server, g.network))
 		}
 	}
 	slices.Sort(lines)
+	if more := len(lines) - strangersTold; more > 0 {
+		lines = append(lines[:strangersTold], fmt.Sprintf("%d more DHCP servers, which are no relays of this cluster, answer: it seems that somebody forges them", more))
+	}
 	return lines
 }
