@@ -91,6 +91,14 @@ func (s *Server) situate(d *desk, p *datagram) bool {
 			best = t
 		}
 	}
+	if best != nil && !best.declared.IsValid() && q.onLink(p) {
+		if n := p.link.elsewhere(w.scope, q.near()); n != nil {
+			best = nil
+			if n.DHCP != catalog.DHCPOff {
+				best = s.seat(w, q.mac, q.firmware, n)
+			}
+		}
+	}
 	if best == nil {
 		return false
 	}
@@ -112,12 +120,25 @@ func networksOf(sc Scope, q *query, p *datagram) []*catalog.Network {
 			return containing(sc, a)
 		}
 	}
-	// A lease is renewed with the server alone, through routers: the client's address says where it is (RFC 2131
-	// §4.3.2). What is broadcast comes from the link, whatever address the client believes to have.
-	if q.ciaddr.IsValid() && p.unicast {
+	if !q.onLink(p) {
 		return containing(sc, q.ciaddr)
 	}
-	return p.link.networks(sc, q.ciaddr, q.requested)
+	return p.link.networks(sc, q.near())
+}
+
+// onLink tells whether a packet comes from the link. A lease is renewed with the server alone, through routers: then the
+// client's address says where it is (RFC 2131 §4.3.2). What is broadcast comes from the link, whatever address the client
+// believes to have.
+func (q *query) onLink(p *datagram) bool {
+	return !q.giaddr.IsValid() && !(q.ciaddr.IsValid() && p.unicast)
+}
+
+// near is the address that the machine has, or wants; invalid if it names none.
+func (q *query) near() netip.Addr {
+	if q.ciaddr.IsValid() {
+		return q.ciaddr
+	}
+	return q.requested
 }
 
 func containing(sc Scope, a netip.Addr) []*catalog.Network {

@@ -48,27 +48,38 @@ type FrameSender interface {
 	SendFrame(to net.HardwareAddr, src, dst netip.AddrPort, payload []byte) error
 }
 
-// networks lists those of the scope that are reached on the link and have DHCP, those that hold the first of near
-// that is valid first: a machine that says what address it has means the network of that address.
-func (l *Link) networks(sc Scope, near ...netip.Addr) []*catalog.Network {
+// networks lists those of the scope that are reached on the link and have DHCP, those that hold near first: a machine
+// that says what address it has means the network of that address.
+func (l *Link) networks(sc Scope, near netip.Addr) []*catalog.Network {
 	var nets []*catalog.Network
 	for _, n := range sc.Networks {
 		if n.DHCP != catalog.DHCPOff && slices.ContainsFunc(l.Addrs, n.Prefix.Contains) {
 			nets = append(nets, n)
 		}
 	}
-	if i := slices.IndexFunc(near, netip.Addr.IsValid); i >= 0 && len(nets) > 1 {
+	if near.IsValid() && len(nets) > 1 {
 		slices.SortStableFunc(nets, func(a, b *catalog.Network) int {
 			switch {
-			case a.Prefix.Contains(near[i]) == b.Prefix.Contains(near[i]):
+			case a.Prefix.Contains(near) == b.Prefix.Contains(near):
 				return 0
-			case a.Prefix.Contains(near[i]):
+			case a.Prefix.Contains(near):
 				return -1
 			}
 			return 1
 		})
 	}
 	return nets
+}
+
+// elsewhere is the network on the link in which an address lies, if other servers give the addresses there, or nobody
+// does; nil if it is none such. Whoever has or wants that address is theirs.
+func (l *Link) elsewhere(sc Scope, a netip.Addr) *catalog.Network {
+	for _, n := range sc.Networks {
+		if n.DHCP != catalog.DHCPAuthoritative && n.Prefix.Contains(a) && slices.ContainsFunc(l.Addrs, n.Prefix.Contains) {
+			return n
+		}
+	}
+	return nil
 }
 
 // close closes what the link has open.

@@ -65,7 +65,8 @@ func (s *Server) overhear(q *query, l *Link, b []byte) {
 		s.counters.limited.Add(1)
 		return
 	}
-	if nets := l.networks(w.scope, ip(b[offYiaddr:offYiaddr+4])); len(nets) > 0 {
+	at := ip(b[offYiaddr : offYiaddr+4])
+	if nets := l.networks(w.scope, at); len(nets) > 0 && l.elsewhere(w.scope, at) == nil {
 		s.stranger(now, nets[0], hardware(q.mac), q.server)
 	}
 }
