@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
 )
 
 // lame is a socket of an interface that is down, and takes its time to be closed.
@@ -68,3 +70,27 @@ func TestAnswersOnALinkThatIsGoneAreNoTrouble(t *testing.T) {
 type failing struct{ net.PacketConn }
 
 func (failing) WriteTo([]byte, net.Addr) (int, error) { return 0, syscall.ENETDOWN }
+
+// The field in which a client says what address it has is not checked by anybody: no answer goes where it points to
+// unless that is the client's own address.
+func TestAnswersGoToNoAddressThatIsNotTheClients(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		packet *dhcpv4.DHCPv4
+		to     string
+	}{
+		{"renewing", message(request, hwKnown, ciaddr("10.1.0.1")), "10.1.0.1:68"},
+		{"selecting, with an address elsewhere", message(request, hwKnown, ciaddr("8.8.8.8"), requested("10.1.0.1")), "10.1.0.1:68"},
+		{"selecting by broadcast, with an address elsewhere", message(request, hwKnown, ciaddr("8.8.8.8"), requested("10.1.0.1"), broadcast), "255.255.255.255:68"},
+		{"informing", message(inform, hwKnown, ciaddr("10.1.0.1")), "10.1.0.1:68"},
+		{"informing from elsewhere", message(inform, hwKnown, ciaddr("8.8.8.8")), ""},
+	} {
+		var to string
+		for _, r := range ask(New(newCluster(t, time.Now()).config("r1", &journal{}, nil)), tc.packet) {
+			to = r.to.String()
+		}
+		if to != tc.to {
+			t.Errorf("%s: answered to %q, want %q", tc.name, to, tc.to)
+		}
+	}
+}

@@ -33,7 +33,8 @@ func routeOf(sit *situation, r *reply) route {
 		return route{to: netip.AddrPortFrom(q.giaddr, port)}
 	case r.kind == msgNak:
 		return route{to: netip.AddrPortFrom(broadcastAddr, clientPort)}
-	case q.ciaddr.IsValid() && q.kind != msgDiscover: // decide has seen to it that it is in the network
+	case q.ciaddr.IsValid() && (q.ciaddr == r.yiaddr || q.kind == msgInform && sit.net.Prefix.Contains(q.ciaddr)):
+		// What a client says that it has is believed where it is what it gets, or near: an answer must not be sent anywhere.
 		return route{to: netip.AddrPortFrom(q.ciaddr, clientPort)}
 	case q.wantsBroadcast() || !r.yiaddr.IsValid():
 		return route{to: netip.AddrPortFrom(broadcastAddr, clientPort)}
