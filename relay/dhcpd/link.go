@@ -128,6 +128,8 @@ const (
 	// rest is for how long the next packets may gather after some were answered. To be woken for each one costs more than
 	// to answer it; the machine whose packet waits does not notice.
 	rest = 300 * time.Microsecond
+	// errorRest is the pause after an error of a socket.
+	errorRest = 200 * time.Millisecond
 )
 
 // read answers packets until the connection is closed. One goroutine does it all, from the wire to the wire: to pass
@@ -207,7 +209,7 @@ func (s *Server) retry(ctx context.Context, l *Link, err error) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-time.After(200 * time.Millisecond):
+	case <-time.After(errorRest):
 		return true
 	}
 }

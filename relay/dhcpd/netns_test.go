@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -202,45 +201,6 @@ func TestBusyboxGetsItsAddress(t *testing.T) {
 	}
 	if st := s.Stats(); st.Panics+st.Unsent+st.Malformed != 0 {
 		t.Errorf("stats %+v", st)
-	}
-}
-
-// An interface that gets another address is opened anew, and nobody else is blamed for holding its port.
-func TestAnInterfaceThatChangesIsServedOn(t *testing.T) {
-	y := newYard(t, hwKnown, "10.1.0.250/24")
-	k := newCluster(t, time.Now())
-	k.do(time.Now(), catalog.SetRelay{Name: "r1", Networks: &[]catalog.NetworkName{"rack1"}}, catalog.DeleteRelay{Name: "r2"})
-	lines := make(logged, 100)
-	cfg := k.config("r1", &journal{}, nil)
-	cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
-	y.serve(New(cfg))
-	lines.wait(t, "serving DHCP", "10.1.0.250")
-	for i := range 3 {
-		y.ip(fmt.Sprintf("-n %s addr add 10.1.0.%d/24 dev s0", y.server, 240+i))
-		lines.wait(t, "serving DHCP", fmt.Sprintf("10.1.0.%d", 240+i))
-	}
-}
-
-// logged is what a server logs.
-type logged chan string
-
-func (l logged) Write(b []byte) (int, error) {
-	l <- string(b)
-	return len(b), nil
-}
-
-// wait wants the next line to have all the words.
-func (l logged) wait(t *testing.T, words ...string) {
-	t.Helper()
-	select {
-	case line := <-l:
-		for _, w := range words {
-			if !strings.Contains(line, w) {
-				t.Fatalf("%q has no %q", line, w)
-			}
-		}
-	case <-time.After(8 * time.Second):
-		t.Fatalf("no line with %q", words)
 	}
 }
 

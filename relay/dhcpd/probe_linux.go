@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
@@ -88,12 +89,24 @@ func (a *arp) Hear(heard func(netip.Addr, net.HardwareAddr)) {
 	for {
 		n, _, err := a.conn.ReadFrom(b[:])
 		if err != nil {
-			return
+			if !bear(err) {
+				return
+			}
+			continue
 		}
 		if addr, owner, ok := arpOwner(b[:n]); ok {
 			heard(addr, append(net.HardwareAddr(nil), owner...))
 		}
 	}
+}
+
+// bear tells whether to go on hearing after an error, and waits a little: an interface that is down comes up again.
+func bear(err error) bool {
+	if isClosed(err) {
+		return false
+	}
+	time.Sleep(errorRest)
+	return true
 }
 
 // echo asks for addresses in networks behind relay agents, where ARP does not reach.
@@ -128,7 +141,10 @@ func (e *echo) Hear(heard func(netip.Addr, net.HardwareAddr)) {
 	for {
 		n, from, err := e.conn.ReadFrom(b[:])
 		if err != nil {
-			return
+			if !bear(err) {
+				return
+			}
+			continue
 		}
 		m, err := icmp.ParseMessage(1, b[:n])
 		if err != nil || m.Type != ipv4.ICMPTypeEchoReply {
