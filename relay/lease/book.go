@@ -251,6 +251,7 @@ func (b *Book) restore(now time.Time, p *pool) {
 	for _, q := range n.Quarantined {
 		if q.Address.Is4() && now.Before(q.Until) && q.Until.Before(now.Add(2*quarantine)) {
 			p.quarantined[number(q.Address)] = q.Until
+			p.moved(number(q.Address))
 		}
 	}
 	p.saved = max(p.saved, p.seq)
@@ -314,13 +315,14 @@ func (b *Book) write() error {
 		b.mu.Unlock()
 		return nil
 	}
-	data := encode(b.cfg.Relay, time.Now(), b.alive(time.Now()), b.pools)
+	now := time.Now()
+	kept := snapshot(b.cfg.Relay, now, b.alive(now), b.pools)
 	upTo := make(map[*pool]int64, len(b.pools))
 	for _, p := range b.pools {
 		upTo[p] = p.seq
 	}
 	b.mu.Unlock()
-	err := b.cfg.FS.WriteFile(b.cfg.Path, data, 0o600)
+	err := b.cfg.FS.WriteFile(b.cfg.Path, kept.encode(), 0o600)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err != nil {

@@ -420,7 +420,7 @@ func TestWithoutADiskNothingIsGranted(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	k := newPool("rack", "r1")
 	k.bind("52:54:00:00:00:01", number(netip.MustParseAddr("10.1.0.100")), time.Unix(1, 0))
-	f.Add(encode("r1", time.Unix(0, 0), time.Unix(0, 0), map[catalog.NetworkName]*pool{"rack": k}))
+	f.Add(snapshot("r1", time.Unix(0, 0), time.Unix(0, 0), map[catalog.NetworkName]*pool{"rack": k}).encode())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := decode(data, "r1")
 		if err == nil && r.Relay != "r1" {

@@ -76,11 +76,11 @@ func decode(data []byte, relay catalog.RelayName) (record, error) {
 	return r, nil
 }
 
-// encode writes the pools.
-func encode(relay catalog.RelayName, now, alive time.Time, pools map[catalog.NetworkName]*pool) []byte {
-	r := record{Version: fileVersion, Relay: relay, Written: now.UTC(), Alive: alive.UTC()}
+// snapshot copies what the file is to hold: it is encoded when nobody has to wait for it any more.
+func snapshot(relay catalog.RelayName, now, alive time.Time, pools map[catalog.NetworkName]*pool) *record {
+	r := &record{Version: fileVersion, Relay: relay, Written: now.UTC(), Alive: alive.UTC()}
 	for name, p := range pools {
-		n := networkRecord{Name: name, UsableFrom: p.usableFrom.UTC()}
+		n := networkRecord{Name: name, UsableFrom: p.usableFrom.UTC(), Leases: make([]leaseRecord, 0, len(p.bound))}
 		for name, seen := range p.present {
 			n.Present = append(n.Present, relayRecord{name, seen.UTC()})
 		}
@@ -90,10 +90,17 @@ func encode(relay catalog.RelayName, now, alive time.Time, pools map[catalog.Net
 		for at, until := range p.quarantined {
 			n.Quarantined = append(n.Quarantined, quarantineRecord{addr(at), until.UTC()})
 		}
+		r.Networks = append(r.Networks, n)
+	}
+	return r
+}
+
+// encode writes a record, its parts in order.
+func (r *record) encode() []byte {
+	for _, n := range r.Networks {
 		slices.SortFunc(n.Present, func(a, b relayRecord) int { return cmp.Compare(a.Name, b.Name) })
 		slices.SortFunc(n.Leases, func(a, b leaseRecord) int { return a.Address.Compare(b.Address) })
 		slices.SortFunc(n.Quarantined, func(a, b quarantineRecord) int { return a.Address.Compare(b.Address) })
-		r.Networks = append(r.Networks, n)
 	}
 	slices.SortFunc(r.Networks, func(a, b networkRecord) int { return cmp.Compare(a.Name, b.Name) })
 	data, err := json.Marshal(r)

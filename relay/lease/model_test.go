@@ -104,7 +104,7 @@ func (s *site) save(name catalog.RelayName) {
 	if m.book.started.IsZero() {
 		return
 	}
-	m.disk, m.stamp = encode(name, s.now, m.book.alive(s.now), m.book.pools), s.now
+	m.disk, m.stamp = snapshot(name, s.now, m.book.alive(s.now), m.book.pools).encode(), s.now
 	for _, p := range m.book.pools {
 		p.saved = p.seq
 	}

@@ -23,15 +23,17 @@ type pool struct {
 	all        []contender                     // the other relays that serve the network
 	usableFrom time.Time                       // until then others may still have leases in our share
 
-	shareOf []catalog.RelayName // the present and all relays that the share below was computed from
-	share   []uint32            // the addresses that are ours to use
-	homes   int                 // of those, the first that are ours whoever lives
-	ours    map[uint32]bool     // the same as a set
+	shareOf    []catalog.RelayName // the present and all relays that the share below was computed from
+	share      []uint32            // the addresses that are ours to use
+	homes      int                 // of those, the first that are ours whoever lives
+	slots      map[uint32]*slot    // of all of them, by address
+	homeTurns  turns               // those that are ours whoever lives, in the order in which they are given
+	otherTurns turns               // the others
 
 	bound       map[catalog.HardwareAddr]*binding
 	byAddr      map[uint32]*binding
 	quarantined map[uint32]time.Time // until when
-	fullUntil   time.Time            // no search before that: it would find nothing
+	fullUntil   time.Time            // a machine was refused, and no address is free before that
 
 	seq   int64 // counts the changes that have to be on disk
 	saved int64 // up to which of them the disk has them
@@ -132,19 +134,17 @@ func contenders(names []catalog.RelayName) []contender {
 
 // divide computes our share anew, and forgets what lies outside of the pool.
 func (p *pool) divide(present []contender) {
-	p.share, p.homes, p.ours, p.fullUntil = nil, 0, map[uint32]bool{}, time.Time{}
+	p.share, p.homes, p.fullUntil = nil, 0, time.Time{}
 	if p.rng.First.Is4() && p.rng.Last.Is4() && !p.rng.Last.Less(p.rng.First) {
 		first, last := number(p.rng.First), number(p.rng.Last)
 		p.share, p.homes = share(first, min(last, first+min(MaxPool-1, ^first)), p.self, present, p.all)
-	}
-	for _, at := range p.share {
-		p.ours[at] = true
 	}
 	for _, b := range p.bound {
 		if !p.rng.Contains(addr(b.at)) {
 			p.drop(b)
 		}
 	}
+	p.lineUp()
 }
 
 // offer reserves an address for the machine: the one that it had, or wishes, or another. The error is fault.Full
@@ -160,7 +160,7 @@ func (p *pool) offer(now time.Time, hw catalog.HardwareAddr, wish netip.Addr) (n
 	}
 	if b := p.bound[hw]; b != nil {
 		if p.usable(now, b.at) {
-			b.until = later(b.until, now.Add(offerHold))
+			p.extend(b, later(b.until, now.Add(offerHold)))
 			return addr(b.at), nil
 		}
 		p.drop(b)
@@ -169,7 +169,7 @@ func (p *pool) offer(now time.Time, hw catalog.HardwareAddr, wish netip.Addr) (n
 	if wish.Is4() && p.free(now, number(wish)) {
 		at, ok = number(wish), true
 	} else {
-		at, ok = p.find(now, hw)
+		at, ok = p.find(now, contend(catalog.RelayName(hw)).score(0))
 	}
 	if !ok {
 		return netip.Addr{}, fault.New(fault.Full, "every address that this relay may give in the pool of network %s is in use", p.network).
@@ -177,39 +177,6 @@ func (p *pool) offer(now time.Time, hw catalog.HardwareAddr, wish netip.Addr) (n
 	}
 	p.bind(hw, at, now.Add(offerHold))
 	return addr(at), nil
-}
-
-// find searches our share for an address: first those that are ours whoever lives, first those that nobody had.
-func (p *pool) find(now time.Time, hw catalog.HardwareAddr) (uint32, bool) {
-	if now.Before(p.fullUntil) {
-		return 0, false
-	}
-	soonest := now.Add(offerHold)
-	for _, part := range [][]uint32{p.share[:p.homes], p.share[p.homes:]} {
-		if len(part) == 0 {
-			continue
-		}
-		start := int(contend(catalog.RelayName(hw)).score(0) % uint64(len(part)))
-		var oldest *binding
-		for i := range part {
-			at := part[(start+i)%len(part)]
-			b := p.byAddr[at]
-			switch {
-			case b != nil && now.Before(b.until):
-				soonest = earlier(soonest, b.until)
-			case !p.usable(now, at):
-			case b == nil:
-				return at, true
-			case oldest == nil || b.until.Before(oldest.until):
-				oldest = b
-			}
-		}
-		if oldest != nil {
-			return oldest.at, true
-		}
-	}
-	p.fullUntil = soonest
-	return 0, false
 }
 
 // confirm grants the address that the machine asks for, or says why not: fault.Unavailable means that it is not on
@@ -238,7 +205,8 @@ func (p *pool) confirm(now time.Time, hw catalog.HardwareAddr, want netip.Addr) 
 		// It says that it has an address that is ours to give and that nobody has: we gave it, and lost the note.
 		b = p.bind(hw, at, now)
 	}
-	b.until, b.taken = now.Add(Lease), true
+	p.extend(b, now.Add(Lease))
+	b.taken = true
 	if b.seq > p.saved {
 		return fault.New(fault.Unavailable, "the lease of %s is not on disk yet", want)
 	}
@@ -255,7 +223,8 @@ func (p *pool) forget(hw catalog.HardwareAddr) {
 // release ends a lease at the machine's wish. The address stays the machine's favourite.
 func (p *pool) release(now time.Time, hw catalog.HardwareAddr, at netip.Addr) {
 	if b := p.bound[hw]; b != nil && addr(b.at) == at {
-		b.until, p.fullUntil = now, time.Time{}
+		p.extend(b, now)
+		p.fullUntil = time.Time{}
 	}
 }
 
@@ -274,14 +243,16 @@ func (p *pool) decline(now time.Time, hw catalog.HardwareAddr, at netip.Addr) bo
 			return cmp.Or(p.quarantined[a].Compare(p.quarantined[b]), cmp.Compare(a, b))
 		})
 		delete(p.quarantined, first)
+		p.moved(first)
 	}
+	p.moved(b.at)
 	p.seq++ // to be written
 	return true
 }
 
 // usable tells whether this relay may give the address to anybody.
 func (p *pool) usable(now time.Time, at uint32) bool {
-	if !p.ours[at] || now.Before(p.usableFrom) || p.reserved(addr(at)) {
+	if p.slots[at] == nil || now.Before(p.usableFrom) || p.reserved(addr(at)) {
 		return false
 	}
 	until, bad := p.quarantined[at]
@@ -305,12 +276,20 @@ func (p *pool) bind(hw catalog.HardwareAddr, at uint32, until time.Time) *bindin
 	p.seq++
 	b := &binding{hw: hw, at: at, until: until, seq: p.seq}
 	p.bound[hw], p.byAddr[at] = b, b
+	p.moved(at)
 	return b
+}
+
+// extend changes when a binding ends.
+func (p *pool) extend(b *binding, until time.Time) {
+	b.until = until
+	p.moved(b.at)
 }
 
 func (p *pool) drop(b *binding) {
 	delete(p.bound, b.hw)
 	delete(p.byAddr, b.at)
+	p.moved(b.at)
 	p.fullUntil = time.Time{}
 }
 
