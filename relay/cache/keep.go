@@ -114,6 +114,7 @@ func (c *counted) Read(p []byte) (int, error) {
 // makeRoom removes the chunks that were asked for longest ago, and that no node boots from, until there is room for
 // one more; fault.Full if that is not enough. What nodes boot from may exceed the budget, but not the disk. What is
 // fetched ahead, for images that only have a tag, does not push out its like: or they would take turns for ever.
+// Until it is known what nodes boot from, as after a start, what may belong to it stays, and the budget is exceeded.
 func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 	for {
 		_, bytes := c.index.total()
@@ -126,11 +127,11 @@ func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 		if !over && free >= ref.Size+reserve {
 			return nil
 		}
-		needs := c.needs.Load()
+		needs := c.present()
 		spare := ahead && !needs.pinned(ref.ID)
 		victim, ok := c.index.oldest(func(id chunk.ID) bool {
-			k := needs.known[id]
-			return id != ref.ID && !k.pin && !k.keep && !(spare && k.want)
+			k, known := needs.known[id]
+			return id != ref.ID && (known || !needs.blind) && !k.pin && !k.keep && !(spare && k.want)
 		})
 		switch {
 		case ok:
@@ -140,7 +141,7 @@ func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 			}
 		case free < ref.Size+reserve:
 			return fault.New(fault.Full, "the chunk cache's disk is full: %d bytes are free, and all chunks are needed", free).WithFix("give the relay a larger disk, or take images away that no node uses")
-		case needs.pinned(ref.ID):
+		case needs.pinned(ref.ID), needs.blind && !ahead:
 			return nil
 		default:
 			return fault.New(fault.Full, "the chunk cache's budget of %d bytes is spent on what nodes need", budget).WithFix("raise it: wulf relay set %s --budget SIZE", c.cfg.Name)

@@ -21,6 +21,7 @@ type needs struct {
 	wanted  []chunk.Ref             // what should be here, the most needed first
 	images  []version               // those that nodes or tags name
 	unread  []chunk.Ref             // manifests of versions that nodes or tags name, not read yet
+	blind   bool                    // one of them is of a version that stays: any chunk may belong to it
 	version map[chunk.ID]*chunk.Ref // every version of every image, by its manifest's ID
 }
 
@@ -77,7 +78,7 @@ func (c *Cache) present() *needs {
 // derive works out what a catalog needs. Versions that nodes and profiles name come before those that only a tag
 // names, and are pinned; others are served if somebody asks.
 func (c *Cache) derive(cat *catalog.Catalog) *needs {
-	n := &needs{of: cat, known: map[chunk.ID]known{}, version: map[chunk.ID]*chunk.Ref{}}
+	n := &needs{of: cat, blind: cat.Revision == 0, known: map[chunk.ID]known{}, version: map[chunk.ID]*chunk.Ref{}}
 	add := func(ref chunk.Ref, public, pin, want bool, at turn) {
 		old, had := n.known[ref.ID]
 		if had {
@@ -152,6 +153,7 @@ func (c *Cache) derive(cat *catalog.Catalog) *needs {
 					}
 				case pass.want:
 					n.unread = append(n.unread, v.Manifest)
+					n.blind = n.blind || pass.pin || last[v.Manifest.ID]
 				}
 				if pass.want {
 					n.images = append(n.images, of)
