@@ -57,7 +57,7 @@ func (c *Cache) warm(ctx context.Context) {
 }
 
 // warmOnce reads the manifests that are wanted and fetches the chunks that are missing. What does not fit is left to
-// be fetched when it is asked for.
+// be fetched when it is asked for. It ends early when other chunks are wanted: some of them may come before the rest.
 func (c *Cache) warmOnce(ctx context.Context) error {
 	var first failure
 	var g errgroup.Group
@@ -75,18 +75,23 @@ func (c *Cache) warmOnce(ctx context.Context) error {
 	if err := c.makeRoom(ctx, chunk.Ref{}, false); err != nil && !errors.Is(err, fault.Full) {
 		first.note(err)
 	}
+	wanted := c.present().wanted
 	missing := c.missing()
 	c.inTurn(missing)
-	for _, ref := range missing {
-		if ctx.Err() != nil || full.err() != nil {
+	var again retries
+	for ; len(missing) > 0 && ctx.Err() == nil && full.err() == nil; missing = missing[1:] {
+		if !slices.Equal(c.present().wanted, wanted) {
+			c.wake()
 			break
 		}
+		missing = append(again.due(), missing...)
+		ref := missing[0]
 		g.Go(func() error {
 			err := c.fetchAhead(ctx, ref)
 			if errors.Is(err, fault.Full) {
 				full.note(err)
-			} else {
-				first.note(err)
+			} else if first.note(err); err != nil {
+				again.note(ref)
 			}
 			return nil
 		})
@@ -142,6 +147,42 @@ func (c *Cache) inTurn(refs []chunk.Ref) {
 	slices.SortStableFunc(refs, func(a, b chunk.Ref) int {
 		return cmp.Or(cmp.Compare(n.known[a.ID].turn, n.known[b.ID].turn), cmp.Compare(b.Size/warmLarge, a.Size/warmLarge), cmp.Compare(above[a.ID], above[b.ID]))
 	})
+}
+
+// retries are the chunks that could not be fetched. Each is tried again once, before the rest, which may take hours.
+type retries struct {
+	mu    sync.Mutex
+	tried map[chunk.ID]bool
+	refs  []chunk.Ref
+	since time.Time // when the first of refs failed
+}
+
+func (r *retries) note(ref chunk.Ref) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tried[ref.ID] {
+		return
+	}
+	if r.tried == nil {
+		r.tried = map[chunk.ID]bool{}
+	}
+	r.tried[ref.ID] = true
+	if len(r.refs) == 0 {
+		r.since = time.Now()
+	}
+	r.refs = append(r.refs, ref)
+}
+
+// due returns what should be tried again by now.
+func (r *retries) due() []chunk.Ref {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.refs) == 0 || time.Since(r.since) < warmRetry {
+		return nil
+	}
+	refs := r.refs
+	r.refs = nil
+	return refs
 }
 
 // failure keeps the first of many errors.
