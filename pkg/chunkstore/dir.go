@@ -208,6 +208,18 @@ func (d *Dir) Free() (bytes int64, percent float64, err error) {
 	return d.disk.Free(d.path)
 }
 
+// Try says why nothing can be written here; nil if something can.
+func (d *Dir) Try() error {
+	if err := d.disk.MkdirAll(d.path, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(d.path, "try")
+	if err := d.disk.WriteFile(path, []byte("chunks can be kept here\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
 // Quarantine moves a damaged chunk aside, out of every reader's way, where a person may look at it.
 // Only the last one of each ID is kept, and maxDamaged in all. One that is not there is no error.
 func (d *Dir) Quarantine(id chunk.ID) error {

@@ -47,11 +47,24 @@ func TestFullDiskIsSaidAndLeavesNothing(t *testing.T) {
 		if err := d.Put(context.Background(), chunk.RefOf(body), bytes.NewReader(body)); !errors.Is(err, fault.Full) {
 			t.Errorf("%s: Put = %v", op, err)
 		}
+		if err := d.Try(); !errors.Is(err, fault.Full) {
+			t.Errorf("%s: Try = %v", op, err)
+		}
 		files, _ := filepath.Glob(filepath.Join(dir, "*", "*"))
 		hidden, _ := filepath.Glob(filepath.Join(dir, "*", ".*"))
 		if n := len(files) + len(hidden); n != 0 {
 			t.Errorf("%s: %d files are left", op, n)
 		}
+	}
+}
+
+func TestTryLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := openDir(t, dir, durable.FS{}).Try(); err != nil {
+		t.Error(err)
+	}
+	if files, _ := os.ReadDir(dir); len(files) > 0 {
+		t.Errorf("%v are left", files)
 	}
 }
 

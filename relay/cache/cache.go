@@ -102,6 +102,8 @@ type Cache struct {
 	damage    []damage                     // the last few
 	unfetched error                        // why something wanted is missing
 	full      error                        // why a chunk could not be kept
+	fullFor   chunk.Ref                    // which
+	spent     error                        // why something wanted is not fetched ahead: the budget
 	gone      int                          // chunks that were missing on disk when that was noticed last
 	goneAt    time.Time
 

@@ -18,9 +18,12 @@ func (c *Cache) keep(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader)
 	if ref.Size > maxInMemory || !c.memory.TryAcquire(ref.Size) {
 		source := &counted{r: r}
 		err := c.put(ctx, ref, source)
-		if err != nil && source.err == nil && !errors.Is(err, fault.Corrupt) { // it came well, and is too large to be held
+		switch {
+		case err == nil:
+			c.unkept(ref, nil)
+		case source.err == nil && ctx.Err() == nil && !errors.Is(err, fault.Corrupt): // it came well, and is too large to be held
 			err = fault.Wrap(fault.Full, err, "chunk %s cannot be kept here", ref.ID.Short())
-			c.unkept(err)
+			c.unkept(ref, err)
 		}
 		return nil, err
 	}
@@ -34,7 +37,9 @@ func (c *Cache) keep(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader)
 	}
 	defer over()
 	err = c.put(ctx, ref, bytes.NewReader(h.b))
-	c.unkept(err)
+	if ctx.Err() == nil {
+		c.unkept(ref, err)
+	}
 	if err != nil { // a relay whose disk is full or broken still serves
 		return h, nil
 	}
@@ -42,14 +47,42 @@ func (c *Cache) keep(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader)
 	return nil, nil
 }
 
-// unkept notes why the last chunk could not be kept, or that it could.
-func (c *Cache) unkept(err error) {
+// overBudget is the error that a chunk would exceed the declared budget. That is nothing wrong: other relays would be told
+// that this one is unwell for what its owner wants.
+type overBudget struct{ error }
+
+func (o overBudget) Unwrap() error { return o.error }
+
+// unkept notes why a chunk could not be kept, or that one could, which says nothing of larger ones.
+func (c *Cache) unkept(ref chunk.Ref, err error) {
+	if _, declared := errors.AsType[overBudget](err); declared {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err == nil && ref.Size < c.fullFor.Size {
+		return
+	}
 	if (c.full == nil) != (err == nil) {
 		c.cfg.Log.Warn("whether chunks can be kept on disk has changed", "relay", c.cfg.Name, "err", err)
 	}
-	c.full = err
+	if c.full, c.fullFor = err, ref; err == nil {
+		c.fullFor = chunk.Ref{}
+	}
+}
+
+// mend looks whether what could not be kept could be by now: somebody may have made room, and nobody asks for it again.
+func (c *Cache) mend() {
+	c.mu.Lock()
+	full, ref := c.full, c.fullFor
+	c.mu.Unlock()
+	if full == nil {
+		return
+	}
+	_, _, err := c.victim(ref, false)
+	if _, declared := errors.AsType[overBudget](err); (err == nil || declared) && c.store.Try() == nil {
+		c.unkept(ref, nil)
+	}
 }
 
 // Unkept says why chunks cannot be kept on disk; "" if they can.
@@ -117,34 +150,43 @@ func (c *counted) Read(p []byte) (int, error) {
 // Until it is known what nodes boot from, as after a start, what may belong to it stays, and the budget is exceeded.
 func (c *Cache) makeRoom(ctx context.Context, ref chunk.Ref, ahead bool) error {
 	for {
-		_, bytes := c.index.total()
-		free, _, err := c.store.Free()
-		if err != nil {
+		victim, ok, err := c.victim(ref, ahead)
+		if err != nil || !ok {
 			return err
 		}
-		budget := c.budget()
-		over := budget > 0 && bytes+ref.Size > budget
-		if !over && free >= ref.Size+reserve {
-			return nil
+		c.index.remove(victim.ID)
+		if err := c.store.Delete(ctx, victim.ID); err != nil {
+			return err
 		}
-		needs := c.present()
-		spare := ahead && !needs.pinned(ref.ID)
-		victim, ok := c.index.oldest(func(id chunk.ID) bool {
-			k, known := needs.known[id]
-			return id != ref.ID && (known || !needs.blind) && !k.pin && !k.keep && !(spare && k.want)
-		})
-		switch {
-		case ok:
-			c.index.remove(victim.ID)
-			if err := c.store.Delete(ctx, victim.ID); err != nil {
-				return err
-			}
-		case free < ref.Size+reserve:
-			return fault.New(fault.Full, "the chunk cache's disk is full: %d bytes are free, and all chunks are needed", free).WithFix("give the relay a larger disk, or take images away that no node uses")
-		case needs.pinned(ref.ID), needs.blind && !ahead:
-			return nil
-		default:
-			return fault.New(fault.Full, "the chunk cache's budget of %d bytes is spent on what nodes need", budget).WithFix("raise it: wulf relay set %s --budget SIZE", c.cfg.Name)
-		}
+	}
+}
+
+// victim is the chunk that should go next so that there is room for one more; false if there is room.
+func (c *Cache) victim(ref chunk.Ref, ahead bool) (victim chunk.Ref, ok bool, err error) {
+	_, bytes := c.index.total()
+	free, _, err := c.store.Free()
+	if err != nil {
+		return chunk.Ref{}, false, err
+	}
+	budget := c.budget()
+	over := budget > 0 && bytes+ref.Size > budget
+	if !over && free >= ref.Size+reserve {
+		return chunk.Ref{}, false, nil
+	}
+	needs := c.present()
+	spare := ahead && !needs.pinned(ref.ID)
+	victim, ok = c.index.oldest(func(id chunk.ID) bool {
+		k, known := needs.known[id]
+		return id != ref.ID && (known || !needs.blind) && !k.pin && !k.keep && !(spare && k.want)
+	})
+	switch {
+	case ok:
+		return victim, true, nil
+	case free < ref.Size+reserve:
+		return chunk.Ref{}, false, fault.New(fault.Full, "the chunk cache's disk is full: %d bytes are free, and all chunks are needed", free).WithFix("give the relay a larger disk, or take images away that no node uses")
+	case needs.pinned(ref.ID), needs.blind && !ahead:
+		return chunk.Ref{}, false, nil
+	default:
+		return chunk.Ref{}, false, overBudget{fault.New(fault.Full, "the chunk cache's budget of %d bytes is spent on what nodes need", budget).WithFix("raise it: wulf relay set %s --budget SIZE", c.cfg.Name)}
 	}
 }

@@ -2,10 +2,15 @@ package cache
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/durable"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // After a start nobody knows yet which chunks nodes boot from. What other relays ask for meanwhile pushes none of them out.
@@ -53,6 +58,90 @@ func TestWhatNodesBootFromOutlivesARestart(t *testing.T) {
 		}
 		if _, err := r.cache.Manifest(context.Background(), manifest.ID); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// The disk is well where the one who waited for a large chunk leaves while it is written.
+func TestWhoLeavesDoesNotMakeTheDiskFull(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		r.stop()
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		r.open(Config{Disk: durable.FS{Hook: func(op durable.Op, _ string) error {
+			if op == durable.OpWrite {
+				cancel()
+				time.Sleep(time.Second) // for the flight to be given up meanwhile
+			}
+			return nil
+		}}})
+		if _, err := r.cache.Open(ctx, w.put(1, maxInMemory+1), Request{}); err == nil {
+			t.Error("a reader that left got its chunk")
+		}
+		time.Sleep(time.Minute)
+		if p := r.cache.Problems(); len(p) > 0 {
+			t.Errorf("problems %q", p)
+		}
+	})
+}
+
+// A disk that has room again makes the relay well again, though nobody asks for what could not be kept.
+func TestADiskThatIsWellAgainIsNoticed(t *testing.T) {
+	for name, size := range map[string]int{"small": 1000, "large": maxInMemory + 1} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				var h hook
+				r := w.relays["r1"]
+				r.stop()
+				r.open(Config{Disk: h.fs()})
+				r.run()
+				time.Sleep(time.Second)
+				h.set(fault.New(fault.Full, "no space left"))
+				_ = r.read(w.put(1, size), Request{})
+				time.Sleep(warmEvery + time.Second)
+				if r.cache.Unkept() == "" {
+					t.Error("nothing is told of a disk that takes nothing")
+				}
+				h.set(nil)
+				time.Sleep(warmEvery + time.Second)
+				if p := r.cache.Problems(); len(p) > 0 {
+					t.Errorf("problems %q", p)
+				}
+			})
+		})
+	}
+}
+
+// Small chunks that find room say nothing of a large one that did not.
+func TestASmallChunkDoesNotHideThatALargeOneFindsNoRoom(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		r.cache.unkept(chunk.Ref{Size: 1 << 40}, fault.New(fault.Full, "no space left"))
+		r.mustRead(w.put(1, 1000), Request{})
+		if r.cache.Unkept() == "" {
+			t.Error("the relay says that it is well")
+		}
+	})
+}
+
+// What has a tag only need not all be here: an owner who gave a relay little room wants it so.
+func TestASmallBudgetIsToldAndNotCalledUnwell(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		w.declare("r1")
+		w.apply(catalog.SetRelay{Name: "r1", Budget: new(int64(16 << 20))})
+		w.image("debian", 1, 3)
+		for seed := range uint64(5) {
+			w.apply(catalog.PutOverlay{Overlay: catalog.Overlay{Name: catalog.OverlayName(fmt.Sprintf("o%d", seed)), Content: w.put(100+seed, 4<<20)}})
+		}
+		r.run()
+		time.Sleep(2 * warmEvery)
+		if why := r.cache.Unkept(); why != "" {
+			t.Errorf("unwell: %s", why)
+		}
+		if p := strings.Join(r.cache.Problems(), "\n"); !strings.Contains(p, "budget of 16777216 bytes is spent") {
+			t.Errorf("problems %q", p)
 		}
 	})
 }

@@ -22,6 +22,7 @@ const (
 	warmLarge    = 4 << 20         // bytes
 	warmRetry    = 5 * time.Second // after something could not be fetched
 	warmEvery    = 5 * time.Minute // in any case
+	warmFull     = time.Minute     // while the disk takes nothing
 	warmSettle   = 100 * time.Millisecond
 )
 
@@ -40,6 +41,9 @@ func (c *Cache) warm(ctx context.Context) {
 		c.unfetched = err
 		c.mu.Unlock()
 		wait := warmEvery
+		if c.Unkept() != "" {
+			wait = warmFull
+		}
 		if err != nil {
 			wait = warmRetry
 			c.cfg.Log.Debug("not all that nodes may need is here", "relay", c.cfg.Name, "err", err)
@@ -72,6 +76,7 @@ func (c *Cache) warmOnce(ctx context.Context) error {
 	g.Wait()
 	var full failure
 	// A budget that was lowered is kept to at once. What nodes boot may exceed it.
+	c.mend()
 	if err := c.makeRoom(ctx, chunk.Ref{}, false); err != nil && !errors.Is(err, fault.Full) {
 		first.note(err)
 	}
@@ -97,8 +102,12 @@ func (c *Cache) warmOnce(ctx context.Context) error {
 		})
 	}
 	g.Wait()
-	if err := full.err(); err != nil {
-		c.unkept(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, declared := errors.AsType[overBudget](full.err()); declared {
+		c.spent = full.err()
+	} else {
+		c.spent = nil
 	}
 	return first.err()
 }
@@ -109,6 +118,7 @@ func (c *Cache) fetchAhead(ctx context.Context, ref chunk.Ref) error {
 		return nil
 	}
 	if err := c.makeRoom(ctx, ref, true); err != nil {
+		c.unkept(ref, err)
 		return err
 	}
 	f, err := c.obtain(ctx, ref, Request{Ahead: true})
@@ -253,6 +263,9 @@ func (c *Cache) Problems() []string {
 	missing := len(c.missing())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if missing > 0 && c.spent != nil {
+		lines = append(lines, fmt.Sprintf("%d chunks that nodes may need are fetched when a node asks: %v", missing, c.spent))
+	}
 	for _, d := range c.damage {
 		if time.Since(d.at) < damageTold {
 			lines = append(lines, fmt.Sprintf("chunk %s was damaged (%s) at %s and is fetched again", d.id.Short(), d.where, d.at.UTC().Format(time.RFC3339)))

@@ -62,7 +62,6 @@ func TestWhatFailsOnceIsFetchedBeforeTheRest(t *testing.T) {
 	})
 }
 
-
 func TestRetriesAreDueOnce(t *testing.T) {
 	inWorld(t, 1, func(*world) {
 		a, b := chunk.RefOf([]byte("a")), chunk.RefOf([]byte("b"))
