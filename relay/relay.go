@@ -118,14 +118,16 @@ func New(cfg Config) (*Relay, error) {
 		cfg.StaleAfter = usualStale
 	}
 	r := &Relay{cfg: cfg, settings: s, log: cfg.Log, started: time.Now(), keeper: pki.NewKeeper(own), loaders: newLoaders(cfg.Loaders), clock: newClock(cfg.Now)}
-	r.controllers, r.relays = r.client(pki.Controller), r.client(pki.Relay)
+	r.controllers = r.client(pki.Controller, 0)
+	r.relays = r.client(pki.Relay, -1) // the cache sees for itself whether a chunk comes nearer, which takes as long as it takes
 	return r, r.assemble()
 }
 
-// client makes a client to the members of a role.
-func (r *Relay) client(role pki.Role) *api.Client {
+// client makes a client to the members of a role, whose answers may take so long to begin.
+func (r *Relay) client(role pki.Role, header time.Duration) *api.Client {
 	return api.NewClient(api.ClientConfig{
 		Endpoints: r.endpoints, TLS: pki.ClientTLS(r.keeper, []string{api.ALPNHTTP}, role), Dial: r.cfg.Dial, Heard: r.clock.hear(role == pki.Controller),
+		Header: header,
 	})
 }
 

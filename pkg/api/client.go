@@ -45,7 +45,7 @@ type ClientConfig struct {
 	TLS       *tls.Config                           // nil is right for unix endpoints only
 	Dial      DialFunc                              // nil: the system's network
 	Heard     func(endpoint string, said time.Time) // told what time a server says it is, with each answer; nil: nobody is
-	Header    time.Duration                         // how long an answer may take to begin; 0: 15 s, and PathCatalog's wait is added
+	Header    time.Duration                         // how long an answer may take to begin; 0: 15 s, and PathCatalog's wait is added; less: for ever
 }
 
 // NewClient makes a client. It opens no connection before the first request.
@@ -73,6 +73,9 @@ func NewClient(cfg ClientConfig) *Client {
 		TLSHandshakeTimeout:   10 * time.Second,
 		ResponseHeaderTimeout: cmp.Or(cfg.Header, 15*time.Second) + MaxWait,
 		DisableCompression:    true,
+	}
+	if cfg.Header < 0 {
+		t.ResponseHeaderTimeout = 0
 	}
 	return &Client{http: &http.Client{Transport: t}, endpoints: cfg.Endpoints, heard: cfg.Heard}
 }

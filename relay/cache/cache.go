@@ -38,7 +38,7 @@ type Config struct {
 	Changed func() <-chan struct{}  // closes when Catalog returns another
 	Peers   func() []Peer           // the admitted relays
 
-	Relays      *api.Client // whose TLS expects relays
+	Relays      *api.Client // whose TLS expects relays; without a limit for the head of an answer: see Request.Nearer
 	Controllers *api.Client // whose TLS expects controllers
 	Endpoints   func() []string
 

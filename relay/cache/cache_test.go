@@ -307,6 +307,22 @@ func TestAChunkIsHandedOnWhileItComes(t *testing.T) {
 	})
 }
 
+// A chunk that is too large to be handed on as it comes takes minutes, and everybody waits as long as it comes nearer.
+func TestALargeChunkIsWaitedForWhileItComesNearer(t *testing.T) {
+	inWorld(t, 9, func(w *world) {
+		ref := w.put(1, maxInMemory+1)
+		w.piece = 256 << 10 // two minutes
+		var wg sync.WaitGroup
+		for _, r := range w.relays {
+			wg.Go(func() { r.mustRead(ref, Request{}) })
+		}
+		wg.Wait()
+		if n := w.sentTotal(); n != 1 {
+			t.Errorf("the controller sent the chunk %d times", n)
+		}
+	})
+}
+
 // A relay dies while it hands on a chunk that still comes: those below have it from the next, and nobody sends it twice
 // to the same.
 func TestAParentThatDiesInTheMiddleOfAChunk(t *testing.T) {

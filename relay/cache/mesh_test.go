@@ -143,14 +143,16 @@ func (w *world) addRelay(name, addr, dir string) *relay {
 // open makes the relay's cache, with the fields of cfg that are not about the world.
 func (r *relay) open(cfg Config) {
 	keeper := pki.NewKeeper(r.credentials(pki.Identity{Role: pki.Relay, Name: r.name}))
-	client := func(role pki.Role) *api.Client {
-		return api.NewClient(api.ClientConfig{Dial: r.host.Dial, TLS: pki.ClientTLS(keeper, []string{api.ALPNHTTP}, role), Endpoints: func() []string { return nil }})
+	client := func(role pki.Role, header time.Duration) *api.Client {
+		return api.NewClient(api.ClientConfig{
+			Dial: r.host.Dial, TLS: pki.ClientTLS(keeper, []string{api.ALPNHTTP}, role), Endpoints: func() []string { return nil }, Header: header,
+		})
 	}
 	cfg.Dir, cfg.Name, cfg.Log = r.dir, catalog.RelayName(r.name), slog.New(slog.DiscardHandler)
 	cfg.Catalog = func() *catalog.Catalog { r.mu.Lock(); defer r.mu.Unlock(); return r.catalog }
 	cfg.Changed = func() <-chan struct{} { r.mu.Lock(); defer r.mu.Unlock(); return r.changed }
 	cfg.Peers = func() []Peer { return r.peers() }
-	cfg.Relays, cfg.Controllers = client(pki.Relay), client(pki.Controller)
+	cfg.Relays, cfg.Controllers = client(pki.Relay, -1), client(pki.Controller, 0)
 	cfg.Endpoints = func() []string { return []string{"10.0.0.1:4400"} }
 	c, err := New(cfg)
 	if err != nil {
