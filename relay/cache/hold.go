@@ -2,6 +2,7 @@ package cache
 
 import (
 	"container/list"
+	"context"
 	"os"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 )
 
 // Firmware verifies nothing, so a file is hashed before it is sent to it. That has to be done again and again only because
@@ -66,6 +68,24 @@ func (h *holds) has(id chunk.ID, file identity) bool {
 	e.Value.(*hold).used = time.Now()
 	h.recent.MoveToFront(e)
 	return true
+}
+
+// Held opens a chunk that was verified and whose pages have been locked since: it costs next to nothing. It is false for any
+// other one, which Open opens. It never blocks for long.
+func (c *Cache) Held(ref chunk.Ref) (chunkstore.File, bool) {
+	f, err := c.store.Open(context.Background(), ref.ID)
+	if err != nil {
+		return nil, false
+	}
+	if file, ok := f.Content().(*os.File); ok {
+		if id, err := identify(file); err == nil && id.size == ref.Size && c.holds.has(ref.ID, id) {
+			c.index.use(ref.ID)
+			c.count.served.Add(1)
+			return f, true
+		}
+	}
+	f.Close()
+	return nil, false
 }
 
 // lock locks the pages of an open file, which is to be verified then; nil: it cannot be.

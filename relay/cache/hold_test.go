@@ -72,6 +72,28 @@ func TestHeldChunksAreHashedOnce(t *testing.T) {
 	}
 }
 
+// What is held is opened without further ado, until somebody writes to it.
+func TestHeldChunksAreAtHand(t *testing.T) {
+	c, ref, body := holding(t, t.TempDir())
+	if f, ok := c.Held(ref); ok {
+		f.Close()
+		t.Error("a chunk that nobody verified is at hand")
+	}
+	needsLocking(t, c, ref)
+	f, ok := c.Held(ref)
+	if !ok {
+		t.Fatal("a chunk whose pages are locked is not at hand")
+	}
+	f.Close()
+	if err := os.WriteFile(c.store.Path(ref.ID), body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if f, ok := c.Held(ref); ok {
+		f.Close()
+		t.Error("a chunk that somebody wrote to is at hand")
+	}
+}
+
 // A mapping keeps a file on the disk that was deleted, and memory that nobody needs.
 func TestHeldPagesAreLetGo(t *testing.T) {
 	c, ref, _ := holding(t, t.TempDir())

@@ -20,7 +20,7 @@ func TestWhatIsPublishedMeanwhileComesFirst(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		_, refs := w.image("debian", 300, 5)
 		w.apply(catalog.AddNodes{Nodes: []catalog.Node{{Name: "n1", Settings: catalog.Settings{Image: new("debian")}}}})
-		time.Sleep(4 * time.Second)
+		time.Sleep(8 * time.Second) // half of which those take that were under way
 		for _, ref := range refs {
 			if !r.cache.Has(ref.ID) {
 				t.Errorf("chunk %s, which a node needs, waits behind what nobody needs", ref.ID.Short())

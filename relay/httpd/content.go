@@ -202,33 +202,43 @@ func (s *Server) file(w http.ResponseWriter, r *http.Request) error {
 // readAhead is how many segments are opened, that is, verified or fetched, while one is sent.
 const readAhead = 2
 
-// ahead opens the segments of pieces in order, some of them before next asks for them. stop closes those that nobody
-// asked for.
+// ahead opens the segments of pieces in order, some of them before next asks for them, unless all that is to be done is to
+// open them. stop closes those that nobody asked for.
 func (s *Server) ahead(ctx context.Context, pieces []piece) (next func() (chunkstore.File, error), stop func()) {
 	type opened struct {
 		file chunkstore.File
 		err  error
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	files := make(chan opened, readAhead-1) // and one that waits to be put there
-	go func() {
-		defer close(files)
-		for _, p := range pieces {
-			f, err := s.cfg.Chunks.Open(ctx, p.ref, cache.Request{Strict: true})
-			select {
-			case files <- opened{f, err}:
-			case <-ctx.Done():
-				if f != nil {
-					f.Close()
+	var files chan opened
+	begin := func() {
+		files = make(chan opened, readAhead-1) // and one that waits to be put there
+		go func(pieces []piece) {
+			defer close(files)
+			for _, p := range pieces {
+				f, err := s.cfg.Chunks.Open(ctx, p.ref, cache.Request{Strict: true})
+				select {
+				case files <- opened{f, err}:
+				case <-ctx.Done():
+					if f != nil {
+						f.Close()
+					}
+					return
 				}
-				return
+				if err != nil {
+					return
+				}
 			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+		}(pieces)
+	}
 	next = func() (chunkstore.File, error) {
+		if files == nil {
+			if f, ok := s.cfg.Chunks.Held(pieces[0].ref); ok {
+				pieces = pieces[1:]
+				return f, nil
+			}
+			begin()
+		}
 		o, ok := <-files
 		if !ok {
 			return nil, fault.Wrap(fault.Unavailable, ctx.Err(), "the reader is gone")
@@ -237,6 +247,9 @@ func (s *Server) ahead(ctx context.Context, pieces []piece) (next func() (chunks
 	}
 	stop = func() {
 		cancel()
+		if files == nil {
+			return
+		}
 		for o := range files {
 			if o.file != nil {
 				o.file.Close()

@@ -42,6 +42,7 @@ type Feed interface {
 // Chunks is what the server asks of the relay's chunks: relay/cache.
 type Chunks interface {
 	Open(ctx context.Context, ref chunk.Ref, req cache.Request) (chunkstore.File, error)
+	Held(ref chunk.Ref) (chunkstore.File, bool)
 	ReadAll(ctx context.Context, ref chunk.Ref, limit int64) ([]byte, error)
 	Public(ctx context.Context, id chunk.ID) (chunk.Ref, error)
 	Manifest(ctx context.Context, id chunk.ID) (*chunk.Manifest, error)
