@@ -15,12 +15,12 @@ func TestWhatIsPublishedMeanwhileComesFirst(t *testing.T) {
 		r := w.relays["r1"]
 		w.declare("r1")
 		w.apply(catalog.SetRelay{Name: "r1", Rate: new(int64(100_000))})
-		_, slow := w.image("slow", 1, 200) // 22 seconds
+		_, slow := w.image("slow", 1, 400) // 44 seconds
 		r.run()
 		time.Sleep(3 * time.Second)
 		_, refs := w.image("debian", 300, 5)
 		w.apply(catalog.AddNodes{Nodes: []catalog.Node{{Name: "n1", Settings: catalog.Settings{Image: new("debian")}}}})
-		time.Sleep(8 * time.Second) // half of which those take that were under way
+		time.Sleep(10 * time.Second) // in part of which those come that were under way, and others beside them
 		for _, ref := range refs {
 			if !r.cache.Has(ref.ID) {
 				t.Errorf("chunk %s, which a node needs, waits behind what nobody needs", ref.ID.Short())
