@@ -33,12 +33,18 @@ type machine struct {
 //
 // Events of one boot may come over several relays, late and twice. One with a boot ID belongs to that boot. One
 // without was seen before the script was handed out: it belongs to the newest boot if that has no ID yet, and
-// begins a new one otherwise; the first event with an ID adopts it. forget is called for each boot that has no room any more.
-func (m *machine) add(e *boot.Event, forget func(*api.Boot)) *api.Boot {
+// begins a new one otherwise; the first event with an ID adopts it. forget is called for each boot that has no room any
+// more, and moved for each to which or from which some of its events went.
+func (m *machine) add(e *boot.Event, forget, moved func(*api.Boot)) *api.Boot {
 	b := m.find(e)
-	if b == nil {
+	added := b == nil
+	if added {
 		b = &api.Boot{Node: e.Node, Hardware: e.Hardware, Boot: e.Boot, Started: e.Time}
-		m.reclaim(b, e, forget)
+	}
+	if e.Boot != "" && (added || b.Boot == "") {
+		m.reclaim(b, e, forget, moved)
+	}
+	if added {
 		m.boots = slices.Insert(m.boots, 0, b)
 		// A late event of an older boot must not pass for the newest boot.
 		slices.SortStableFunc(m.boots, func(a, b *api.Boot) int { return b.Started.Compare(a.Started) })
@@ -55,25 +61,43 @@ func (m *machine) add(e *boot.Event, forget func(*api.Boot)) *api.Boot {
 }
 
 // reclaim gives a boot what firmware did before it, where that was told earlier and has been taken for the beginning of a
-// later boot, or for a boot of its own. Otherwise the later one would seem to have begun first.
-func (m *machine) reclaim(b *api.Boot, e *boot.Event, forget func(*api.Boot)) {
-	if e.Boot == "" {
-		return
-	}
-	mine := func(f boot.Event) bool { return f.Boot == "" && !f.Time.After(e.Time) && e.Time.Sub(f.Time) < early }
+// later boot, for a boot of its own, or for the end of the one before.
+func (m *machine) reclaim(b *api.Boot, e *boot.Event, forget, moved func(*api.Boot)) {
+	begun := len(b.Events) > 0
 	for _, o := range m.boots {
-		named := slices.IndexFunc(o.Events, func(f boot.Event) bool { return f.Boot != "" })
-		if named >= 0 && !o.Events[named].Time.After(e.Time) {
-			continue // what lies before it belongs to it
+		named, ok := namedAt(o)
+		if o == b || begun && !ok { // firmware that began anew after an earlier start
+			continue
 		}
+		mine := func(f boot.Event) bool {
+			switch before := e.Time.Sub(f.Time); {
+			case f.Boot != "" || before < 0 || before >= early:
+				return false
+			case ok && !named.After(e.Time): // what lies before its own script, and the kernel that was sent after it
+				return f.Time.Sub(named) >= skew && f.Stage.Index() < boot.StageKernel.Index()
+			}
+			return true
+		}
+		had := len(o.Events)
 		for i := range o.Events {
 			if mine(o.Events[i]) {
 				fold(b, &o.Events[i])
 			}
 		}
-		if o.Events = slices.DeleteFunc(o.Events, mine); len(o.Events) > 0 {
-			o.Started = o.Events[0].Time
+		if o.Events = slices.DeleteFunc(o.Events, mine); len(o.Events) == had {
+			continue
 		}
+		if len(o.Events) > 0 {
+			o.Started = o.Events[0].Time
+			for _, f := range slices.Backward(o.Events) {
+				if counts(&f) {
+					o.Last = f.Time
+					break
+				}
+			}
+		}
+		moved(o)
+		moved(b)
 	}
 	m.boots = slices.DeleteFunc(m.boots, func(o *api.Boot) bool {
 		empty := o.Boot == "" && len(o.Events) == 0
@@ -115,18 +139,26 @@ func (m *machine) find(e *boot.Event) *api.Boot {
 	if b := m.around(e); b != nil {
 		return b
 	}
+	var after *api.Boot // what was seen of the boot so far came later in it
 	for _, b := range m.boots {
-		if e.Boot == "" && e.Stage == boot.StageDHCP && b.Stage.Index() > boot.StageDHCP.Index() && e.Firmware != boot.FirmwareIPXE && e.Time.After(b.Last) {
-			return nil // the firmware begins anew: the machine was reset before it got its script
-		}
-		if b.Boot == "" && e.Time.Sub(b.Last).Abs() <= early {
+		nameless := b.Boot == "" && e.Time.Sub(b.Last).Abs() <= early
+		switch anew := e.Stage == boot.StageDHCP && e.Firmware != boot.FirmwareIPXE; {
+		case b.Started.Sub(e.Time) >= skew:
+			if nameless {
+				after = b
+			}
+		case e.Boot == "" && anew && b.Stage.Index() > boot.StageDHCP.Index() && e.Time.After(b.Last):
+			return after // the firmware begins anew: the machine was reset before it got its script
+		case nameless:
 			return b
-		}
-		if e.Boot != "" {
-			return nil // it has a name that no boot has: only the newest may be its own
+		case e.Boot != "": // it has a name that no boot has: only the newest before it may be its own
+			return nil
 		}
 	}
-	return nil
+	if e.Boot != "" {
+		return nil
+	}
+	return after
 }
 
 // ofSystem tells whether an event is the trouble that a system, or the agent, has with DHCP. It began none and is no step of

@@ -178,7 +178,7 @@ func (j *Journal) take(e *boot.Event) bool {
 	if e.Node != "" {
 		j.nodes[e.Node] = key
 	}
-	b := m.add(e, j.sessions.forget)
+	b := m.add(e, j.sessions.forget, func(o *api.Boot) { j.sessions.anew(key, o) })
 	if b != nil {
 		j.sessions.take(key, b, e)
 	}

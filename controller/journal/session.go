@@ -114,20 +114,41 @@ func (ss *sessions) take(key string, b *api.Boot, e *boot.Event) {
 			return
 		}
 		if r = ss.found(key, b, e); r == nil {
-			r = newResult(key, e)
-			for i := range b.Events {
-				if o := &b.Events[i]; counts(o) {
-					r.take(o)
-				}
-			}
-			ss.of[b] = r
-			ss.insert(r)
-			ss.prune()
+			ss.begin(key, b)
 			return
 		}
 		ss.of[b] = r
 	}
 	ss.change(r, e)
+}
+
+// begin makes the result of a boot from all of its events.
+func (ss *sessions) begin(key string, b *api.Boot) {
+	first := slices.IndexFunc(b.Events, begins)
+	if first < 0 { // it has no more than a heart-beat
+		return
+	}
+	r := newResult(key, &b.Events[first])
+	for i := range b.Events {
+		if o := &b.Events[i]; counts(o) {
+			r.take(o)
+		}
+	}
+	ss.of[b] = r
+	ss.insert(r)
+	ss.prune()
+}
+
+// anew makes the result of a boot again, of which some events have turned out to be another's.
+func (ss *sessions) anew(key string, b *api.Boot) {
+	r := ss.of[b]
+	if r == nil || r.cell == nil { // its session is forgotten
+		return
+	}
+	ss.withdraw(r)
+	r.cell = nil
+	delete(ss.of, b)
+	ss.begin(key, b)
 }
 
 // counts tells whether an event of a boot is about how it went: what a system does is not.

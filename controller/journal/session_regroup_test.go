@@ -2,13 +2,16 @@ package journal_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/controller/journal"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
 
 // named are the events of a boot that all bear its ID.
@@ -81,6 +84,85 @@ func TestSessionsAreWhatTheirBootsMakeThem(t *testing.T) {
 		for batch := range slices.Chunk(all, 16) {
 			j.Record(batch)
 			check(t, j)
+		}
+	}
+}
+
+// Each relay tells what it saw in order, and late; what firmware does bears no ID, and is taken for another boot's until more
+// is heard. Only what firmware did without ever getting a script may be one start or two.
+func TestTheOrderInWhichRelaysSpeakChangesNoSession(t *testing.T) {
+	for seed := range uint64(60) {
+		dice := rand.New(rand.NewPCG(seed, 8))
+		by := map[catalog.RelayName][]boot.Event{}
+		for node := range 30 {
+			from := time.Duration(dice.IntN(300*60)) * time.Second
+			for range 1 + dice.IntN(3) {
+				stages := 9
+				if dice.IntN(4) == 0 {
+					stages = 3 + dice.IntN(6)
+				}
+				firmware, scripts, agent := dice.IntN(4), dice.IntN(4), dice.IntN(4)
+				for i, e := range booted(node, from, stages) {
+					switch {
+					case i < 2:
+						e.Relay = catalog.RelayName(fmt.Sprintf("r%d", firmware))
+					case i < 4:
+						e.Relay = catalog.RelayName(fmt.Sprintf("r%d", scripts))
+					default:
+						e.Relay = catalog.RelayName(fmt.Sprintf("r%d", agent))
+					}
+					by[e.Relay] = append(by[e.Relay], e)
+				}
+				gap := 40*time.Second + time.Duration(dice.IntN(30*60))*time.Second
+				if (gap - 10*time.Minute).Abs() < 30*time.Second { // where what firmware did may be of this boot or the next
+					gap += time.Minute
+				}
+				from += gap
+			}
+		}
+		relays := slices.Sorted(maps.Keys(by))
+		for _, r := range relays {
+			slices.SortStableFunc(by[r], func(a, b boot.Event) int { return a.Time.Compare(b.Time) })
+		}
+		var want string
+		for range 4 {
+			j := open(t, "")
+			left := maps.Clone(by)
+			for len(left) > 0 {
+				r := relays[dice.IntN(len(relays))]
+				if n := min(1+dice.IntN(40), len(left[r])); n > 0 {
+					j.Record(left[r][:n])
+					left[r] = left[r][n:]
+				} else {
+					delete(left, r)
+				}
+			}
+			check(t, j)
+			now := t0.Add(24 * time.Hour)
+			got := ""
+			for _, s := range j.Sessions(now) {
+				nodes, err := j.SessionNodes(fmt.Sprint(s.Number), now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Since = time.Time{}
+				got += fmt.Sprintf("%+v\n", s)
+				for _, n := range nodes {
+					got += fmt.Sprintf("  %+v\n", n)
+				}
+			}
+			if want == "" {
+				want = got
+			}
+			if got != want {
+				a, b := strings.Split(got, "\n"), strings.Split(want, "\n")
+				for i := range min(len(a), len(b)) {
+					if a[i] != b[i] {
+						t.Errorf("seed %d:\n%s\n%s", seed, a[i], b[i])
+					}
+				}
+				break
+			}
 		}
 	}
 }
