@@ -7,7 +7,6 @@ package journal
 
 import (
 	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -32,16 +31,18 @@ import (
 type Config struct {
 	Name catalog.ControllerName // whose journal it is
 	Dir  string                 // "" keeps it in memory only
+	Disk durable.FS             // where Dir is; the zero value is the machine's own
 	Log  *slog.Logger
 }
 
 // Bounds of a journal.
 const (
-	maxMachines = 200_000  // beyond, machines that were heard of longest ago are forgotten
+	maxMachines = 200_000  // beyond, some are forgotten, see forget
 	maxFile     = 64 << 20 // bytes of the event file before it is written anew from memory, or twice what it was then
 	maxPending  = 100_000  // events waiting to be written to the file; beyond, the file misses some
 	maxWatch    = 4096     // events waiting for one watcher
 	flushEvery  = 2 * time.Second
+	lastRetry   = 5 * time.Minute // before the file is written anew again after that failed; the first comes at the next flush
 )
 
 // Journal holds what is known of every machine's boots. All methods may be called by any number of goroutines.
@@ -57,7 +58,11 @@ type Journal struct {
 	watchers map[*watcher]bool
 	sessions *sessions
 	since    time.Time // from when on it hears of everything
-	written  int64     // bytes of the file when it was last written anew
+
+	// Of Run alone.
+	written int64         // bytes of the file when it was last written anew
+	retry   time.Time     // when that is tried again
+	pause   time.Duration // before it is tried again
 }
 
 // New opens the journal and reads what it holds. A damaged end of its file, which a crash leaves, is dropped.
@@ -185,20 +190,33 @@ func (j *Journal) take(e *boot.Event) bool {
 	return b != nil || e.Stage == boot.StageAlive
 }
 
-// forget drops the machines that were heard of longest ago, a tenth at once so that it is rarely done.
+// forget drops the machines that were heard of longest ago, those that never were a node first: anybody can invent such. It
+// is a tenth at once, so that it is rarely done.
 func (j *Journal) forget() {
 	type aged struct {
 		key  string
+		node bool
 		last time.Time
 	}
 	all := make([]aged, 0, len(j.machines))
 	for k, m := range j.machines {
-		all = append(all, aged{k, m.boots[0].Last})
+		node := slices.ContainsFunc(m.boots, func(b *api.Boot) bool { return b.Node != "" })
+		all = append(all, aged{k, node, later(m.boots[0].Last, m.boots[0].Seen)})
 	}
-	slices.SortFunc(all, func(a, b aged) int { return a.last.Compare(b.last) })
+	slices.SortFunc(all, func(a, b aged) int {
+		if a.node != b.node {
+			if b.node {
+				return -1
+			}
+			return 1
+		}
+		return a.last.Compare(b.last)
+	})
 	for _, a := range all[:max(1, len(all)/10)] {
 		for _, b := range j.machines[a.key].boots {
-			delete(j.nodes, b.Node)
+			if j.nodes[b.Node] == a.key { // and not of the machine that took its place
+				delete(j.nodes, b.Node)
+			}
 			j.sessions.forget(b)
 		}
 		delete(j.machines, a.key)
@@ -351,56 +369,4 @@ func (j *Journal) Run(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-func (j *Journal) flush() error {
-	j.mu.Lock()
-	pending, lost := j.pending, j.lost
-	j.pending, j.lost = nil, 0
-	j.mu.Unlock()
-	if lost > 0 {
-		j.cfg.Log.Warn("journal's file misses events that came faster than they could be written", "events", lost)
-	}
-	if len(pending) == 0 {
-		return nil
-	}
-	if i, err := os.Stat(j.file()); err == nil && i.Size() > max(maxFile, 2*j.written) {
-		return j.rewrite()
-	}
-	f, err := os.OpenFile(j.file(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(encode(pending))
-	return errors.Join(err, f.Close())
-}
-
-// rewrite makes the file anew from what memory holds: the newest boot of each machine, and of the others in sessions what
-// came of them.
-func (j *Journal) rewrite() error {
-	j.mu.Lock()
-	var keep []boot.Event
-	whole := map[*result]bool{}
-	for _, m := range j.machines {
-		keep = append(keep, m.boots[0].Events...)
-		if r := j.sessions.of[m.boots[0]]; r != nil {
-			whole[r] = true
-		}
-	}
-	lines := append(encode(keep), j.sessions.lines(whole)...)
-	j.mu.Unlock()
-	err := durable.WriteFile(j.file(), lines, 0o600)
-	if err == nil {
-		j.written = int64(len(lines))
-	}
-	return err
-}
-
-func encode(events []boot.Event) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	for _, e := range events {
-		enc.Encode(e) // an Event always encodes, and a bytes.Buffer takes it
-	}
-	return b.Bytes()
 }

@@ -39,20 +39,29 @@ type keptResult struct {
 	Events   int32                `json:"events,omitempty"`
 }
 
-// lines are all results but some, as lines of the file.
-func (ss *sessions) lines(but map[*result]bool) []byte {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+// but are all results but some.
+func (ss *sessions) but(some map[*result]bool) []*result {
+	var all []*result
 	for _, s := range ss.list {
 		for _, m := range s.minutes {
 			for _, r := range ss.cells[m].results {
-				if !but[r] {
-					_ = enc.Encode(struct { // a result always encodes, and a bytes.Buffer takes it
-						Result *keptResult `json:"result"`
-					}{r.kept()})
+				if !some[r] {
+					all = append(all, r)
 				}
 			}
 		}
+	}
+	return all
+}
+
+// encodeResults makes results lines of the file.
+func encodeResults(results []*keptResult) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	for _, r := range results {
+		_ = enc.Encode(struct { // a result always encodes, and a bytes.Buffer takes it
+			Result *keptResult `json:"result"`
+		}{r})
 	}
 	return b.Bytes()
 }
