@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -117,6 +118,7 @@ const (
 	maxNodes  = 1_000_000
 	maxRelays = 20_000
 	maxChunks = 4096 // larger images are played with fewer, larger chunks
+	maxTime   = 7 * 24 * time.Hour
 )
 
 func (s *Site) check() error {
@@ -129,11 +131,27 @@ func (s *Site) check() error {
 		{"relays in a rack", float64(s.PerRack), 1, float64(s.Relays)}, {"zones", float64(s.Zones), 1, float64(s.Relays)}, {"controllers", float64(s.Controllers), 1, 9},
 		{"the image's size", float64(s.Image), 1, 1e13}, {"the size of the image's files", float64(s.Unpacked), 1, 1e13},
 		{"a node's link", s.NodeLink, 1e3, 1e12}, {"a relay's link", s.RelayLink, 1e3, 1e12},
-		{"a controller's link", s.ControllerLink, 1e3, 1e12}, {"slots", float64(s.Slots), 0, 1e6},
+		{"a controller's link", s.ControllerLink, 1e3, 1e12}, {"slots", float64(s.Slots), 0, 1e6}, {"a zone's link", s.ZoneLink, 0, 1e12},
+		{"a segment's size", float64(s.Chunk), 1, 1e13}, {"the size of kernel and stage one", float64(s.Boot), 1, 1e13},
+		{"the boot program's size", float64(s.Loader), 1, 1e13}, {"the rate of TFTP", s.Machine.TFTP, 1, 1e18}, {"the rate of unpacking", s.Machine.Unpack, 1, 1e18},
 		{"a relay's processors", s.Costs.Cores, 0.1, 1024},
 	} {
-		if v.is < v.low || v.is > v.up {
+		if !(v.is >= v.low && v.is <= v.up) { // what is no number is not either
 			return fault.New(fault.Invalid, "%s: %v is not between %v and %v", v.what, v.is, v.low, v.up)
+		}
+	}
+	m, k := s.Machine, s.Costs
+	for _, v := range []struct {
+		what string
+		is   time.Duration
+	}{
+		{"the time within which machines are switched on", s.Over}, {"the time of the firmware", m.Firmware}, {"what the slowest firmware takes longer", m.Spread},
+		{"the time of DHCP", m.DHCP}, {"the time from the boot program to its script", m.Chain}, {"the time of the kernel", m.Kernel}, {"the time of init", m.Init},
+		{"what a handshake of DHCP costs", k.DHCP}, {"what a script costs", k.Script}, {"what a ticket costs", k.Claim}, {"what overlays cost", k.Overlay},
+		{"what a gigabyte for firmware costs", k.Plain}, {"what a gigabyte for agents costs", k.Chunks},
+	} {
+		if v.is < 0 || v.is > maxTime {
+			return fault.New(fault.Invalid, "%s: %v is not between 0s and %v", v.what, v.is, maxTime)
 		}
 	}
 	return nil
@@ -235,15 +253,14 @@ func (f *Forecast) sum(all []boots) {
 	for i, name := range stepNames {
 		f.Phases = append(f.Phases, phase(name, steps[i]))
 	}
-	f.Control = control(&f.Site, up)
+	f.Control = control(&f.Site)
 }
 
 // control is how many messages a second reach a controller: each relay sends its events in batches, the more relays there
 // are the fewer of each, and its status.
-func control(s *Site, _ []time.Duration) float64 {
-	linger := max(0.2, float64(s.Relays)/250)
-	status := max(3, float64(s.Relays)/100)
-	return float64(s.Relays)/linger + float64(s.Relays)/status
+func control(s *Site) float64 {
+	each := float64(s.Relays)
+	return each/api.LingerOf(s.Relays).Seconds() + each/api.ReportEvery(s.Relays).Seconds()
 }
 
 // loads is how many nodes each relay serves. A rack's relays share its nodes by a hash of their names, which is fair on

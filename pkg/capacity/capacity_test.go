@@ -118,7 +118,8 @@ func TestTheSameSiteHasTheSameForecast(t *testing.T) {
 }
 
 func TestASiteThatCannotBeIsRefused(t *testing.T) {
-	for _, s := range []Site{{Nodes: -1}, {Relays: -1}, {Nodes: 1e9}, {Zones: 9, Relays: 3}, {Image: -5}, {NodeLink: 1}, {Slots: -1}, {Controllers: 99}} {
+	for _, s := range []Site{{Nodes: -1}, {Relays: -1}, {Nodes: 1e9}, {Zones: 9, Relays: 3}, {Image: -5}, {NodeLink: 1}, {Slots: -1}, {Controllers: 99}, {RelayLink: math.NaN()},
+		{Over: -time.Second}, {Machine: Machine{Firmware: -time.Minute}}, {Machine: Machine{Init: -1}}, {Machine: Machine{Spread: 1e6 * time.Hour}}, {Costs: Costs{Chunks: -1}}} {
 		if f, err := Predict(s); err == nil {
 			t.Errorf("%+v: %+v", s, f.Up)
 		}

@@ -42,6 +42,7 @@ var floors = map[string]int{
 	"controller/journal": 5,
 	"controller/publish": 5,
 	"controller/state":   5,
+	"pkg/capacity":       5, // how long storms will take
 	"pkg/render":         5, // what nodes get of their overlays
 	"relay/cache":        5,
 	"relay/feed":         5,
@@ -50,7 +51,6 @@ var floors = map[string]int{
 	"relay/spool":        5,
 
 	"pkg/api":           4,
-	"pkg/capacity":      4, // how long storms will take
 	"pkg/pki":           4,
 	"pkg/source":        4, // where root file systems come from
 	"pkg/stageone":      4,

@@ -160,7 +160,7 @@ func numbersOf(c *cli.Context, flag, usual string) ([]float64, error) {
 	var all []float64
 	for word := range strings.SplitSeq(cmp.Or(c.String(flag), usual), ",") {
 		n, err := strconv.ParseFloat(strings.TrimSpace(word), 64)
-		if err != nil || n < 0 || n > 1e9 {
+		if err != nil || !(n >= 0 && n <= 1e9) { // "nan" is none either
 			return nil, fault.New(fault.Invalid, "--%s: %q is not a number", flag, word)
 		}
 		all = append(all, n)

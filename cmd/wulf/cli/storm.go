@@ -147,6 +147,13 @@ func (p *program) stormOf(c *cli.Context, cl *client) (storm.Config, error) {
 	if err != nil {
 		return storm.Config{}, err
 	}
+	helpers := 2
+	if c.IsSet("helpers") {
+		helpers = c.Int("helpers")
+	}
+	if helpers < 1 {
+		return storm.Config{}, fault.New(fault.Invalid, "with %d helpers no machine's DHCP would reach a relay", helpers).WithFix("say --helpers 1 or more")
+	}
 	cfg := storm.Config{
 		Spread: c.Duration("spread"), Until: c.Duration("fail-after"), Firmware: boot.Firmware(c.String("firmware")), Window: c.Int("window"), Seed: 1,
 		Relays: map[string]catalog.RelayName{},
@@ -158,10 +165,6 @@ func (p *program) stormOf(c *cli.Context, cl *client) (storm.Config, error) {
 		for _, a := range r.Addresses {
 			cfg.Relays[a.String()] = r.Name
 		}
-	}
-	helpers := 2
-	if c.IsSet("helpers") {
-		helpers = c.Int("helpers")
 	}
 	var running []string
 	for i, row := range t.Rows {
@@ -177,6 +180,9 @@ func (p *program) stormOf(c *cli.Context, cl *client) (storm.Config, error) {
 			running = append(running, row[0])
 		}
 		cfg.Machines = append(cfg.Machines, m)
+	}
+	if c.IsSet("agent") && len(cfg.Relays) == 0 {
+		return cfg, fault.New(fault.NotFound, "there is no relay that an agent could pass DHCP on to").WithFix("see wulf relay list")
 	}
 	if len(running) > 0 {
 		return cfg, fault.New(fault.Conflict, "%s of the nodes run, %s first: a storm would be taken for them", thousands(len(running)), running[0]).
