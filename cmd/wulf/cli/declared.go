@@ -203,7 +203,7 @@ func parseCSV(file string, b []byte) (map[string]nodeDoc, error) {
 		line, _ := rows.FieldPos(0)
 		doc, name := nodeDoc{}, ""
 		for i, cell := range row {
-			if cell = strings.TrimSpace(cell); cell == "" || paths[i] == "" {
+			if cell = asText(strings.TrimSpace(cell)); cell == "" || paths[i] == "" {
 				continue
 			}
 			switch paths[i] {

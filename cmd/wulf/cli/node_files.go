@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/csv"
 	"maps"
 	"slices"
 	"strings"
@@ -202,21 +201,15 @@ func (p *program) exportCSV(c *cli.Context, all []catalog.Node) error {
 			return fault.New(fault.Invalid, "column %s cannot be imported", head[i]).WithFix("list it: wulf node list -o csv --columns %s", columns)
 		}
 	}
-	w := csv.NewWriter(p.out)
-	if err := w.Write(head); err != nil {
-		return err
-	}
-	row := make([]string, len(paths))
+	rows := append(make([][]string, 0, 1+len(all)), head)
 	for i := range all {
+		row := make([]string, len(paths))
 		for j, path := range paths {
 			row[j] = csvCell(&all[i], path)
 		}
-		if err := w.Write(row); err != nil {
-			return err
-		}
+		rows = append(rows, row)
 	}
-	w.Flush()
-	return w.Error()
+	return writeCSV(p.out, rows)
 }
 
 // csvCell is a setting as catalog.ParseSetting reads it.

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/csv"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,11 +109,7 @@ func (p *program) printNodes(c *cli.Context, f string, t api.NodeTable) error {
 		rows = append(rows, row)
 	}
 	if f == formatCSV { // for programs: nothing is missing, and times are times
-		w := csv.NewWriter(p.out)
-		if err := w.WriteAll(rows); err != nil {
-			return err
-		}
-		return w.Error()
+		return writeCSV(p.out, rows)
 	}
 	for _, row := range rows[len(rows)-len(t.Rows):] {
 		for i, cell := range row {

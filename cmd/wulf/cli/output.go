@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -137,11 +136,7 @@ func printList[T any](p *program, c *cli.Context, l listing[T]) error {
 		rows = append(rows, row)
 	}
 	if f == formatCSV {
-		w := csv.NewWriter(p.out)
-		if err := w.WriteAll(rows); err != nil {
-			return err
-		}
-		return w.Error()
+		return writeCSV(p.out, rows)
 	}
 	t := table{rows: rows, colour: p.colour()}
 	if p.tty.out {
