@@ -218,7 +218,11 @@ func (b *Book) look(w world) {
 // past is what is known of the last run in the network. b.mu is held.
 func (b *Book) past(now time.Time, network catalog.NetworkName) past {
 	n, known := b.record.network(network)
-	last := past{known: known, first: b.fresh, away: max(0, now.Sub(b.record.Alive)), usableFrom: n.UsableFrom, present: map[catalog.RelayName]time.Time{}}
+	away := max(0, now.Sub(b.record.Alive))
+	if b.record.Alive.Sub(now) > Grace {
+		away = hold // the clock has gone back, so nothing tells for how long
+	}
+	last := past{known: known, first: b.fresh, away: away, usableFrom: n.UsableFrom, present: map[catalog.RelayName]time.Time{}}
 	for _, r := range n.Present {
 		last.present[r.Name] = r.Seen
 	}

@@ -92,7 +92,7 @@ func (p *pool) begin(now time.Time, peers []peer, last past) {
 		p.usableFrom = earlier(last.usableFrom, now.Add(hold))
 	case last.first && len(p.present) == 0:
 		// There is nobody else. (One who was removed a moment ago could still have leases; see the package comment.)
-	case last.first && now.Sub(self.joined) < Lease && !slices.ContainsFunc(peers, func(q peer) bool { return q.joined.Before(self.joined) }):
+	case last.first && now.Sub(self.joined).Abs() < Lease && !slices.ContainsFunc(peers, func(q peer) bool { return q.joined.Before(self.joined) }):
 		// We are the first relay that ever served here, and have not been away for as long as it takes to inherit
 		// from us: nobody can have leased anything.
 	default:
