@@ -375,7 +375,7 @@ func (w *world) join(i int, dir string) {
 }
 
 // run starts the relay in dir; it ends with the world, or by the function that is returned.
-func (w *world) run(i int, dir string) (r *relay.Relay, stop func()) {
+func (w *world) run(i int, dir string, more ...func(*relay.Config)) (r *relay.Relay, stop func()) {
 	w.t.Helper()
 	name := fmt.Sprintf("r%d", i)
 	host := w.hosts[name]
@@ -391,6 +391,9 @@ func (w *world) run(i int, dir string) (r *relay.Relay, stop func()) {
 	}
 	if cfg.GossipPackets, err = host.ListenPacket(fmt.Sprintf("%s:%d", host.Addr(), api.PortGossip)); err != nil {
 		w.t.Fatal(err)
+	}
+	for _, f := range more {
+		f(&cfg)
 	}
 	if r, err = relay.New(cfg); err != nil {
 		w.t.Fatal(err)
