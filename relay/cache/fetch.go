@@ -25,7 +25,12 @@ const (
 	toBegin   = 8 * time.Second // and the time to verify a large one
 	leastRate = 4 << 20         // bytes a second that an upstream's disk gives
 	toGoOn    = 5 * time.Second
+	perLevel  = 500 * time.Millisecond // more of both for each relay above the upstream: those that are nearer see it first
 )
+
+// A relay whose answer breaks off may only pass on that the one above it has died. It is asked once more, after this and up
+// to twice as much again: it fetches the chunk from another by then.
+const brokenPause = 100 * time.Millisecond
 
 // How long an upstream that failed is asked last.
 const (
@@ -49,6 +54,7 @@ type upstream struct {
 	controller bool
 	outside    bool // of this relay's zone
 	kept       bool // asked for what it has on disk only
+	above      int  // relays, of it
 	get        func(ctx context.Context) (io.ReadCloser, error)
 }
 
@@ -183,15 +189,27 @@ type answered struct{ error }
 
 func (a answered) Unwrap() error { return a.error }
 
-// from fetches a chunk from one upstream and keeps it. The upstream is given up when it takes too long to begin or
-// to go on.
-func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) (body *held, err error) {
-	defer func() {
-		if err != nil && ctx.Err() == nil {
-			c.failed(u, err)
-		}
-	}()
-	patience := toBegin + time.Duration(float64(ref.Size)/leastRate*float64(time.Second))
+// brokeOff is the error that an upstream did not send all, though it had begun.
+type brokeOff struct{ error }
+
+func (b brokeOff) Unwrap() error { return b.error }
+
+// from fetches a chunk from one upstream and keeps it.
+func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) (*held, error) {
+	body, err := c.attempt(ctx, f, u, ref)
+	if _, broken := errors.AsType[brokeOff](err); broken && !u.controller && pause(ctx, brokenPause+rand.N(2*brokenPause)) {
+		body, err = c.attempt(ctx, f, u, ref)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.failed(u, err)
+	}
+	return body, err
+}
+
+// attempt gives the upstream up when it takes too long to begin or to go on.
+func (c *Cache) attempt(ctx context.Context, f *flight, u upstream, ref chunk.Ref) (body *held, err error) {
+	more := time.Duration(u.above) * perLevel
+	patience := toBegin + more + time.Duration(float64(ref.Size)/leastRate*float64(time.Second))
 	attempt, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(patience, func() { cancel(fault.New(fault.Timeout, "%s sends nothing", u.name)) })
@@ -213,7 +231,8 @@ func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) 
 	}
 	defer r.Close()
 	watchdog.Stop()
-	body, err = c.keep(attempt, f, ref, c.arriving(attempt, f, u, &watched{r, watchdog, &f.progress}))
+	w := &watched{r: r, watchdog: watchdog, patience: toGoOn + more, progress: &f.progress}
+	body, err = c.keep(attempt, f, ref, c.arriving(attempt, f, u, w))
 	switch {
 	case err == nil:
 		return body, nil
@@ -221,6 +240,8 @@ func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) 
 		return nil, context.Cause(attempt)
 	case errors.Is(err, fault.Corrupt):
 		c.report(ref.ID, "sent by "+u.name)
+	case w.broke:
+		return nil, brokeOff{fmt.Errorf("%s: %w", u.name, err)}
 	}
 	return nil, fmt.Errorf("%s: %w", u.name, err)
 }
@@ -229,13 +250,18 @@ func (c *Cache) from(ctx context.Context, f *flight, u upstream, ref chunk.Ref) 
 type watched struct {
 	r        io.Reader
 	watchdog *time.Timer
+	patience time.Duration
 	progress *atomic.Int64
+	begun    bool // something came
+	broke    bool // and then an error
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	w.watchdog.Reset(toGoOn)
+	w.watchdog.Reset(w.patience)
 	defer w.watchdog.Stop()
 	n, err := w.r.Read(p)
 	w.progress.Add(int64(n))
+	w.begun = w.begun || n > 0
+	w.broke = w.broke || w.begun && err != nil && err != io.EOF
 	return n, err
 }

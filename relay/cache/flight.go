@@ -2,7 +2,6 @@ package cache
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,14 +15,14 @@ import (
 // is given up when all readers have left before it is there.
 type flight struct {
 	cancel   context.CancelFunc
-	progress atomic.Int64  // bytes that came, here or where the upstream gets them from
-	begun    chan struct{} // closed when the chunk begins to come in memory
-	begin    sync.Once
+	progress atomic.Int64 // bytes that came, here or where the upstream gets them from
+	urgent   atomic.Bool  // a node waits for it
 
-	urgent atomic.Bool // a node waits for it
-	rushed func()      // then: to be called when none does any longer; guarded by Cache.mu, as the next two
-	users  int         // those who wait for it, and the fetch itself
-	part   *held       // what comes in memory now; nil before, and between two upstreams
+	// Guarded by Cache.mu.
+	rushed func()        // where a node waits: to be called when none does any longer
+	users  int           // those who wait for it, and the fetch itself
+	part   *held         // what comes in memory now; nil before, and between two upstreams
+	begun  chan struct{} // closed when it begins to come so; another one after each upstream
 
 	done chan struct{} // closed when the following are set
 	body *held         // the chunk, where the disk did not take it; it stays until all users have seen it
@@ -92,9 +91,9 @@ func (c *Cache) work(ctx context.Context, f *flight, ref chunk.Ref, hops int) {
 func (c *Cache) await(ctx context.Context, f *flight, id chunk.ID, q Request) (chunkstore.File, bool) {
 	tick := time.NewTicker(sayEvery)
 	defer tick.Stop()
-	begun := f.begun
-	if q.Hops == 0 {
-		begun = nil
+	var begun chan struct{}
+	if q.Hops > 0 {
+		begun = c.beginning(f)
 	}
 	for said := int64(0); ; {
 		select {
@@ -106,7 +105,7 @@ func (c *Cache) await(ctx context.Context, f *flight, id chunk.ID, q Request) (c
 			if file := c.partOf(f, id); file != nil {
 				return file, true
 			}
-			begun = nil // it comes from another upstream now, and is waited for
+			begun = c.beginning(f) // from another upstream
 		case <-tick.C:
 			if p := f.progress.Load(); p > said && q.Nearer != nil {
 				q.Nearer(p)
@@ -114,6 +113,12 @@ func (c *Cache) await(ctx context.Context, f *flight, id chunk.ID, q Request) (c
 			}
 		}
 	}
+}
+
+func (c *Cache) beginning(f *flight) chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return f.begun
 }
 
 // partOf is what comes for a flight, to a reader that leaves the flight when it closes it; nil if nothing does now.
@@ -128,14 +133,15 @@ func (c *Cache) partOf(f *flight, id chunk.ID) chunkstore.File {
 
 // comes shows what comes in memory to those who may have it so, until over is called.
 func (c *Cache) comes(f *flight, h *held) (over func()) {
-	show := func(h *held) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.part = h
+	close(f.begun)
+	return func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		f.part = h
+		f.part, f.begun = nil, make(chan struct{})
 	}
-	show(h)
-	f.begin.Do(func() { close(f.begun) })
-	return func() { show(nil) }
 }
 
 // reached notes how far an upstream says that it has come, and reports whether that is news. It is never more than what

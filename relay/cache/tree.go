@@ -53,12 +53,14 @@ func (c *Cache) upstreams(f *flight, ref chunk.Ref, hops int) []upstream {
 		u.outside, u.kept = v.named[name].Zone != v.named[self].Zone, hops == api.MaxHops
 		all = append(all, u)
 	}
-	for _, u := range t.Above(self) {
+	above := t.Above(self)
+	for i, u := range above {
 		h := hops + 1
 		if u.Kept {
 			h = api.MaxHops
 		}
 		ask(u.Name, h)
+		all[i].above = len(above) - 1 - i
 	}
 	for _, e := range tree.Order(ref.ID, c.cfg.Endpoints()) {
 		all = append(all, c.fromController(e, ref))
