@@ -154,7 +154,7 @@ func (c *Cache) Open(ctx context.Context, ref chunk.Ref, req Request) (chunkstor
 	}
 	c.count.served.Add(1)
 	if req.Hops > 0 {
-		f = c.leaving(ctx, f, req)
+		f = c.leaving(ctx, f, ref.ID, req)
 	}
 	return f, nil
 }

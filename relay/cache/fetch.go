@@ -121,18 +121,26 @@ func (c *Cache) fetch(ctx context.Context, f *flight, ref chunk.Ref, hops int) (
 }
 
 func (c *Cache) fromRelay(f *flight, p Peer, ref chunk.Ref, hops int) upstream {
-	return upstream{name: "relay " + p.Name, get: func(ctx context.Context) (io.ReadCloser, error) {
-		h := http.Header{}
-		h.Set(api.HeaderSize, strconv.FormatInt(ref.Size, 10))
-		h.Set(api.HeaderHops, strconv.Itoa(hops))
-		if !f.urgent.Load() {
-			h.Set(api.HeaderAhead, "1")
-		}
-		a, err := c.cfg.Relays.DoAt(ctx, p.Mesh, api.Request{Method: http.MethodGet, Path: "/v1/mesh/chunks/" + ref.ID.String(), Header: h})
+	ask := func(ctx context.Context, how http.Header) (io.ReadCloser, error) {
+		how.Set(api.HeaderSize, strconv.FormatInt(ref.Size, 10))
+		how.Set(api.HeaderHops, strconv.Itoa(hops))
+		a, err := c.cfg.Relays.DoAt(ctx, p.Mesh, api.Request{Method: http.MethodGet, Path: "/v1/mesh/chunks/" + ref.ID.String(), Header: how})
 		if err != nil {
 			return nil, err
 		}
 		return a.Body, nil
+	}
+	return upstream{name: "relay " + p.Name, get: func(ctx context.Context) (io.ReadCloser, error) {
+		ahead := c.aheadOf(f, func() { // asked for one byte it sees that a node waits, and tells the one above it
+			if r, err := ask(ctx, http.Header{"Range": {"bytes=0-0"}}); err == nil {
+				_, _ = io.CopyN(io.Discard, r, 2) // and its end, so that the connection can be used again
+				r.Close()
+			}
+		})
+		if !ahead {
+			return ask(ctx, http.Header{})
+		}
+		return ask(ctx, http.Header{api.HeaderAhead: {"1"}})
 	}}
 }
 
@@ -212,6 +220,7 @@ func (c *Cache) attempt(ctx context.Context, f *flight, u upstream, ref chunk.Re
 	patience := toBegin + more + time.Duration(float64(ref.Size)/leastRate*float64(time.Second))
 	attempt, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	defer c.aheadOf(f, nil)
 	watchdog := time.AfterFunc(patience, func() { cancel(fault.New(fault.Timeout, "%s sends nothing", u.name)) })
 	defer watchdog.Stop()
 	r, err := u.get(httptrace.WithClientTrace(attempt, &httptrace.ClientTrace{Got1xxResponse: func(_ int, h textproto.MIMEHeader) error {

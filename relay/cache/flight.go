@@ -19,10 +19,10 @@ type flight struct {
 	urgent   atomic.Bool  // a node waits for it
 
 	// Guarded by Cache.mu.
-	rushed func()        // where a node waits: to be called when none does any longer
-	users  int           // those who wait for it, and the fetch itself
-	part   *held         // what comes in memory now; nil before, and between two upstreams
-	begun  chan struct{} // closed when it begins to come so; another one after each upstream
+	hurry func()        // tells the upstream that a node waits; nil where it knows
+	users int           // those who wait for it, and the fetch itself
+	part  *held         // what comes in memory now; nil before, and between two upstreams
+	begun chan struct{} // closed when it begins to come so; another one after each upstream
 
 	done chan struct{} // closed when the following are set
 	body *held         // the chunk, where the disk did not take it; it stays until all users have seen it
@@ -53,8 +53,8 @@ func (c *Cache) obtain(ctx context.Context, ref chunk.Ref, q Request) (chunkstor
 		c.flights[ref.ID] = f
 		go c.work(work, f, ref, q.Hops)
 	}
-	if !q.Ahead && !f.urgent.Swap(true) {
-		f.rushed = c.pace.rush()
+	if !q.Ahead && !f.urgent.Swap(true) && f.hurry != nil {
+		go f.hurry()
 	}
 	c.mu.Unlock()
 	if part, ok := c.await(ctx, f, ref.ID, q); ok {
@@ -77,11 +77,7 @@ func (c *Cache) work(ctx context.Context, f *flight, ref chunk.Ref, hops int) {
 	if c.flights[ref.ID] == f {
 		delete(c.flights, ref.ID)
 	}
-	rushed := f.rushed // nobody comes any more
 	c.mu.Unlock()
-	if rushed != nil {
-		rushed()
-	}
 	close(f.done)
 	c.leave(ref.ID, f)
 }
@@ -113,6 +109,14 @@ func (c *Cache) await(ctx context.Context, f *flight, id chunk.ID, q Request) (c
 			}
 		}
 	}
+}
+
+// aheadOf tells whether no node waits for a flight, and has hurry called when one does.
+func (c *Cache) aheadOf(f *flight, hurry func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f.hurry = hurry
+	return !f.urgent.Load()
 }
 
 func (c *Cache) beginning(f *flight) chan struct{} {

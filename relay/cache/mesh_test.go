@@ -203,7 +203,7 @@ func (r *relay) serveMesh(rw http.ResponseWriter, q *http.Request) {
 	id, _ := chunk.ParseID(q.PathValue("id"))
 	size, _ := strconv.ParseInt(q.Header.Get(api.HeaderSize), 10, 64)
 	hops, _ := strconv.Atoi(q.Header.Get(api.HeaderHops))
-	f, err := r.cache.Open(q.Context(), chunk.Ref{ID: id, Size: size}, Request{Hops: hops, Nearer: func(n int64) {
+	f, err := r.cache.Open(q.Context(), chunk.Ref{ID: id, Size: size}, Request{Hops: hops, Ahead: q.Header.Get(api.HeaderAhead) != "", Nearer: func(n int64) {
 		rw.Header().Set(api.HeaderProgress, strconv.FormatInt(n, 10))
 		rw.WriteHeader(http.StatusProcessing)
 	}})
@@ -212,6 +212,10 @@ func (r *relay) serveMesh(rw http.ResponseWriter, q *http.Request) {
 		return
 	}
 	defer f.Close()
+	if q.Header.Get("Range") != "" {
+		http.ServeContent(rw, q, "", time.Time{}, f.Content())
+		return
+	}
 	rw.Header().Set("Content-Length", strconv.FormatInt(f.Size(), 10))
 	if r.mangle == nil {
 		rw.(http.Flusher).Flush()

@@ -4,10 +4,12 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
 
+	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 	"github.com/wulfmesh/wulfmesh/pkg/chunkstore"
 )
 
@@ -18,6 +20,10 @@ const (
 	paceTime  = 20 * time.Millisecond // what a bounded flow may be ahead: no clock is exact
 	yieldStep = 50 * time.Millisecond
 	yieldMost = time.Second // for each piece: what a node waits for comes first, but nothing is given up for it
+	busyTime  = time.Second
+
+	hurryTime  = time.Minute
+	maxHurried = 1024
 )
 
 // pace is what bounds how fast chunks move: the declared rates of the relay and of its zone's link.
@@ -26,13 +32,15 @@ type pace struct {
 	ahead *rate.Limiter // fetched before a node asked
 	zone  *rate.Limiter // fetched from outside of the zone
 
-	mu     sync.Mutex
-	urgent int // fetches, and sends to relays, for which a node waits
+	urgent atomic.Int64 // when something moved last for which a node waits; Unix time in nanoseconds
+
+	mu      sync.Mutex
+	hurried map[chunk.ID]time.Time // chunks that a node waits for below, since when
 }
 
 func newPace() *pace {
 	limiter := func() *rate.Limiter { return rate.NewLimiter(rate.Inf, paceBurst) }
-	return &pace{out: limiter(), ahead: limiter(), zone: limiter()}
+	return &pace{out: limiter(), ahead: limiter(), zone: limiter(), hurried: map[chunk.ID]time.Time{}}
 }
 
 // setPace follows what is declared. The relays of a zone that are alive share its rate: each fetches its part of the
@@ -75,22 +83,23 @@ func (c *Cache) budget() int64 {
 	return c.cfg.Budget
 }
 
-// rush says that a node waits for something that moves; done, that it does no longer.
-func (p *pace) rush() (done func()) {
-	p.mu.Lock()
-	p.urgent++
-	p.mu.Unlock()
-	return sync.OnceFunc(func() {
-		p.mu.Lock()
-		p.urgent--
-		p.mu.Unlock()
-	})
-}
+// busy tells whether something moves for which a node waits. That one waits is not enough: it may wait in vain.
+func (p *pace) busy() bool { return time.Now().UnixNano()-p.urgent.Load() < int64(busyTime) }
 
-func (p *pace) busy() bool {
+// hurry notes that a node waits for a chunk somewhere below, which may have been asked for ahead; hurries, whether one does.
+func (p *pace) hurry(id chunk.ID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.urgent > 0
+	if len(p.hurried) >= maxHurried {
+		clear(p.hurried)
+	}
+	p.hurried[id] = time.Now()
+}
+
+func (p *pace) hurries(id chunk.ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Since(p.hurried[id]) < hurryTime
 }
 
 // take waits until a piece may move. What no node waits for lets the rest pass.
@@ -99,6 +108,9 @@ func (p *pace) take(ctx context.Context, n int, ahead func() bool, limits ...*ra
 		if !pause(ctx, yieldStep) {
 			return ctx.Err()
 		}
+	}
+	if !ahead() {
+		p.urgent.Store(time.Now().UnixNano())
 	}
 	for _, l := range limits {
 		if err := l.WaitN(ctx, n); err != nil {
@@ -141,17 +153,17 @@ func (c *Cache) arriving(ctx context.Context, f *flight, u upstream, r io.Reader
 }
 
 // leaving paces what goes to another relay, if that is bounded.
-func (c *Cache) leaving(ctx context.Context, f chunkstore.File, q Request) chunkstore.File {
+func (c *Cache) leaving(ctx context.Context, f chunkstore.File, id chunk.ID, q Request) chunkstore.File {
 	c.setPace()
 	if f == nil || c.pace.out.Limit() == rate.Inf {
 		return f
 	}
-	p := &pacedFile{File: f, done: func() {}}
+	p := &pacedFile{File: f}
 	if !q.Ahead {
-		p.done = c.pace.rush()
+		c.pace.hurry(id)
 	}
 	p.take = func(n int) error {
-		return c.pace.take(ctx, n, func() bool { return q.Ahead }, c.pace.out)
+		return c.pace.take(ctx, n, func() bool { return q.Ahead && !c.pace.hurries(id) }, c.pace.out)
 	}
 	return p
 }
@@ -160,16 +172,10 @@ func (c *Cache) leaving(ctx context.Context, f chunkstore.File, q Request) chunk
 type pacedFile struct {
 	chunkstore.File
 	take func(n int) error
-	done func()
 }
 
 func (f *pacedFile) Read(p []byte) (int, error) {
 	return (&pacedReader{f.File, f.take}).Read(p)
-}
-
-func (f *pacedFile) Close() error {
-	f.done()
-	return f.File.Close()
 }
 
 func (f *pacedFile) Content() io.ReadSeeker { return f }
