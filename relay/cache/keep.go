@@ -111,6 +111,11 @@ func (c *Cache) put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
 	if err := c.makeRoom(ctx, ref, false); err != nil {
 		return err
 	}
+	if !c.index.has(ref.ID) { // what lies there could not be put aside; it would be taken for the chunk
+		if err := c.store.Delete(ctx, ref.ID); err != nil {
+			return err
+		}
+	}
 	read := &counted{r: r}
 	if err := c.store.Put(ctx, ref, read); err != nil {
 		return err
