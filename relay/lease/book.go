@@ -255,7 +255,7 @@ func (b *Book) restore(now time.Time, p *pool) {
 	for _, q := range n.Quarantined {
 		if q.Address.Is4() && now.Before(q.Until) && q.Until.Before(now.Add(2*quarantine)) {
 			p.quarantined[number(q.Address)] = q.Until
-			p.moved(number(q.Address))
+			p.moved(number(q.Address), time.Time{})
 		}
 	}
 	p.saved = max(p.saved, p.seq)

@@ -243,9 +243,9 @@ func (p *pool) decline(now time.Time, hw catalog.HardwareAddr, at netip.Addr) bo
 			return cmp.Or(p.quarantined[a].Compare(p.quarantined[b]), cmp.Compare(a, b))
 		})
 		delete(p.quarantined, first)
-		p.moved(first)
+		p.moved(first, now) // somebody uses it: all others are tried before
 	}
-	p.moved(b.at)
+	p.moved(b.at, time.Time{})
 	p.seq++ // to be written
 	return true
 }
@@ -276,20 +276,20 @@ func (p *pool) bind(hw catalog.HardwareAddr, at uint32, until time.Time) *bindin
 	p.seq++
 	b := &binding{hw: hw, at: at, until: until, seq: p.seq}
 	p.bound[hw], p.byAddr[at] = b, b
-	p.moved(at)
+	p.moved(at, time.Time{})
 	return b
 }
 
 // extend changes when a binding ends.
 func (p *pool) extend(b *binding, until time.Time) {
 	b.until = until
-	p.moved(b.at)
+	p.moved(b.at, time.Time{})
 }
 
 func (p *pool) drop(b *binding) {
 	delete(p.bound, b.hw)
 	delete(p.byAddr, b.at)
-	p.moved(b.at)
+	p.moved(b.at, time.Time{})
 	p.fullUntil = time.Time{}
 }
 

@@ -67,10 +67,11 @@ func (p *pool) from(at uint32) time.Time {
 	return later(from, p.quarantined[at])
 }
 
-// moved puts an address in its place after something of it changed.
-func (p *pool) moved(at uint32) {
+// moved puts an address in its place after something of it changed. It is not given before a time, if that is not zero:
+// so it comes behind all that nobody had.
+func (p *pool) moved(at uint32, before time.Time) {
 	if s := p.slots[at]; s != nil {
-		s.from = p.from(at)
+		s.from = later(p.from(at), before)
 		heap.Fix(s.in, s.index)
 	}
 }
@@ -86,7 +87,7 @@ func (p *pool) find(now time.Time, favourite uint64) (uint32, bool) {
 		if len(part.addrs) == 0 {
 			continue
 		}
-		if at := part.addrs[favourite%uint64(len(part.addrs))]; p.byAddr[at] == nil && p.usable(now, at) {
+		if at := part.addrs[favourite%uint64(len(part.addrs))]; p.slots[at].from.IsZero() && p.usable(now, at) {
 			return at, true
 		}
 		for first := (*part.line)[0]; !now.Before(first.from); first = (*part.line)[0] {

@@ -49,6 +49,29 @@ func TestAnAddressIsFoundWithFewLooks(t *testing.T) {
 	}
 }
 
+// Where somebody uses nearly all of the pool, the one address that is free is found, though few are put aside at a time.
+func TestAllAddressesAreTriedBeforeOneIsTriedAgain(t *testing.T) {
+	now := time.Now()
+	for i := range 64 {
+		p := newPool("rack", "r1")
+		p.begin(now, nil, past{known: true})
+		p.observe(now, rangeOf(t, "100-163"), nil, func(netip.Addr) bool { return false })
+		free, tries := addr(p.share[i]), 0
+		for at := (netip.Addr{}); at != free; tries++ {
+			var err error
+			if at, err = p.offer(now, hwaddr(1), netip.Addr{}); err != nil {
+				t.Fatal(err)
+			}
+			if at != free {
+				p.decline(now, hwaddr(1), at)
+			}
+		}
+		if tries > 64 {
+			t.Errorf("%d tries for %s, of 64", tries, free)
+		}
+	}
+}
+
 // Whatever happens, the address on top is the one that may be given first.
 func TestTurnsStayInOrder(t *testing.T) {
 	dice := rand.New(rand.NewPCG(1, 2))
