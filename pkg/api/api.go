@@ -93,6 +93,7 @@ const (
 	HeaderProgress = "Wulf-Progress" // in interim answers to chunk requests: bytes that came to the relay, or to the one that it asks
 	HeaderSize     = "Wulf-Size"     // bytes of the chunk asked for, so that a relay need not know it
 	HeaderPlace    = "Wulf-Place"    // how many machines are before the one that is told to come back
+	HeaderSent     = "Wulf-Sent"     // when a node sent what its request holds, by its own clock, as in JSON
 	HeaderBy       = "Wulf-By"       // who asks, when a controller passes a request on to the leader; believed from controllers only
 )
 

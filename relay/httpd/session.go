@@ -185,6 +185,10 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	}
 	node, _ := s.cfg.Feed.Catalog().Resolve(catalog.NodeName(h.Node))
 	now := s.cfg.Now().UTC()
+	sent, err := time.Parse(time.RFC3339Nano, r.Header.Get(api.HeaderSent))
+	if err != nil { // it does not say so
+		sent = time.Time{}
+	}
 	for _, e := range batch.Events {
 		if e.Stage.Index() < boot.StageStageOne.Index() && !slices.Contains([]boot.Stage{boot.StageFailed, boot.StageAlive, boot.StageRefresh}, e.Stage) {
 			return fault.New(fault.Invalid, "%q is no stage that a node tells of", e.Stage)
@@ -193,11 +197,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 		if node != nil && node.Primary != nil {
 			e.Hardware = cmp.Or(node.Primary.Hardware, e.Hardware)
 		}
-		// Its clock may be years off. How far apart its events are is right all the same, but one relay's clock is what
-		// the stages before were told by.
-		if skew := now.Sub(e.Time); skew > catalog.ClockSkew || skew < -catalog.ClockSkew {
-			e.Time = now
-		}
+		e.Time = relayTime(e.Time, sent, now)
 		e.Address = remote(r).String()
 		if e.Stage.Index() >= boot.StageImage.Index() || e.Stage == boot.StageFailed {
 			s.turns.over(remote(r), true) // it has its image, or needs none any more
@@ -212,6 +212,21 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// maxDrift is how far a node's clock may be off before its times are put right, and how long what it sends may be on its way.
+const maxDrift = 2 * time.Second
+
+// relayTime is when an event of a node was by this relay's clock, which the stages before were told by. The node's own may
+// be years off, but how long before it sent the event it was right about, unless the clock was set in between. It sent it now.
+func relayTime(at, sent, now time.Time) time.Time {
+	if off := now.Sub(sent); !sent.IsZero() && off.Abs() > maxDrift {
+		at = at.Add(off)
+	}
+	if age := now.Sub(at); age > catalog.ClockSkew || age < -maxDrift {
+		return now
+	}
+	return at
 }
 
 func clip(s *string, n int) {

@@ -239,13 +239,16 @@ func (m *Mesh) count(a *http.Response, n int64) {
 // reporting is what Report is about.
 const reporting = "reporting"
 
-// Report sends events.
+// Report sends events. Each try says when it was made: the relay learns from that how far off the clock is that the events'
+// times are of.
 func (m *Mesh) Report(ctx context.Context, events []boot.Event) error {
 	body, err := json.Marshal(api.EventBatch{Events: events})
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "encoding events")
 	}
 	return m.try(ctx, reporting, func(ctx context.Context, relay string) error {
-		return m.request(ctx, http.MethodPost, relay, api.PathNodeEvents, jsonHeader(), body, func(*http.Response) error { return nil })
+		header := jsonHeader()
+		header.Set(api.HeaderSent, time.Now().UTC().Format(time.RFC3339Nano))
+		return m.request(ctx, http.MethodPost, relay, api.PathNodeEvents, header, body, func(*http.Response) error { return nil })
 	})
 }

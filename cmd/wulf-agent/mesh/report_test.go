@@ -13,6 +13,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // spool is a relay that takes events.
@@ -25,6 +26,10 @@ func (s *spool) take(w http.ResponseWriter, r *http.Request) {
 	var batch api.EventBatch
 	if err := api.ReadJSON(w, r, &batch); err != nil {
 		api.WriteError(w, err)
+		return
+	}
+	if sent, err := time.Parse(time.RFC3339Nano, r.Header.Get(api.HeaderSent)); err != nil || time.Since(sent) > 10*time.Second {
+		api.WriteError(w, fault.New(fault.Invalid, "it does not say when it was sent: %q", r.Header.Get(api.HeaderSent)))
 		return
 	}
 	s.mu.Lock()
