@@ -105,3 +105,27 @@ func TestWhatANodeTellsTwoRelaysIsTakenOnce(t *testing.T) {
 		t.Errorf("sessions %+v", s)
 	}
 }
+
+// The relay to which the node told that it lives is four minutes ahead of the one that saw it start again.
+func TestARelayWhoseClockIsAheadMakesNoTwins(t *testing.T) {
+	for name, tc := range map[string]struct {
+		relay catalog.RelayName
+		beat  int
+		want  string
+	}{
+		"ahead":                  {"r2", 240, "it is booting"},
+		"the same relay":         {"r1", 240, "another machine with its hardware address"},
+		"it goes on and goes on": {"r2", 600, "another machine with its hardware address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := open(t, "")
+			beat := event(10+tc.beat, boot.StageAlive, "b1")
+			beat.Relay = tc.relay
+			j.Record(append(whole("b1", 0), beat))
+			j.Record(whole("b2", 20)[:2])
+			if w, err := j.Why(lab(t, relay()...), "n1", nil, t0.Add(30*time.Second)); err != nil || !strings.Contains(w.Verdict, tc.want) {
+				t.Errorf("verdict %q, %v", w.Verdict, err)
+			}
+		})
+	}
+}

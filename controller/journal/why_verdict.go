@@ -183,11 +183,16 @@ func (f *facts) early(b *api.Boot) bool {
 	return false
 }
 
-// twins is the verdict on a node that runs while a machine with its hardware address begins to boot.
+// twins is the verdict on a node that runs while a machine with its hardware address begins to boot. What two relays tell of
+// it may seem to overlap by as much as their clocks may be apart.
 func (f *facts) twins() (verdict, bool) {
 	b := f.last()
 	for i := range f.boots[1:] {
-		if o := &f.boots[1+i]; o.Stage == boot.StageUp && o.Hardware == b.Hardware && o.Seen.Sub(b.Started) > silence/2 {
+		o, since := &f.boots[1+i], silence/2
+		if len(o.Relays) != 1 || !slices.Equal(o.Relays, b.Relays) {
+			since += catalog.ClockSkew
+		}
+		if o.Stage == boot.StageUp && o.Hardware == b.Hardware && o.Seen.Sub(b.Started) > since {
 			return verdict{
 				stage: boot.StageDHCP,
 				text:  fmt.Sprintf("it runs since %s, and another machine with its hardware address %s has asked for an address since", o.Started.UTC().Format(time.RFC3339), b.Hardware),
