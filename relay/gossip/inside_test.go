@@ -16,7 +16,7 @@ func fullMeta() Meta {
 	word := strings.Repeat("w", maxWord)
 	long := netip.MustParseAddrPort("[2001:db8:1111:2222:3333:4444:5555:6666]:65535")
 	return Meta{Role: "controller", Rack: word, Zone: word, Mesh: long, Boot: long, Revision: 1<<64 - 1, Load: 100,
-		Fingerprint: [32]byte{31: 1}, Draining: true}
+		Fingerprint: [32]byte{31: 1}, Draining: true, Unwell: true, NoDHCP: true}
 }
 
 func TestTheLongestMetaFitsWithItsSignature(t *testing.T) {

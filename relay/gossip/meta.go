@@ -26,6 +26,7 @@ type Meta struct {
 	Fingerprint [32]byte       // SHA-256 of its certificate; zero is not known
 	Draining    bool           // it is going away on purpose: give it nothing new
 	Unwell      bool           // something is wrong with it: every other one is the better choice
+	NoDHCP      bool           // it gives no addresses, on purpose or because another program holds the port
 }
 
 const (
@@ -47,6 +48,7 @@ type wireMeta struct {
 	Fingerprint string         `json:"fp,omitempty"`
 	Draining    bool           `json:"d,omitempty"`
 	Unwell      bool           `json:"u,omitempty"`
+	NoDHCP      bool           `json:"nd,omitempty"`
 }
 
 func (m Meta) check() error {
@@ -65,7 +67,10 @@ func (m Meta) encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	w := wireMeta{Role: m.Role, Rack: m.Rack, Zone: m.Zone, Mesh: m.Mesh, Boot: m.Boot, Revision: m.Revision, Load: m.Load, Draining: m.Draining, Unwell: m.Unwell}
+	w := wireMeta{
+		Role: m.Role, Rack: m.Rack, Zone: m.Zone, Mesh: m.Mesh, Boot: m.Boot, Revision: m.Revision, Load: m.Load,
+		Draining: m.Draining, Unwell: m.Unwell, NoDHCP: m.NoDHCP,
+	}
 	if m.Fingerprint != [32]byte{} {
 		w.Fingerprint = hex.EncodeToString(m.Fingerprint[:])
 	}
@@ -105,7 +110,10 @@ func parseMeta(body []byte) (Meta, error) {
 	if err := json.Unmarshal(body, &w); err != nil {
 		return Meta{}, fault.Wrap(fault.Invalid, err, "not JSON")
 	}
-	m := Meta{Role: w.Role, Rack: w.Rack, Zone: w.Zone, Mesh: w.Mesh, Boot: w.Boot, Revision: w.Revision, Load: w.Load, Draining: w.Draining, Unwell: w.Unwell}
+	m := Meta{
+		Role: w.Role, Rack: w.Rack, Zone: w.Zone, Mesh: w.Mesh, Boot: w.Boot, Revision: w.Revision, Load: w.Load,
+		Draining: w.Draining, Unwell: w.Unwell, NoDHCP: w.NoDHCP,
+	}
 	if w.Fingerprint != "" {
 		fp, err := hex.DecodeString(w.Fingerprint)
 		if err != nil || len(fp) != len(m.Fingerprint) {
