@@ -22,7 +22,8 @@ import (
 type Config struct {
 	Relay   catalog.RelayName          // the relay that gives the addresses
 	Catalog func() *catalog.Catalog    // the current one; never nil
-	Live    func() []catalog.RelayName // relays that are held for alive; nil, or a nil result: all of them
+	Live    func() []catalog.RelayName // relays that are held for alive and give addresses; nil, or a nil result: all of them
+	Serves  func() bool                // whether this relay gives addresses, as the others are told; nil: it does
 	Path    string                     // file that keeps the leases over a restart; "" keeps them in memory alone
 	FS      durable.FS                 // where the file is; the zero value is the machine's own
 	Log     *slog.Logger
@@ -37,9 +38,10 @@ type Book struct {
 	mu      sync.Mutex
 	catalog *catalog.Catalog // that the pools were last held against
 	looked  time.Time        // when they were
+	serves  bool             // whether this relay gave addresses then
 	started time.Time        // when they first were
 	pools   map[catalog.NetworkName]*pool
-	record  record // what the file said at the start
+	record  record // what the last run left
 	fresh   bool   // there was no file: this relay never served before
 	problem string // why the file cannot be written; "" if it can
 }
@@ -152,11 +154,12 @@ type world struct {
 	now     time.Time
 	catalog *catalog.Catalog
 	live    []catalog.RelayName // nil: all
+	serves  bool
 }
 
 // world asks for it, with no lock held.
 func (b *Book) world() world {
-	w := world{now: time.Now(), catalog: b.cfg.Catalog()}
+	w := world{now: time.Now(), catalog: b.cfg.Catalog(), serves: b.cfg.Serves == nil || b.cfg.Serves()}
 	if b.cfg.Live != nil {
 		w.live = b.cfg.Live()
 	}
@@ -166,7 +169,7 @@ func (b *Book) world() world {
 // pool returns the network's pool, held against what is true now. b.mu is held.
 func (b *Book) pool(w world, network catalog.NetworkName) (*pool, error) {
 	// Two callers may have asked for the world in another order than they come here: never go back.
-	if b.catalog == nil || w.catalog.Revision > b.catalog.Revision || w.now.Sub(b.looked) >= time.Second {
+	if b.catalog == nil || w.catalog.Revision > b.catalog.Revision || w.serves != b.serves || w.now.Sub(b.looked) >= time.Second {
 		b.look(w)
 	}
 	p := b.pools[network]
@@ -179,7 +182,11 @@ func (b *Book) pool(w world, network catalog.NetworkName) (*pool, error) {
 // look holds all pools against the catalog and the members that are alive. b.mu is held.
 func (b *Book) look(w world) {
 	now, c := w.now, w.catalog
-	b.catalog, b.looked = c, now
+	b.catalog, b.looked, b.serves = c, now, w.serves
+	if !w.serves {
+		b.rest(now)
+		return
+	}
 	if b.started.IsZero() {
 		b.started = now
 	}
@@ -213,6 +220,17 @@ func (b *Book) look(w world) {
 	if len(serves) > 0 {
 		b.fresh = false // what it is to serve later on, others may have served before
 	}
+}
+
+// rest ends the run of a relay that goes on without giving addresses: the others inherit from it as if it had died, and
+// should it give some again, that is its next run. b.mu is held.
+func (b *Book) rest(now time.Time) {
+	if len(b.pools) == 0 {
+		return
+	}
+	b.record = *snapshot(b.cfg.Relay, now, b.alive(now), b.pools)
+	b.started = time.Time{}
+	clear(b.pools)
 }
 
 // past is what is known of the last run in the network. b.mu is held.

@@ -5,7 +5,7 @@
 // hash, among all relays that were held for alive at any moment of the last Lease. So nobody gives away what
 // another may have given away before: a relay that falls silent keeps its share until its last lease has ended, and
 // one that comes back waits that long itself, unless it was away for less. What a relay may not use it does not
-// speak about at all.
+// speak about at all. A relay that lives but gives no addresses, and says so, is as good as away.
 //
 // Within its own share a relay gives each machine one address, whatever client identifier its firmware, its boot
 // loader and its system send, and the same one again as long as nobody else needs it. An address is on disk before

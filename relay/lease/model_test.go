@@ -35,6 +35,7 @@ type member struct {
 	sees  map[catalog.RelayName]bool      // whom it holds for alive
 	due   map[catalog.RelayName]time.Time // when it will notice a change
 	stamp time.Time                       // when it last wrote that it lives
+	mute  bool                            // it lives, but gives no addresses, and says so
 }
 
 type lease struct {
@@ -70,7 +71,7 @@ func (s *site) tick(d time.Duration) {
 			continue
 		}
 		for _, other := range s.names {
-			alive := s.relays[other].book != nil
+			alive := s.relays[other].book != nil && !s.relays[other].mute
 			switch due, waits := m.due[other]; {
 			case m.sees[other] == alive:
 				delete(m.due, other)
@@ -96,7 +97,7 @@ func (s *site) world(name catalog.RelayName) world {
 			live = append(live, other)
 		}
 	}
-	return world{now: s.now, catalog: s.k.c, live: live}
+	return world{now: s.now, catalog: s.k.c, live: live, serves: !s.relays[name].mute}
 }
 
 func (s *site) save(name catalog.RelayName) {
@@ -130,13 +131,16 @@ func (s *site) note(format string, args ...any) {
 	s.trace = append(s.trace, s.now.Format(time.TimeOnly)+" "+fmt.Sprintf(format, args...))
 }
 
-// step is what happens at one time: now and then a relay dies or starts, and a few machines ask relays.
+// step is what happens at one time: now and then a relay dies, starts, or ceases to give addresses or begins again, and a few machines ask relays.
 func (s *site) step() {
 	name := s.names[s.dice.IntN(len(s.names))]
 	switch m := s.relays[name]; {
 	case m.book != nil && s.dice.IntN(60) == 0:
 		m.book = nil // killed
 		s.note("%s died", name)
+	case m.book != nil && s.dice.IntN(80) == 0:
+		m.mute = !m.mute
+		s.note("%s gives no addresses: %t", name, m.mute)
 	case m.book == nil && s.dice.IntN(30) == 0:
 		if _, joined := s.k.c.Relay(name); !joined {
 			s.k.join(s.now, name, slices.Index(s.names, name))
@@ -145,7 +149,7 @@ func (s *site) step() {
 	}
 	for range 4 {
 		name := s.names[s.dice.IntN(len(s.names))]
-		if s.relays[name].book != nil {
+		if m := s.relays[name]; m.book != nil && !m.mute {
 			s.ask(name, hwaddr(s.dice.IntN(60)))
 		}
 	}
@@ -218,7 +222,7 @@ func TestNoTwoMachinesHoldOneAddress(t *testing.T) {
 	granted, moved := 0, 0
 	for seed := range uint64(12) {
 		s := newSite(t, seed, 1+int(seed%4))
-		for range 2000 {
+		for range 2500 {
 			s.tick(time.Duration(1+s.dice.IntN(8000)) * time.Millisecond)
 			s.step()
 		}
