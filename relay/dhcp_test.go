@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/relay"
 	"github.com/wulfmesh/wulfmesh/relay/dhcpd"
 )
@@ -28,6 +30,15 @@ func (w *world) serving(name string) func(*relay.Config) {
 	}
 }
 
+// packet is a DHCP packet (RFC 2131 §2) of or to the machine 52:54:00:00:00:i: op, kind of message, more options.
+func packet(op, i, kind byte, options ...byte) []byte {
+	b := make([]byte, 300)
+	copy(b, []byte{op, 1, 6, 0, 0, 0, 0, i, 0, 0, 0x80}) // answers by broadcast
+	copy(b[28:], []byte{0x52, 0x54, 0, 0, 0, i})
+	copy(b[236:], append([]byte{99, 130, 83, 99, 53, 1, kind}, append(options, 255)...))
+	return b
+}
+
 // Somebody's laptop gives addresses in the rack: controllers know within ten seconds, in the relay's status, which wulf
 // relay list and show print, and in the journal; and some time after it is gone it is no problem any more.
 func TestARogueServerIsKnownWithinTenSeconds(t *testing.T) {
@@ -41,11 +52,8 @@ func TestARogueServerIsKnownWithinTenSeconds(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer rogue.Close()
-		offer := make([]byte, 300) // RFC 2131 §2: a reply to 52:54:00:00:00:01 with the address 10.1.99.1
-		copy(offer, []byte{2, 1, 6})
+		offer := packet(2, 1, 2, 54, 4, 10, 1, 99, 99)
 		copy(offer[16:], []byte{10, 1, 99, 1})
-		copy(offer[28:], []byte{0x52, 0x54, 0, 0, 0, 1})
-		copy(offer[236:], []byte{99, 130, 83, 99, 53, 1, 2, 54, 4, 10, 1, 99, 99, 255})
 		if _, err := rogue.WriteTo(offer, &net.UDPAddr{IP: net.IPv4bcast, Port: 68}); err != nil {
 			t.Fatal(err)
 		}
@@ -62,6 +70,59 @@ func TestARogueServerIsKnownWithinTenSeconds(t *testing.T) {
 		time.Sleep(10*time.Minute + 10*time.Second)
 		if told() {
 			t.Errorf("long after, the controller is told %q", w.heard("r1").Problems)
+		}
+	})
+}
+
+// Where a relay serves no DHCP, machines do not wait for it, and unknown ones get what was its share of the pool.
+func TestARelayWithoutDHCPIsNotWaitedFor(t *testing.T) {
+	one, two := t.TempDir(), t.TempDir()
+	inWorld(t, func(w *world) {
+		w.join(2, two)
+		w.join(1, one)
+		r1, _ := w.run(1, one, w.serving("r1"))
+		w.run(2, two)
+		const nodes = 16
+		w.image("debian")
+		w.overlays()
+		for i := range nodes {
+			w.node(1+i, catalog.Settings{})
+		}
+		time.Sleep(6 * time.Minute)
+		if n := len(r1.Status().Members); n != 2 {
+			t.Fatalf("%d relays have met", n)
+		}
+		machine := w.host("machine", "10.1.77.77")
+		conn, err := machine.ListenPacketOn("rack", ":68")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		var b [1500]byte
+		offered := func(i byte) bool {
+			if _, err := conn.WriteTo(packet(1, i, 1), &net.UDPAddr{IP: net.IPv4bcast, Port: 67}); err != nil {
+				t.Fatal(err)
+			}
+			conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			for {
+				n, _, err := conn.ReadFrom(b[:])
+				if err != nil {
+					return false
+				}
+				if n > 240 && b[0] == 2 && b[33] == i && bytes.Contains(b[236:n], []byte{53, 1, 2}) {
+					return true
+				}
+			}
+		}
+		for i := range byte(nodes) {
+			if !offered(1 + i) {
+				t.Errorf("node n%d waits", 1+i)
+			}
+		}
+		for i := range byte(99) { // as many as the pool has
+			if !offered(100 + i) {
+				t.Fatalf("unknown machine %d gets no address", i)
+			}
 		}
 	})
 }

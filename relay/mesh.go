@@ -22,10 +22,13 @@ type mesh struct {
 	settings Settings
 	feed     *feed.Feed
 	unwell   func() bool // whether this relay steps back
+	serves   func() bool // whether it serves DHCP
 	started  time.Time
 	gossip   atomic.Pointer[gossip.Gossip]
-	known    atomic.Pointer[liveRelays] // what live said last
-	well     atomic.Pointer[liveRelays] // what preferred said last
+	known    atomic.Pointer[liveRelays] // what live said last, and so on
+	well     atomic.Pointer[liveRelays]
+	answer   atomic.Pointer[liveRelays]
+	lease    atomic.Pointer[liveRelays]
 }
 
 // strangeTime is for how long a relay that has met no other takes those that are admitted for alive.
@@ -100,7 +103,7 @@ func (m *mesh) tell(ctx context.Context, g *gossip.Gossip) {
 func (m *mesh) meta() gossip.Meta {
 	c := m.feed.Catalog()
 	meta := gossip.Meta{
-		Role: "relay", Revision: uint64(c.Revision), Unwell: m.unwell(),
+		Role: "relay", Revision: uint64(c.Revision), Unwell: m.unwell(), NoDHCP: !m.serves(),
 		Mesh: netip.AddrPortFrom(m.settings.Advertise, m.settings.MeshPort), Boot: netip.AddrPortFrom(m.settings.Addresses[0], m.settings.BootPort),
 	}
 	if r, ok := c.Relay(m.settings.Name); ok {
@@ -124,12 +127,12 @@ func (m *mesh) admitted(name string) bool {
 
 // live lists the relays that are alive, this one first; nil while that is not known.
 func (m *mesh) live() []catalog.RelayName {
-	return m.list(&m.known, true, func(gossip.Meta) bool { return true })
+	return m.list(&m.known, true, func(r gossip.Member) bool { return r.State == gossip.Alive })
 }
 
-// list lists the other relays that are alive and wanted, and perhaps this one before them. It is asked for every packet
+// list lists the other relays that are wanted, and perhaps this one before them; nil while nothing is known of anybody. It is asked for every packet
 // of DHCP, so a list is made when something changes, and nobody may change it.
-func (m *mesh) list(last *atomic.Pointer[liveRelays], self bool, want func(gossip.Meta) bool) []catalog.RelayName {
+func (m *mesh) list(last *atomic.Pointer[liveRelays], self bool, want func(gossip.Member) bool) []catalog.RelayName {
 	g := m.gossip.Load()
 	if g == nil {
 		return nil
@@ -143,7 +146,7 @@ func (m *mesh) list(last *atomic.Pointer[liveRelays], self bool, want func(gossi
 		names = append(names, m.settings.Name)
 	}
 	for member := range g.Members() {
-		if name := catalog.RelayName(member.Name); member.State == gossip.Alive && name != m.settings.Name && want(member.Meta) {
+		if name := catalog.RelayName(member.Name); name != m.settings.Name && want(member) {
 			names = append(names, name)
 		}
 	}
@@ -159,8 +162,18 @@ func (m *mesh) size() int {
 
 // preferred lists the other relays that a machine should be served by: those that are alive and well. It is nil while
 // nothing is known of anybody.
-func (m *mesh) preferred() []catalog.RelayName {
-	return m.list(&m.well, false, func(said gossip.Meta) bool { return !said.Unwell })
+func (m *mesh) preferred() []catalog.RelayName { return m.list(&m.well, false, well) }
+
+func well(r gossip.Member) bool { return r.State == gossip.Alive && !r.Meta.Unwell }
+
+// answering lists those of preferred that serve DHCP, which alone are waited for there.
+func (m *mesh) answering() []catalog.RelayName {
+	return m.list(&m.answer, false, func(r gossip.Member) bool { return well(r) && !r.Meta.NoDHCP })
+}
+
+// leasing lists the relays that may lease addresses, this one among them: also those on which nobody should rely just now.
+func (m *mesh) leasing() []catalog.RelayName {
+	return m.list(&m.lease, true, func(r gossip.Member) bool { return !r.Meta.NoDHCP })
 }
 
 // peers lists the admitted relays, for the trees by which chunks spread. Where they are the catalog says: an address

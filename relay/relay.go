@@ -143,7 +143,7 @@ func within(d time.Duration, dial api.DialFunc) api.DialFunc {
 // assemble makes the parts.
 func (r *Relay) assemble() (err error) {
 	name, at := r.settings.Name, func(file string) string { return filepath.Join(r.cfg.Dir, file) }
-	r.mesh = &mesh{cfg: r.cfg, settings: r.settings, unwell: r.steps, started: time.Now()}
+	r.mesh = &mesh{cfg: r.cfg, settings: r.settings, unwell: r.steps, serves: r.leasing, started: time.Now()}
 	if r.feed, err = feed.Open(feed.Config{
 		Dir: at(feedDir), Disk: r.cfg.Disk, Name: name, Key: r.keeper.Credentials().KeyHash(), Cluster: r.settings.Cluster, Client: r.controllers, Endpoints: r.endpoints,
 		Live: r.mesh.preferred, Unwell: r.steps, Status: r.Status, Relays: r.mesh.size, Log: r.log,
@@ -164,7 +164,7 @@ func (r *Relay) assemble() (err error) {
 		},
 	})
 	if r.leases, err = lease.New(lease.Config{
-		Relay: name, Catalog: r.feed.Catalog, Live: r.mesh.live, Path: at(leasesFile), FS: r.cfg.Disk, Log: r.log,
+		Relay: name, Catalog: r.feed.Catalog, Live: r.mesh.leasing, Serves: r.leasing, Path: at(leasesFile), FS: r.cfg.Disk, Log: r.log,
 	}); err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (r *Relay) assemble() (err error) {
 	})
 	if r.cfg.DHCP {
 		r.dhcp = dhcpd.New(dhcpd.Config{
-			Relay: name, Planner: r.feed, Leases: r.leases, HasLoader: r.loaders.Has, Recorder: recorder{r}, Links: r.cfg.Links, Log: r.log,
+			Relay: name, Planner: r.feed.Planner(r.mesh.answering), Leases: r.leases, HasLoader: r.loaders.Has, Recorder: recorder{r}, Links: r.cfg.Links, Log: r.log,
 			Scope: func() dhcpd.Scope { return dhcpd.ScopeOf(r.feed.Catalog(), name) }, Changed: r.feed.Changed,
 		})
 	}
@@ -228,6 +228,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	return g.Wait()
 }
+
+// leasing tells whether this relay serves DHCP anywhere.
+func (r *Relay) leasing() bool { return r.dhcp != nil && r.dhcp.Serving() }
 
 // machine tells whose an address is: a machine's that was given it here, a node's that declares it, or one's that
 // another relay gave it from the pool of a network that this one serves too.

@@ -80,6 +80,10 @@ func ScopeOf(c *catalog.Catalog, relay catalog.RelayName) Scope {
 	return s
 }
 
+func (sc Scope) wantsDHCP() bool {
+	return slices.ContainsFunc(sc.Networks, func(n *catalog.Network) bool { return n.DHCP != catalog.DHCPOff })
+}
+
 // Config is what a Server needs.
 type Config struct {
 	Relay   catalog.RelayName
@@ -104,6 +108,7 @@ type Server struct {
 	probes    probes
 	far       atomic.Pointer[Prober] // asks for addresses behind agents; nil: nobody does
 	waiting   atomic.Int64           // packets that are to come back by themselves
+	serving   atomic.Bool            // it listens on a link, or nobody wants it to
 	patience  patience
 	strangers strangers
 	served    recent[netip.Addr, machine]           // who has which address
@@ -127,6 +132,7 @@ func New(cfg Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer s.serving.Store(false)
 	var workers, readers sync.WaitGroup
 	workers.Go(s.work)
 	var err error
@@ -134,6 +140,7 @@ func (s *Server) Run(ctx context.Context) error {
 		for _, l := range s.cfg.Links {
 			readers.Go(func() { s.listen(ctx, &l) })
 		}
+		s.serving.Store(true)
 		<-ctx.Done()
 	} else {
 		err = s.watch(ctx)
@@ -186,6 +193,10 @@ func (s *Server) Machine(a netip.Addr) (node catalog.NodeName, hw catalog.Hardwa
 	}
 	return "", "", false
 }
+
+// Serving tells whether machines are answered on any interface. It is false where all that reach networks with DHCP are down,
+// or their ports another program's.
+func (s *Server) Serving() bool { return s.serving.Load() }
 
 // Problems says what a person should know, one line each.
 func (s *Server) Problems() []string {

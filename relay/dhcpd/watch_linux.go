@@ -92,6 +92,7 @@ func (s *Server) watch(ctx context.Context) error {
 				s.listen(serveCtx, l)
 			})
 		}
+		s.serving.Store(len(open) > 0 || !s.cfg.Scope().wantsDHCP())
 		if len(open) > 0 { // a relay whose catalog has just come makes nobody wait; later changes have time
 			news = nil
 		}
@@ -135,7 +136,7 @@ func (s *Server) reachFar(ctx context.Context, readers *sync.WaitGroup) {
 // wanting lists the interfaces on which a served network is reached, or which have an address of the relay: packets of
 // relay agents come in there.
 func wanting(sc Scope) (map[string]wish, error) {
-	if !slices.ContainsFunc(sc.Networks, func(n *catalog.Network) bool { return n.DHCP != catalog.DHCPOff }) {
+	if !sc.wantsDHCP() {
 		return nil, nil
 	}
 	ifis, err := net.Interfaces()

@@ -1,7 +1,6 @@
 package dhcpd
 
 import (
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -20,11 +19,23 @@ func TestAnInterfaceThatChangesIsServedOn(t *testing.T) {
 	lines := make(logged, 100)
 	cfg := k.config("r1", &journal{}, nil)
 	cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
-	y.serve(New(cfg))
+	s := New(cfg)
+	y.serve(s)
 	lines.wait(t, "serving DHCP", "10.1.0.250")
-	for i := range 3 {
-		y.ip(fmt.Sprintf("-n %s addr add 10.1.0.%d/24 dev s0", y.server, 240+i))
-		lines.wait(t, "serving DHCP", fmt.Sprintf("10.1.0.%d", 240+i))
+	y.ip("-n " + y.server + " addr add 10.1.0.240/24 dev s0")
+	lines.wait(t, "serving DHCP", "10.1.0.240")
+	if !s.Serving() {
+		t.Error("it does not say that it serves")
+	}
+	y.ip("-n " + y.server + " link set s0 down")
+	again, late := time.NewTicker(100*time.Millisecond), time.After(8*time.Second)
+	defer again.Stop()
+	for s.Serving() {
+		select {
+		case <-again.C:
+		case <-late:
+			t.Fatal("it says that it serves, without an interface")
+		}
 	}
 }
 

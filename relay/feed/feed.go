@@ -58,7 +58,6 @@ type Feed struct {
 	view    atomic.Pointer[view]
 	secrets atomic.Pointer[heldSecrets]
 	removed atomic.Bool // the controllers no longer know this relay
-	edition atomic.Pointer[edition]
 
 	confidence catalog.Confidence
 
@@ -129,51 +128,21 @@ func (f *Feed) Changed() <-chan struct{} { return f.view.Load().changed }
 // Plan answers what a machine boots, from the present catalog. Which relay answers and which are alive is filled in
 // here. While this relay may not serve, the error is that of Admitted.
 func (f *Feed) Plan(req boot.Request) (boot.Plan, error) {
+	if f.cfg.Live != nil {
+		req.Live = f.cfg.Live()
+	}
+	return f.plan(req)
+}
+
+func (f *Feed) plan(req boot.Request) (boot.Plan, error) {
 	if err := f.Admitted(); err != nil {
 		return boot.Plan{}, err
 	}
-	req.Relay, req.Live, req.Unwell = f.cfg.Name, f.live(), f.unwell()
+	req.Relay, req.Unwell = f.cfg.Name, f.unwell()
 	return boot.Resolve(f.Catalog(), req)
 }
 
-// Known tells whether a node claims a machine.
-func (f *Feed) Known(hw catalog.HardwareAddr) bool {
-	_, ok := f.Catalog().NodeByHardware(hw)
-	return ok
-}
-
-func (f *Feed) live() []catalog.RelayName {
-	if f.cfg.Live == nil {
-		return nil
-	}
-	return f.cfg.Live()
-}
-
 func (f *Feed) unwell() bool { return f.cfg.Unwell != nil && f.cfg.Unwell() }
-
-// edition is what plans are made of.
-type edition struct {
-	catalog *catalog.Catalog
-	removed bool
-	unwell  bool
-	live    []catalog.RelayName
-}
-
-func (e *edition) same(o *edition) bool {
-	return e.catalog == o.catalog && e.removed == o.removed && e.unwell == o.unwell && (e.live == nil) == (o.live == nil) && slices.Equal(e.live, o.live)
-}
-
-// Edition is equal to an earlier one as long as Plan and Known give the same answers as then. It is asked for every
-// packet of DHCP, so it costs next to nothing while nothing changes.
-func (f *Feed) Edition() any {
-	now := edition{f.Catalog(), f.removed.Load(), f.unwell(), f.live()}
-	if last := f.edition.Load(); last != nil && last.same(&now) {
-		return last
-	}
-	next := now // on the heap, unlike the one above
-	f.edition.Store(&next)
-	return &next
-}
 
 // Admitted tells why this relay must serve nothing: fault.Unavailable while it has no catalog, fault.Denied if the
 // catalog does not admit it or the controllers no longer do. It is nil when it may serve.
