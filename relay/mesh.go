@@ -138,7 +138,8 @@ func (m *mesh) list(last *atomic.Pointer[liveRelays], self bool, want func(gossi
 		return nil
 	}
 	changed, c := g.Changed(), m.feed.Catalog()
-	if known := last.Load(); known != nil && known.changed == changed && known.catalog == c {
+	known := last.Load()
+	if known != nil && known.changed == changed && known.catalog == c {
 		return known.names
 	}
 	names := []catalog.RelayName{}
@@ -149,6 +150,9 @@ func (m *mesh) list(last *atomic.Pointer[liveRelays], self bool, want func(gossi
 		if name := catalog.RelayName(member.Name); name != m.settings.Name && want(member) {
 			names = append(names, name)
 		}
+	}
+	if known != nil && slices.Equal(known.names, names) {
+		names = known.names // whoever holds the last one sees at a glance that it is the same
 	}
 	last.Store(&liveRelays{changed, c, names})
 	return names

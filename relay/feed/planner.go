@@ -42,7 +42,12 @@ type edition struct {
 }
 
 func (e *edition) same(o *edition) bool {
-	return e.catalog == o.catalog && e.removed == o.removed && e.unwell == o.unwell && (e.live == nil) == (o.live == nil) && slices.Equal(e.live, o.live)
+	return e.catalog == o.catalog && e.removed == o.removed && e.unwell == o.unwell && (e.live == nil) == (o.live == nil) && sameList(e.live, o.live)
+}
+
+// sameList compares the names only where the lists are not one and the same.
+func sameList(a, b []catalog.RelayName) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
 // Edition is equal to an earlier one as long as Plan and Known give the same answers as then. It is asked for every
