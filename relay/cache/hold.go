@@ -35,8 +35,8 @@ type holds struct {
 	mu     sync.Mutex
 	of     map[chunk.ID]*list.Element // of *hold
 	recent *list.List                 // the one asked for last comes first
-	bytes  int64
-	unable time.Time // until when nothing is locked, because the system would not
+	bytes  int64                      // locked, or about to be
+	unable time.Time                  // until when nothing is locked, because the system would not
 }
 
 // hold is a file whose pages are locked. Nothing reads them here: to read a mapping of a file that became shorter would
@@ -88,16 +88,11 @@ func (c *Cache) Held(ref chunk.Ref) (chunkstore.File, bool) {
 	return nil, false
 }
 
-// lock locks the pages of an open file, which is to be verified then; nil: it cannot be.
+// lock locks the pages of an open file, which is to be verified then, at the cost of what was asked for longest ago; nil: it
+// cannot be.
 func (h *holds) lock(id chunk.ID, file identity, f *os.File) *hold {
-	h.mu.Lock()
-	unable := file.size == 0 || file.size > h.limit || time.Now().Before(h.unable)
-	h.mu.Unlock()
-	if unable {
-		return nil
-	}
 	var fs unix.Statfs_t
-	if unix.Fstatfs(int(f.Fd()), &fs) != nil || !slices.Contains(steady, int64(fs.Type)) {
+	if unix.Fstatfs(int(f.Fd()), &fs) != nil || !slices.Contains(steady, int64(fs.Type)) || !h.room(id, file.size) {
 		return nil
 	}
 	pages, err := unix.Mmap(int(f.Fd()), 0, int(file.size), unix.PROT_READ, unix.MAP_SHARED)
@@ -108,29 +103,46 @@ func (h *holds) lock(id chunk.ID, file identity, f *os.File) *hold {
 	}
 	if err != nil { // more than the limit for locked memory, mostly
 		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.bytes -= file.size
 		h.unable = time.Now().Add(holdAgain)
-		h.mu.Unlock()
 		return nil
 	}
 	return &hold{id: id, file: file, pages: pages, used: time.Now()}
 }
 
-func (l *hold) release() {
-	if l != nil {
-		_ = unix.Munmap(l.pages) // unlocks them, too
+// room lets go what was asked for longest ago, and what is known of the same chunk, until a file may be locked. False: it
+// may not be; others, which are about to be, need the room.
+func (h *holds) room(id chunk.ID, size int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if size == 0 || size > h.limit || time.Now().Before(h.unable) {
+		return false
 	}
+	h.remove(h.of[id])
+	for h.recent.Len() > 0 && (h.bytes+size > h.limit || h.recent.Len() >= maxHolds) {
+		h.remove(h.recent.Back())
+	}
+	if h.bytes+size > h.limit {
+		return false
+	}
+	h.bytes += size
+	return true
 }
 
-// keep keeps what was locked and then verified, at the cost of what was asked for longest ago.
+// keep keeps what was locked and then verified, and forget lets it go.
 func (h *holds) keep(l *hold) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.remove(h.of[l.id])
-	for h.recent.Len() > 0 && (h.bytes+l.file.size > h.limit || h.recent.Len() >= maxHolds) {
-		h.remove(h.recent.Back())
-	}
 	h.of[l.id] = h.recent.PushFront(l)
-	h.bytes += l.file.size
+}
+
+func (h *holds) forget(l *hold) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.bytes -= l.file.size
+	_ = unix.Munmap(l.pages) // unlocks them, too
 }
 
 func (h *holds) remove(e *list.Element) {
@@ -140,7 +152,7 @@ func (h *holds) remove(e *list.Element) {
 	l := h.recent.Remove(e).(*hold)
 	delete(h.of, l.id)
 	h.bytes -= l.file.size
-	l.release()
+	_ = unix.Munmap(l.pages)
 }
 
 // drop lets the pages of a chunk go: a file that is locked keeps its place on the disk when it is deleted.

@@ -118,6 +118,37 @@ func TestHeldPagesAreLetGo(t *testing.T) {
 	}
 }
 
+// Many files that are verified at once lock no more than may be locked.
+func TestWhatIsAboutToBeHeldCounts(t *testing.T) {
+	c, ref, _ := holding(t, t.TempDir())
+	needsLocking(t, c, ref)
+	f, err := os.Open(c.store.Path(ref.ID))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	file, err := identify(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.holds.limit = 2 * ref.Size
+	other := func(i byte) chunk.ID { return chunk.ID{i} }
+	one, two, three := c.holds.lock(other(1), file, f), c.holds.lock(other(2), file, f), c.holds.lock(other(3), file, f)
+	if one == nil || two == nil || three != nil || c.holds.held() != 2*ref.Size {
+		t.Errorf("locked: %v %v %v, in all %d bytes", one != nil, two != nil, three != nil, c.holds.held())
+	}
+	c.holds.forget(one)
+	c.holds.keep(two)
+	if three = c.holds.lock(other(3), file, f); three == nil || c.holds.held() != 2*ref.Size {
+		t.Errorf("locked: %v, in all %d bytes", three != nil, c.holds.held())
+	}
+	c.holds.forget(three)
+	c.holds.drop(other(2))
+	if n := c.holds.held(); n != 0 {
+		t.Errorf("%d bytes are held by nobody", n)
+	}
+}
+
 // The disk gives other bytes than were written, as disks do that fail. Those that are held come from memory, whatever is
 // done to get rid of them; those that are not are found.
 func TestHeldPagesAreNotReadAgain(t *testing.T) {

@@ -62,7 +62,7 @@ func (x *index) add(ref chunk.Ref) {
 }
 
 func (x *index) remove(id chunk.ID) {
-	x.gone(id)
+	defer x.gone(id) // who looks whether it is here still does so after he did what must be undone then
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if e, ok := x.entries[id]; ok {

@@ -145,6 +145,12 @@ func (c *Cache) check(ctx context.Context, ref chunk.Ref, f chunkstore.File, id 
 
 // lookAt verifies an open file, and holds its pages from before that on, if they are to be held and can be.
 func (c *Cache) lookAt(ctx context.Context, ref chunk.Ref, f chunkstore.File, id identity, hold bool) error {
+	select {
+	case c.verify <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.verify }()
 	file, ok := f.Content().(*os.File)
 	if !ok || !hold {
 		return c.hash(ctx, ref, f)
@@ -155,7 +161,7 @@ func (c *Cache) lookAt(ctx context.Context, ref chunk.Ref, f chunkstore.File, id
 		return err
 	}
 	if now, changed := identify(file); err != nil || changed != nil || now != id {
-		locked.release()
+		c.holds.forget(locked)
 		return err
 	}
 	c.holds.keep(locked)
@@ -167,12 +173,6 @@ func (c *Cache) lookAt(ctx context.Context, ref chunk.Ref, f chunkstore.File, id
 
 // hash reads all of an open file, beside its position, and compares the digest.
 func (c *Cache) hash(ctx context.Context, ref chunk.Ref, f chunkstore.File) error {
-	select {
-	case c.verify <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	defer func() { <-c.verify }()
 	c.count.hashed.Add(1)
 	v := chunk.NewVerifier(ref)
 	buf := make([]byte, min(256<<10, max(ref.Size, 1)))
