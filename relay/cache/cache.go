@@ -83,6 +83,7 @@ type Cache struct {
 	store  *chunkstore.Dir
 	index  *index
 	holds  *holds
+	coming coming
 	memory *semaphore.Weighted
 	verify chan struct{} // a slot a verification: hashing more at once than there are processors helps nobody
 	poke   chan struct{} // something wanted may be missing; one slot

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
@@ -17,7 +19,7 @@ import (
 func (c *Cache) keep(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader) (*held, error) {
 	if ref.Size > maxInMemory || !c.memory.TryAcquire(ref.Size) {
 		source := &counted{r: r}
-		err := c.put(ctx, ref, source)
+		err := c.put(ctx, f, ref, source)
 		switch {
 		case err == nil:
 			c.unkept(ref, nil)
@@ -36,7 +38,7 @@ func (c *Cache) keep(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader)
 		return nil, err
 	}
 	defer over()
-	err = c.put(ctx, ref, bytes.NewReader(h.b))
+	err = c.put(ctx, f, ref, bytes.NewReader(h.b))
 	if ctx.Err() == nil {
 		c.unkept(ref, err)
 	}
@@ -107,26 +109,28 @@ func wrongLength(r io.Reader, v *chunk.Verifier, n int, ref chunk.Ref, err error
 }
 
 // put writes a chunk to disk, making room for it.
-func (c *Cache) put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
-	if err := c.makeRoom(ctx, ref, false); err != nil {
+func (c *Cache) put(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader) error {
+	read := &counted{r: r, left: &c.coming.left}
+	over, err := c.takeRoom(ctx, ref, read, !f.urgent.Load())
+	if err != nil {
 		return err
 	}
+	defer over()
 	if !c.index.has(ref.ID) { // what lies there could not be put aside; it would be taken for the chunk
 		if err := c.store.Delete(ctx, ref.ID); err != nil {
 			return err
 		}
 	}
-	read := &counted{r: r}
 	if err := c.store.Put(ctx, ref, read); err != nil {
 		return err
 	}
 	c.index.add(ref)
-	f, err := c.store.Open(ctx, ref.ID)
+	kept, err := c.store.Open(ctx, ref.ID)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if file, ok := f.Content().(*os.File); ok && read.n == ref.Size { // it was verified as it was written; was it written?
+	defer kept.Close()
+	if file, ok := kept.Content().(*os.File); ok && read.n == ref.Size { // it was verified as it was written; was it written?
 		if id, err := identify(file); err == nil {
 			c.index.judge(ref.ID, id, time.Now())
 		}
@@ -136,17 +140,43 @@ func (c *Cache) put(ctx context.Context, ref chunk.Ref, r io.Reader) error {
 
 // counted knows how much was read, and what went wrong with it.
 type counted struct {
-	r   io.Reader
-	n   int64
-	err error
+	r    io.Reader
+	n    int64
+	err  error
+	left *atomic.Int64 // is less by as much; it may be nil
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
+	if c.left != nil {
+		c.left.Add(-int64(n))
+	}
 	if c.n += int64(n); err != nil && err != io.EOF {
 		c.err = err
 	}
 	return n, err
+}
+
+// coming is what goes to disk now: those who come at the same time are not to take the same room.
+type coming struct {
+	mu   sync.Mutex   // held while room is made and taken
+	size atomic.Int64 // of the chunks
+	left atomic.Int64 // bytes of them that are not written yet
+}
+
+// takeRoom makes room for a chunk, which is its own until over is called.
+func (c *Cache) takeRoom(ctx context.Context, ref chunk.Ref, read *counted, ahead bool) (over func(), err error) {
+	c.coming.mu.Lock()
+	defer c.coming.mu.Unlock()
+	if err := c.makeRoom(ctx, ref, ahead); err != nil {
+		return nil, err
+	}
+	c.coming.size.Add(ref.Size)
+	c.coming.left.Add(ref.Size)
+	return func() {
+		c.coming.size.Add(-ref.Size)
+		c.coming.left.Add(read.n - ref.Size)
+	}, nil
 }
 
 // makeRoom removes the chunks that were asked for longest ago, and that no node boots from, until there is room for
@@ -173,8 +203,9 @@ func (c *Cache) victim(ref chunk.Ref, ahead bool) (victim chunk.Ref, ok bool, er
 	if err != nil {
 		return chunk.Ref{}, false, err
 	}
-	budget := c.budget()
-	over := budget > 0 && bytes+ref.Size > budget
+	free -= c.coming.left.Load()
+	budget, coming := c.budget(), c.coming.size.Load()
+	over := budget > 0 && bytes+coming+ref.Size > budget
 	if !over && free >= ref.Size+reserve {
 		return chunk.Ref{}, false, nil
 	}
@@ -188,8 +219,8 @@ func (c *Cache) victim(ref chunk.Ref, ahead bool) (victim chunk.Ref, ok bool, er
 	case ok:
 		return victim, true, nil
 	case free < ref.Size+reserve:
-		return chunk.Ref{}, false, fault.New(fault.Full, "the chunk cache's disk is full: %d bytes are free, and all chunks are needed", free).WithFix("give the relay a larger disk, or take images away that no node uses")
-	case needs.pinned(ref.ID), needs.blind && !ahead:
+		return chunk.Ref{}, false, fault.New(fault.Full, "the chunk cache's disk is full: %d bytes are free, and all chunks are needed", max(free, 0)).WithFix("give the relay a larger disk, or take images away that no node uses")
+	case needs.pinned(ref.ID), !ahead && (needs.blind || bytes+ref.Size <= budget): // some of what comes may go later
 		return chunk.Ref{}, false, nil
 	default:
 		return chunk.Ref{}, false, overBudget{fault.New(fault.Full, "the chunk cache's budget of %d bytes is spent on what nodes need", budget).WithFix("raise it: wulf relay set %s --budget SIZE", c.cfg.Name)}

@@ -145,3 +145,51 @@ func TestASmallBudgetIsToldAndNotCalledUnwell(t *testing.T) {
 		}
 	})
 }
+
+// Many chunks that come at once do not take the room that is left of the disk each for itself.
+func TestWhatComesAtTheSameTimeTakesRoom(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		free, _, err := r.cache.store.Free()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.cache.coming.left.Store(free)
+		ref := w.put(1, 1000)
+		if r.mustRead(ref, Request{}); r.cache.Has(ref.ID) || r.cache.Unkept() == "" {
+			t.Error("a chunk was kept where others take all room")
+		}
+		r.cache.coming.left.Store(0)
+		if r.mustRead(ref, Request{}); !r.cache.Has(ref.ID) || r.cache.Unkept() != "" {
+			t.Error("a chunk was not kept where there is room")
+		}
+	})
+}
+
+// What is fetched ahead for an image that has a tag only is not kept at the cost of its like, though there was room when it was
+// asked for.
+func TestWhatIsFetchedAheadDoesNotPushOutItsLike(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		r := w.relays["r1"]
+		w.declare("r1")
+		w.apply(catalog.SetRelay{Name: "r1", Budget: new(int64(16 << 20))})
+		for i := range uint64(8) {
+			big := w.put(100+i, 5<<20)
+			m := &chunk.Manifest{Format: chunk.ManifestFormat, Image: "debian", Arch: "amd64", Segments: []chunk.Segment{{Ref: big}}}
+			m.Kernels = []chunk.Kernel{{Version: "6.1", Kernel: w.put(1, 1000), StageOne: w.put(2, 1000)}}
+			b, err := chunk.Sign(m, w.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.apply(catalog.PutImage{Name: catalog.ImageName(fmt.Sprintf("i%d", i)), Version: catalog.ImageVersion{Manifest: w.putBytes(b), Arch: "amd64", Kernels: m.Kernels}})
+		}
+		w.piece = 1 << 20 // so that all eight come at once
+		r.run()
+		time.Sleep(10 * time.Minute)
+		sent := w.sentTotal()
+		time.Sleep(time.Hour)
+		if s := r.cache.Status(); s.Bytes > 16<<20 || s.Bytes < 15<<20 || w.sentTotal() != sent {
+			t.Errorf("%d bytes are here, %d chunks came in an hour", s.Bytes, w.sentTotal()-sent)
+		}
+	})
+}

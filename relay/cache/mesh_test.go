@@ -81,6 +81,9 @@ func inWorld(t *testing.T, relays int, f func(w *world)) {
 		f(w)
 		for _, r := range w.relays {
 			r.stop()
+			if size, left := r.cache.coming.size.Load(), r.cache.coming.left.Load(); size != 0 || left != 0 {
+				t.Errorf("%s: room for %d bytes is taken by nobody, %d of them unwritten", r.name, size, left)
+			}
 		}
 		for _, stop := range w.stopping {
 			stop()
