@@ -61,7 +61,8 @@ func (c *Cache) warm(ctx context.Context) {
 }
 
 // warmOnce reads the manifests that are wanted and fetches the chunks that are missing. What does not fit is left to
-// be fetched when it is asked for. It ends early when other chunks are wanted: some of them may come before the rest.
+// be fetched when it is asked for. It ends early when other chunks are wanted: some of them may come before the rest. What
+// nodes boot shares the link with nothing that they might boot.
 func (c *Cache) warmOnce(ctx context.Context) error {
 	var first failure
 	var g errgroup.Group
@@ -80,17 +81,27 @@ func (c *Cache) warmOnce(ctx context.Context) error {
 	if err := c.makeRoom(ctx, chunk.Ref{}, false); err != nil && !errors.Is(err, fault.Full) {
 		first.note(err)
 	}
-	wanted := c.present().wanted
+	n := c.present()
 	missing := c.missing()
 	c.inTurn(missing)
 	var again retries
+	pinned := false // chunks of what nodes boot may be under way
 	for ; len(missing) > 0 && ctx.Err() == nil && full.err() == nil; missing = missing[1:] {
-		if !slices.Equal(c.present().wanted, wanted) {
-			c.wake()
-			break
+		if now := c.present(); now != n {
+			if !slices.Equal(now.wanted, n.wanted) {
+				c.wake()
+				break
+			}
+			n = now
 		}
 		missing = append(again.due(), missing...)
 		ref := missing[0]
+		if pin := n.pinned(ref.ID); pinned && !pin {
+			g.Wait()
+			pinned = false
+		} else {
+			pinned = pinned || pin
+		}
 		g.Go(func() error {
 			err := c.fetchAhead(ctx, ref)
 			if errors.Is(err, fault.Full) {
