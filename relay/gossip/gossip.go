@@ -61,7 +61,7 @@ type Profile struct {
 	Stream         time.Duration // allowed for such an exchange
 	SuspicionMult  int           // a suspect has this × log10(members) probe intervals to object
 	Rejoin         time.Duration // seeds that are not members are tried at this pace
-	UpdateInterval time.Duration // Updates are told at most this often
+	UpdateInterval time.Duration // Updates are told at most this often; in a large mesh the revision alone less often
 	HoldDown       time.Duration // for which a member that failed must be back before Alive offers it
 	Forget         time.Duration // a member is forgotten after being away so long
 }

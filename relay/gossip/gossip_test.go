@@ -275,6 +275,49 @@ func TestUpdatesReachEverybodyAndAreRateLimited(t *testing.T) {
 	})
 }
 
+// All relays have a new revision at the same time, again and again. The more there are, the less often each says so. That it is
+// unwell it says at once.
+func TestRevisionsAreToldLessOftenInALargeMesh(t *testing.T) {
+	inBubble(t, func(t *testing.T, m *mesh) {
+		m.add(20, func(c *gossip.Config) {
+			c.Profile.UpdateInterval, c.Profile.GossipInterval = 10*time.Millisecond, 10*time.Millisecond
+		})
+		m.settle(time.Minute, first(20))
+		said := gossip.Meta{Role: "relay"}
+		heard := map[uint64]bool{}
+		hear := func() (meta gossip.Meta) {
+			for mb := range m.relays["r01"].Members() {
+				if mb.Name == "r02" {
+					meta = mb.Meta
+				}
+			}
+			heard[meta.Revision] = true
+			return meta
+		}
+		for range 2000 { // 20 s
+			said.Revision++
+			if err := m.relays["r02"].Update(said); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Millisecond)
+			hear()
+		}
+		if n := len(heard); n < 10 || n > 20*1000/400+5 {
+			t.Errorf("r01 heard of %d revisions in 20 s", n)
+		}
+		said.Unwell = true
+		if err := m.relays["r02"].Update(said); err != nil {
+			t.Fatal(err)
+		}
+		m.until(35*time.Second, func() string {
+			if hear() != said {
+				return "r01 has not heard that r02 is unwell"
+			}
+			return ""
+		})
+	})
+}
+
 func TestARelayCanSpeakOnlyForItself(t *testing.T) {
 	inBubble(t, func(t *testing.T, m *mesh) {
 		private := map[string]ed25519.PrivateKey{}

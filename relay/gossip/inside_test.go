@@ -38,6 +38,27 @@ func TestTheLongestMetaFitsWithItsSignature(t *testing.T) {
 	}
 }
 
+func TestOnlyTheRevisionWaits(t *testing.T) {
+	told := Meta{Role: "relay", Revision: 7}
+	for what, c := range map[string]struct {
+		change func(*Meta)
+		rest   time.Duration
+	}{
+		"nothing":  {func(*Meta) {}, 6 * time.Second},
+		"revision": {func(m *Meta) { m.Revision = 8 }, 6 * time.Second},
+		"unwell":   {func(m *Meta) { m.Unwell = true }, 0},
+		"draining": {func(m *Meta) { m.Revision, m.Draining = 8, true }, 0},
+	} {
+		said := told
+		c.change(&said)
+		var g Gossip
+		g.said.Store(&statement{meta: said})
+		if rest := g.rest(300, told); rest != c.rest {
+			t.Errorf("%s: %v, want %v", what, rest, c.rest)
+		}
+	}
+}
+
 func TestUnknownFieldsOfNewerRelaysAreIgnored(t *testing.T) {
 	got, err := parseMeta([]byte(`{"ro":"relay","rv":7,"new":{"x":[1]}}`))
 	if want := (Meta{Role: "relay", Revision: 7}); err != nil || got != want {

@@ -14,11 +14,12 @@ import (
 )
 
 const (
-	seedsAtOnce  = 3               // tried in one round
-	firstRetry   = time.Second     // after a round that found nobody; doubles
-	slowestRetry = 5 * time.Second // while this relay is alone
-	sayTimeout   = 2 * time.Second // for an update to be passed to anybody
-	reclaim      = 5 * time.Second // for which the name of a dead relay belongs to its old address
+	seedsAtOnce  = 3                     // tried in one round
+	firstRetry   = time.Second           // after a round that found nobody; doubles
+	slowestRetry = 5 * time.Second       // while this relay is alone
+	sayTimeout   = 2 * time.Second       // for an update to be passed to anybody
+	perMember    = 20 * time.Millisecond // between two words of a relay of its revision: all have a new one at the same time
+	reclaim      = 5 * time.Second       // for which the name of a dead relay belongs to its old address
 )
 
 // Run takes part in the gossip until ctx ends, then says good-bye, which takes a few seconds, and returns nil.
@@ -28,6 +29,7 @@ const (
 func (g *Gossip) Run(ctx context.Context) error {
 	t := newTransport(g.cfg, g.advertise)
 	t.start()
+	told := g.said.Load().meta
 	m, err := memberlist.Create(g.memberlistConfig(t))
 	if err != nil {
 		t.Shutdown()
@@ -38,7 +40,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	live, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var telling, rest sync.WaitGroup
-	telling.Go(func() { g.tell(live, m) })
+	telling.Go(func() { g.tell(live, m, told) })
 	rest.Go(func() { g.join(live, m) })
 	rest.Go(func() { g.observe(live) })
 
@@ -78,14 +80,28 @@ func (g *Gossip) memberlistConfig(t *transport) *memberlist.Config {
 	return c
 }
 
-// tell passes on what this relay says of itself, at the pace of the profile.
-func (g *Gossip) tell(ctx context.Context, m *memberlist.Memberlist) {
+// tell passes on what this relay says of itself since it was told, at the pace of the profile.
+func (g *Gossip) tell(ctx context.Context, m *memberlist.Memberlist, told Meta) {
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-g.unsaid:
 		}
+		next := time.Now()
+		if rest := g.rest(m.NumMembers(), told); rest > g.cfg.Profile.UpdateInterval {
+			next = next.Add(max(rand.N(rest), time.Until(last.Add(rest)))) // the others have something to say, too
+		}
+		for g.rest(m.NumMembers(), told) > 0 && time.Now().Before(next) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-g.unsaid:
+			case <-time.After(time.Until(next)):
+			}
+		}
+		told, last = g.said.Load().meta, time.Now()
 		if err := m.UpdateNode(sayTimeout); err != nil {
 			g.log.Debug("telling the others took too long; they learn it with the next exchange", "relay", g.cfg.Name, "err", err)
 		}
@@ -95,6 +111,16 @@ func (g *Gossip) tell(ctx context.Context, m *memberlist.Memberlist) {
 		case <-time.After(g.cfg.Profile.UpdateInterval):
 		}
 	}
+}
+
+// rest is how long this relay should be quiet between two words, where no more has changed than the revision that it has.
+// Those of all would keep the news waiting that somebody has died. It is zero where more has changed.
+func (g *Gossip) rest(members int, told Meta) time.Duration {
+	said := g.said.Load().meta
+	if told.Revision = said.Revision; told != said {
+		return 0
+	}
+	return time.Duration(members) * perMember
 }
 
 // join tries seeds for as long as gossip runs.
