@@ -25,6 +25,8 @@ type Plan struct {
 	Gateway netip.Addr
 	MTU     int // 0: the device's own
 
+	Address6 netip.Addr // of the network, declared or made of the hardware address; invalid: none
+
 	Loader string  // the program for its firmware (see Loaders); "" if there is none for it
 	Relays []Relay // where it may fetch, best first; the first is the one that should answer it
 
@@ -89,6 +91,7 @@ func Resolve(c *catalog.Catalog, req Request) (Plan, error) {
 	}
 	node, ok := c.NodeByHardware(req.Hardware)
 	if !ok {
+		p.address6(c, netip.Addr{})
 		p.Relays = rank(c, p.Network, string(req.Hardware), "", "", req)
 		p.Problem = fault.New(fault.NotFound, "no node has the hardware address %s", req.Hardware).
 			WithFix("wulf discover claim %s NODE", req.Hardware)
@@ -101,6 +104,7 @@ func Resolve(c *catalog.Catalog, req Request) (Plan, error) {
 	p.Node, p.Hostname = node.Name, hostname(node.Name)
 	if i := slices.IndexFunc(r.Nets, func(n catalog.ResolvedNet) bool { return n.Hardware == req.Hardware }); i >= 0 {
 		p.address(r.Nets[i], req.Network)
+		p.address6(c, r.Nets[i].Address6.Addr())
 	}
 	p.Relays = rank(c, p.Network, string(node.Name), value(r.Settings.Rack), value(r.Settings.Zone), req)
 	p.content(r)
@@ -190,7 +194,7 @@ func rank(c *catalog.Catalog, network *catalog.Network, node, rack, zone string,
 			class += 3
 		}
 		sum := sha256.Sum256([]byte(node + "\x00" + string(r.Name)))
-		all = append(all, ranked{Relay{r.Name, addr, r.BootPort, r.MeshPort}, class, binary.BigEndian.Uint64(sum[:])})
+		all = append(all, ranked{Relay{Name: r.Name, Addr: addr, BootPort: r.BootPort, MeshPort: r.MeshPort}, class, binary.BigEndian.Uint64(sum[:])})
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
 		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.hash, b.hash), cmp.Compare(a.Name, b.Name))

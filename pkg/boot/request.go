@@ -42,6 +42,8 @@ type Relay struct {
 	Addr     netip.Addr // where the machine reaches it
 	BootPort uint16     // plain HTTP
 	MeshPort uint16     // HTTPS
+
+	Addr6 netip.Addr // where its boot loader reaches it, if it asks by IPv6; see Plan.Over6
 }
 
 // Boot returns host:port of plain HTTP.

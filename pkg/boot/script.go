@@ -178,7 +178,7 @@ func (p *Plan) writeBoot(b *strings.Builder, s Session) {
 		if i == len(sources)-1 {
 			next = "again"
 		}
-		fmt.Fprintf(b, ":relay%d\nimgfree\nset base http://%s\n", i, r.Boot())
+		fmt.Fprintf(b, ":relay%d\nimgfree\nset base http://%s\n", i, r.loads())
 		fmt.Fprintf(b, "kernel --timeout %d --name kernel ${base}/chunk/%s %s || goto %s\n", silence, p.Kernel.Kernel.ID, strings.Join(p.arguments(s, r), " "), next)
 		for _, f := range files {
 			fmt.Fprintf(b, "initrd --timeout %d --name %s ${base}%s || goto %s\n", silence, f.name, f.path, next)
@@ -200,7 +200,7 @@ func (p *Plan) writeProblem(b *strings.Builder, problem error) {
 	}
 	script := "script" // from wherever this one came
 	if len(p.Relays) > 0 && plain(string(p.BootHardware)) {
-		script = "http://" + p.Relays[0].Boot() + "/boot/" + string(p.BootHardware) + "/script"
+		script = "http://" + p.Relays[0].loads() + "/boot/" + string(p.BootHardware) + "/script"
 	}
 	fmt.Fprintf(b, "sleep 15\nchain --timeout %d --replace %s || reboot\n", silence, script)
 }

@@ -46,7 +46,7 @@ func (p *Plan) writeUnknown(b *strings.Builder, s Session) {
 		if p.Network != nil {
 			where = ", network " + string(p.Network.Name)
 		}
-		fmt.Fprintf(b, "echo   relay:   %s at %s%s\n", printable(string(p.Relays[0].Name)), p.Relays[0].Addr, printable(where))
+		fmt.Fprintf(b, "echo   relay:   %s at %s%s\n", printable(string(p.Relays[0].Name)), p.Relays[0].at(), printable(where))
 		fmt.Fprintf(b, "echo   to make it a node, type on a controller: wulf discover claim %s NODE\n", hw)
 		b.WriteString("echo   it waits here, and boots within seconds of that\n")
 	} else {
@@ -62,7 +62,7 @@ func (p *Plan) writeUnknown(b *strings.Builder, s Session) {
 		if i == len(sources)-1 {
 			next = "again"
 		}
-		fmt.Fprintf(b, ":relay%d\nchain --timeout %d --replace http://%s/boot/%s/script?%s=%d&%s || goto %s\n", i, patience, r.Boot(), hw, ParamTries, min(s.Tries+1, MaxTries), told, next)
+		fmt.Fprintf(b, ":relay%d\nchain --timeout %d --replace http://%s/boot/%s/script?%s=%d&%s || goto %s\n", i, patience, r.loads(), hw, ParamTries, min(s.Tries+1, MaxTries), told, next)
 	}
 	// Where no relay answers, the link or the lease may be gone: to begin anew mends that.
 	b.WriteString(":again\ninc rounds\niseq ${rounds} 5 && reboot ||\nsleep 15\ngoto relay0\n")

@@ -203,6 +203,15 @@ func (s *Server) relaysOnly(h handler) handler {
 	}
 }
 
+// local is the address that the peer speaks to.
+func local(r *http.Request) netip.Addr {
+	a, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return a.AddrPort().Addr().Unmap()
+}
+
 // remote is the address of the peer.
 func remote(r *http.Request) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)

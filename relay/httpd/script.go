@@ -21,6 +21,15 @@ var errNoCertificate = fault.New(fault.Denied, "only relays of this cluster may 
 
 func revision(r catalog.Revision) string { return strconv.FormatUint(uint64(r), 10) }
 
+// planFor answers for the machine with a hardware address, by where the request came from and to.
+func (s *Server) planFor(r *http.Request, hw catalog.HardwareAddr) (boot.Plan, error) {
+	p, err := s.planAt(hw, remote(r))
+	if a := local(r); err == nil && a.Is6() {
+		p.Over6(s.cfg.Name, a)
+	}
+	return p, err
+}
+
 // planAt answers for the machine with a hardware address, at the network that its address lies in.
 func (s *Server) planAt(hw catalog.HardwareAddr, at netip.Addr) (boot.Plan, error) {
 	req := boot.Request{Hardware: hw, Firmware: boot.FirmwareIPXE, Relay: s.cfg.Name, Live: s.cfg.Live()}
@@ -48,7 +57,7 @@ func (s *Server) script(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.planAt(hw, remote(r))
+	p, err := s.planFor(r, hw)
 	if err != nil {
 		return err
 	}
@@ -100,6 +109,10 @@ func writeScript(w http.ResponseWriter, script []byte) error {
 // address of the pool. Beside another site's DHCP nobody here knows where a node is.
 func atHome(p *boot.Plan, asker netip.Addr) bool {
 	n := p.Network
+	if asker.Is6() {
+		hw, made := catalog.Hardware6(asker)
+		return n == nil || n.DHCP != catalog.DHCPAuthoritative || asker == p.Address6 || made && hw == p.BootHardware && (asker.IsLinkLocalUnicast() || n.Prefix6.Contains(asker))
+	}
 	return n == nil || n.DHCP != catalog.DHCPAuthoritative || !p.Address.IsValid() || asker == p.Address.Addr() || n.Pool.Contains(asker)
 }
 

@@ -99,7 +99,7 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request, p *boot.Plan) e
 	s.seen(r, p, q)
 	if screen.Tries > 0 {
 		screen.Held = s.hold(w, r, hw)
-		now, err := s.planAt(hw, remote(r))
+		now, err := s.planFor(r, hw)
 		if err != nil {
 			return err
 		}
