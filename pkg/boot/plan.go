@@ -2,8 +2,6 @@ package boot
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -167,14 +165,17 @@ func (p *Plan) content(r *catalog.Resolved) {
 }
 
 // rank orders the relays that serve the network: those of the node's rack, of its zone, the others; alive before
-// dead; and within each by a hash that differs from node to node, so that load spreads and all relays agree.
+// dead; and within each so that load spreads and all relays agree, see lot.
 func rank(c *catalog.Catalog, network *catalog.Network, node, rack, zone string, req Request) []Relay {
+	const inRack, inZone, elsewhere = 0, 1, 2
 	type ranked struct {
 		Relay
-		class int
-		hash  uint64
+		away  bool // or unwell
+		place int
+		turn  int // within those of one place
 	}
 	var all []ranked
+	var places [elsewhere + 1][]catalog.RelayName
 	for r := range c.Relays() {
 		if network != nil && !slices.Contains(r.Networks, network.Name) || network == nil && r.Name != req.Relay {
 			continue
@@ -183,21 +184,34 @@ func rank(c *catalog.Catalog, network *catalog.Network, node, rack, zone string,
 		if !ok {
 			continue
 		}
-		class := 2
+		place := elsewhere
 		switch {
 		case rack != "" && r.Rack == rack:
-			class = 0
+			place = inRack
 		case zone != "" && r.Zone == zone:
-			class = 1
+			place = inZone
 		}
-		if self := r.Name == req.Relay; self && req.Unwell || !self && req.Live != nil && !slices.Contains(req.Live, r.Name) {
-			class += 3
+		self := r.Name == req.Relay
+		away := self && req.Unwell || !self && req.Live != nil && !slices.Contains(req.Live, r.Name)
+		all = append(all, ranked{Relay{Name: r.Name, Addr: addr, BootPort: r.BootPort, MeshPort: r.MeshPort}, away, place, 0})
+		places[place] = append(places[place], r.Name)
+	}
+	l := lotOf(node)
+	for place, names := range places {
+		// Those that are away have their turn, too: else all machines would change their relay when one goes.
+		for turn, name := range l.order(names) {
+			i := slices.IndexFunc(all, func(r ranked) bool { return r.Name == name })
+			all[i].place, all[i].turn = place, turn
 		}
-		sum := sha256.Sum256([]byte(node + "\x00" + string(r.Name)))
-		all = append(all, ranked{Relay{Name: r.Name, Addr: addr, BootPort: r.BootPort, MeshPort: r.MeshPort}, class, binary.BigEndian.Uint64(sum[:])})
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
-		return cmp.Or(cmp.Compare(a.class, b.class), cmp.Compare(a.hash, b.hash), cmp.Compare(a.Name, b.Name))
+		away := 0
+		if a.away != b.away {
+			if away = 1; b.away {
+				away = -1
+			}
+		}
+		return cmp.Or(away, cmp.Compare(a.place, b.place), cmp.Compare(a.turn, b.turn))
 	})
 	relays := make([]Relay, len(all))
 	for i, r := range all {

@@ -8,7 +8,6 @@ package capacity
 
 import (
 	"cmp"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -19,9 +18,8 @@ import (
 // Site is what a forecast is made of. Sizes are bytes, rates bytes a second. Defaults fills in what is zero.
 type Site struct {
 	Nodes       int `json:"nodes"`
-	Relays      int `json:"relays"`   // that serve
-	PerRack     int `json:"per_rack"` // relays in a rack, of which each node's name chooses one; racks have nodes as they have relays
-	Zones       int `json:"zones"`    // over which relays are spread evenly; a chunk enters each about once
+	Relays      int `json:"relays"` // that serve
+	Zones       int `json:"zones"`  // over which relays are spread evenly; a chunk enters each about once
 	Controllers int `json:"controllers"`
 
 	Image    int64 `json:"image"`    // as served
@@ -76,7 +74,6 @@ func Link(gigabits float64) float64 { return gigabits * 1e9 / 8 * 1448 / 1538 }
 func (s Site) Defaults() Site {
 	set(&s.Nodes, 64)
 	set(&s.Relays, max(1, (s.Nodes+63)/64))
-	set(&s.PerRack, min(2, s.Relays))
 	set(&s.Zones, 1)
 	set(&s.Controllers, 3)
 	set(&s.Image, 1e9)
@@ -128,7 +125,7 @@ func (s *Site) check() error {
 		low, up float64
 	}{
 		{"nodes", float64(s.Nodes), 1, maxNodes}, {"relays", float64(s.Relays), 1, maxRelays},
-		{"relays in a rack", float64(s.PerRack), 1, float64(s.Relays)}, {"zones", float64(s.Zones), 1, float64(s.Relays)}, {"controllers", float64(s.Controllers), 1, 9},
+		{"zones", float64(s.Zones), 1, float64(s.Relays)}, {"controllers", float64(s.Controllers), 1, 9},
 		{"the image's size", float64(s.Image), 1, 1e13}, {"the size of the image's files", float64(s.Unpacked), 1, 1e13},
 		{"a node's link", s.NodeLink, 1e3, 1e12}, {"a relay's link", s.RelayLink, 1e3, 1e12},
 		{"a controller's link", s.ControllerLink, 1e3, 1e12}, {"slots", float64(s.Slots), 0, 1e6}, {"a zone's link", s.ZoneLink, 0, 1e12},
@@ -263,14 +260,11 @@ func control(s *Site) float64 {
 	return each/api.LingerOf(s.Relays).Seconds() + each/api.ReportEvery(s.Relays).Seconds()
 }
 
-// loads is how many nodes each relay serves. A rack's relays share its nodes by a hash of their names, which is fair on
-// average only: with two relays for 128 nodes the busier one of many racks has 80, and is the last.
+// loads is how many nodes each relay serves: a rack's relays share its nodes evenly, see pkg/boot.
 func (s *Site) loads() []int {
-	dice := rand.New(rand.NewPCG(1, 0x6c6f616473))
 	loads := make([]int, s.Relays)
 	for n := range s.Nodes {
-		first := n % s.Relays / s.PerRack * s.PerRack // of the rack
-		loads[first+dice.IntN(min(s.PerRack, s.Relays-first))]++
+		loads[n%s.Relays]++
 	}
 	return loads
 }

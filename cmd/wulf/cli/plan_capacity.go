@@ -28,7 +28,6 @@ func (p *program) planCapacity() *cli.Command {
 		flags: listFlags(
 			text("nodes", "so many machines are switched on: `N,…` (default 1000)"),
 			number("relays", "`N` relays serve them (default: one for 64)"),
-			number("per-rack", "`N` of them stand in each rack (default 2); the names of nodes choose"),
 			number("zones", "the relays stand in `N` zones (default 1)"),
 			number("controllers", "`N` controllers (default 3)"),
 			text("image", "the image: its `NAME`, or its size as served, as 1GB (default)"),
@@ -89,7 +88,7 @@ func (p *program) runPlanCapacity(c *cli.Context) error {
 // siteOf is the site that the flags describe, but for what there may be several of.
 func (p *program) siteOf(c *cli.Context) (capacity.Site, error) {
 	s := capacity.Site{
-		Relays: c.Int("relays"), PerRack: c.Int("per-rack"), Zones: c.Int("zones"), Controllers: c.Int("controllers"), Cold: c.Bool("cold"), Over: c.Duration("spread"), Slots: c.Int("slots"),
+		Relays: c.Int("relays"), Zones: c.Int("zones"), Controllers: c.Int("controllers"), Cold: c.Bool("cold"), Over: c.Duration("spread"), Slots: c.Int("slots"),
 	}
 	s.Costs.Cores = float64(c.Int("cores"))
 	s.Machine.Firmware, s.Machine.Spread, s.Machine.Init = c.Duration("firmware"), c.Duration("firmware-spread"), c.Duration("init")
