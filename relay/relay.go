@@ -25,6 +25,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 	"github.com/wulfmesh/wulfmesh/pkg/pki"
 	"github.com/wulfmesh/wulfmesh/relay/cache"
+	"github.com/wulfmesh/wulfmesh/relay/dhcp6d"
 	"github.com/wulfmesh/wulfmesh/relay/dhcpd"
 	"github.com/wulfmesh/wulfmesh/relay/feed"
 	"github.com/wulfmesh/wulfmesh/relay/gossip"
@@ -45,7 +46,10 @@ type Config struct {
 	DHCP          bool           // serve DHCP
 	Links         []dhcpd.Link   // where; none: on the interfaces of this computer that reach a served network
 	TFTP          net.PacketConn // of the port for requests; nil: not served
+	TFTP6         net.PacketConn // the same of IPv6; nil: not served
 	SinglePort    bool           // answer TFTP from TFTP itself, for firewalls that let no other port through
+	DHCP6         bool           // serve DHCPv6, where a served network has an IPv6 prefix
+	Links6        []dhcp6d.Link  // as Links
 	Advertise     bool           // tell machines that there is no IPv6 router, on the interfaces that reach a served network
 
 	Disk       durable.FS       // on which its data lies; the zero value is the machine's own
@@ -87,7 +91,8 @@ type Relay struct {
 	spool   *spool.Spool
 	leases  *lease.Book
 	http    *httpd.Server
-	dhcp    *dhcpd.Server // nil: not served
+	dhcp    *dhcpd.Server  // nil: not served
+	dhcp6   *dhcp6d.Server // likewise
 	loaders *loaders
 }
 
@@ -177,6 +182,11 @@ func (r *Relay) assemble() (err error) {
 			Scope: func() dhcpd.Scope { return dhcpd.ScopeOf(r.feed.Catalog(), name) }, Changed: r.feed.Changed,
 		})
 	}
+	if r.cfg.DHCP6 {
+		r.dhcp6 = dhcp6d.New(dhcp6d.Config{
+			Relay: name, Cluster: r.settings.Cluster, Planner: r.feed, HasLoader: r.loaders.Has, Record: r.record, Links: r.cfg.Links6, Log: r.log,
+		})
+	}
 	return nil
 }
 
@@ -216,10 +226,16 @@ func (r *Relay) Run(ctx context.Context) error {
 	if r.dhcp != nil {
 		g.Go(func() error { return r.dhcp.Run(ctx) })
 	}
-	if r.cfg.TFTP != nil {
+	if r.dhcp6 != nil {
+		g.Go(func() error { return r.dhcp6.Run(ctx) })
+	}
+	for _, conn := range []net.PacketConn{r.cfg.TFTP, r.cfg.TFTP6} {
+		if conn == nil {
+			continue
+		}
 		g.Go(func() error {
 			return tftpd.New(tftpd.Config{
-				Conn: r.cfg.TFTP, SinglePort: r.cfg.SinglePort, Loader: r.loaders.Loader, Machine: r.machine, Record: r.record, Log: r.log,
+				Conn: conn, SinglePort: r.cfg.SinglePort, Loader: r.loaders.Loader, Machine: r.machine, Record: r.record, Log: r.log,
 			}).Run(ctx)
 		})
 	}
@@ -243,7 +259,7 @@ func (r *Relay) machine(a netip.Addr) (catalog.NodeName, catalog.HardwareAddr, b
 	c := r.feed.Catalog()
 	if n, ok := c.NodeByAddress(a); ok {
 		for _, d := range n.Settings.Nets {
-			if d.Address != nil && *d.Address == a && d.Hardware != nil {
+			if d.Hardware != nil && (d.Address != nil && *d.Address == a || d.Address6 != nil && *d.Address6 == a) {
 				return n.Name, *d.Hardware, true
 			}
 		}
@@ -253,10 +269,30 @@ func (r *Relay) machine(a netip.Addr) (catalog.NodeName, catalog.HardwareAddr, b
 	if !ok {
 		return "", "", false
 	}
+	if hw, made := catalog.Hardware6(a); made {
+		return madeOf(c, self, a, hw)
+	}
 	return "", "", slices.ContainsFunc(self.Networks, func(name catalog.NetworkName) bool {
 		n, ok := c.Network(name)
 		return ok && n.Pool.Contains(a)
 	})
+}
+
+// madeOf tells whose an address is that was made of a hardware address: a node's, or that of a machine that is not known
+// where such are welcome.
+func madeOf(c *catalog.Catalog, self *catalog.Relay, a netip.Addr, hw catalog.HardwareAddr) (catalog.NodeName, catalog.HardwareAddr, bool) {
+	node, known := c.NodeByHardware(hw)
+	if known && a.IsLinkLocalUnicast() {
+		return node.Name, hw, true
+	}
+	n, ok := c.NetworkOf(a)
+	switch {
+	case !ok || !slices.Contains(self.Networks, n.Name):
+		return "", "", false
+	case known:
+		return node.Name, hw, true
+	}
+	return "", hw, n.Pool.First.IsValid()
 }
 
 // tls is who may speak to the mesh's listener: relays by certificate, as long as the catalog has them with that key,
@@ -311,6 +347,9 @@ func (r *Relay) Status() api.RelayStatus {
 	s.Problems = append(s.Problems, r.leases.Problems()...)
 	if r.dhcp != nil {
 		s.Problems = append(s.Problems, r.dhcp.Problems()...)
+	}
+	if r.dhcp6 != nil {
+		s.Problems = append(s.Problems, r.dhcp6.Problems()...)
 	}
 	s.Problems = append(s.Problems, r.loaders.problem(), expiry(r.keeper.Credentials(), time.Now()))
 	said := map[string]bool{"": true}

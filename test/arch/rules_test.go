@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"controller/apiserver": 6,
 	"controller/web":       6,
 	"relay/dhcpd":          6,
+	"relay/dhcp6d":         6,
 	"relay/httpd":          6,
 	"relay/radvd":          6, // so that iPXE need not wait for a router
 	"relay/tftpd":          6,
@@ -96,8 +97,8 @@ var owners = map[string][]string{
 	"github.com/hashicorp/go-metrics":         {"replication"}, // raft's metrics
 	"github.com/hashicorp/memberlist":         {"relay/gossip"},
 	"github.com/hashicorp/go-immutable-radix": {"pkg/catalog"},
-	"github.com/insomniacslk/dhcp":            {"relay/dhcpd", "cmd/wulf-agent/**", "storm"}, // the agent asks for its lease, and so do a storm's machines; tests compare the relay's codec
-	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"},          // answers to, and questions from, machines without address
+	"github.com/insomniacslk/dhcp":            {"relay/dhcp6d", "relay/dhcpd", "cmd/wulf-agent/**", "storm"}, // DHCPv6; the agent asks for its lease, and so do a storm's machines; tests compare the relay's DHCPv4 codec
+	"github.com/mdlayher/packet":              {"relay/dhcpd", "cmd/wulf-agent/**"},                          // answers to, and questions from, machines without address
 	"github.com/urfave/cli":                   {"cmd/wulf/cli"},
 	"github.com/theory/jsonpath":              {"cmd/wulf/cli"},
 	"github.com/rogpeppe/go-internal":         {"cmd/wulf/cli"},                                                // its diff; testscript is for tests

@@ -52,7 +52,7 @@ func serveFlags() []cli.Flag {
 		toggle("no-dhcp", "do not serve DHCP"),
 		toggle("no-tftp", "do not serve boot programs by TFTP"),
 		toggle("tftp-single-port", "answer TFTP from port 69 itself, for firewalls that let no other port through"),
-		toggle("no-ipv6", "do not tell machines that there is no IPv6 router, for which iPXE would wait"),
+		toggle("no-ipv6", "boot nothing by IPv6, and do not tell machines that there is no IPv6 router, for which iPXE would wait"),
 		texts("loaders", "look for boot programs in `DIR` (default: "+strings.Join(relay.LoaderDirs(), ", ")+")"),
 		text("cache", "keep at most `SIZE` of chunks, as 200GiB (default: what the disk has)"),
 		duration("stale-after", 24*time.Hour, "step back behind other relays when no controller has confirmed the catalog for `TIME`"),
@@ -151,7 +151,7 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 		return l, err
 	}
 	cfg := relay.Config{
-		Dir: dir, DHCP: !c.Bool("no-dhcp"), SinglePort: c.Bool("tftp-single-port"), Advertise: !c.Bool("no-ipv6"), Loaders: c.StringSlice("loaders"), Budget: budget,
+		Dir: dir, DHCP: !c.Bool("no-dhcp"), SinglePort: c.Bool("tftp-single-port"), Advertise: !c.Bool("no-ipv6"), DHCP6: !c.Bool("no-dhcp") && !c.Bool("no-ipv6"), Loaders: c.StringSlice("loaders"), Budget: budget,
 		StaleAfter: c.Duration("stale-after"), Version: p.env.Version, Log: log,
 	}
 	if cfg.Boot, err = stream(s.BootPort); err != nil {
@@ -169,6 +169,11 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 	if !c.Bool("no-tftp") {
 		if cfg.TFTP, err = packets("udp4", tftpPort); err != nil {
 			return nil, err
+		}
+		if !c.Bool("no-ipv6") {
+			if cfg.TFTP6, err = packets("udp6", tftpPort); err != nil {
+				log.Warn("boot programs are not served by TFTP over IPv6", "relay", s.Name, "err", err) // a machine may have no IPv6 at all
+			}
 		}
 	}
 	if r, err = relay.New(cfg); err != nil {

@@ -1,0 +1,165 @@
+package dhcp6d
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv6"
+
+	"github.com/wulfmesh/wulfmesh/pkg/boot"
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+)
+
+// handle answers a packet, or does not.
+func (s *Server) handle(l *Link, b []byte, from netip.AddrPort, waited bool) {
+	q, err := parse(b, from.Addr())
+	if err != nil {
+		s.counters.malformed.Add(1)
+		return
+	}
+	t := s.sit(q, l)
+	if t == nil {
+		s.counters.foreign.Add(1)
+		return
+	}
+	if !waited && !s.limits.admits(time.Now(), t) {
+		s.counters.limited.Add(1)
+		return
+	}
+	if !q.meant(s.duid) {
+		s.patience.serves(t.hw)
+		s.counters.foreign.Add(1)
+		return
+	}
+	if !waited && q.open() && s.patience.holds(q, t, l, b, from, s) {
+		return
+	}
+	r := answer(q, t, s.duid)
+	if r == nil {
+		s.counters.silent.Add(1)
+		return
+	}
+	if !s.send(l, q, r, from) {
+		return
+	}
+	s.heed(q, t, l, r)
+}
+
+// send sends a reply back to where the question came from, to the port where clients listen, or agents do.
+func (s *Server) send(l *Link, q *query, r *dhcpv6.Message, from netip.AddrPort) bool {
+	to := net.UDPAddrFromAddrPort(from)
+	switch {
+	case len(q.agents) == 0:
+		to.Port = dhcpv6.DefaultClientPort
+	case q.agents[0].Options.RelayPort() == nil: // RFC 8357: one that listens elsewhere says so
+		to.Port = dhcpv6.DefaultServerPort
+	}
+	if _, err := l.Conn.WriteTo(wrap(r, q).ToBytes(), to); err != nil {
+		s.counters.unsent.Add(1)
+		s.trouble.set(topic{"send", l.Name}, fmt.Sprintf("cannot send DHCPv6 on %s: %v", l.Name, err))
+		return false
+	}
+	s.trouble.set(topic{"send", l.Name}, "")
+	s.counters.answered(r.MessageType)
+	return true
+}
+
+// heed records what an answer says of a machine's boot. Only firmware begins one.
+func (s *Server) heed(q *query, t *seat, l *Link, r *dhcpv6.Message) {
+	e := boot.Event{Node: t.plan.Node, Hardware: t.hw, Stage: boot.StageDHCP, Revision: t.plan.Revision, Firmware: q.firmware, Machine: q.facts(t)}
+	if t.plan.Address6.IsValid() && q.MessageType != dhcpv6.MessageTypeInformationRequest {
+		e.Address = t.plan.Address6.String()
+	}
+	if q.MessageType == dhcpv6.MessageTypeDecline {
+		for _, a := range q.addresses() {
+			if a == t.plan.Address6 {
+				e.Error = fmt.Sprintf("its address %s is used by another machine already", a)
+				s.record(e)
+			}
+		}
+		return
+	}
+	if q.firmware == boot.FirmwareNone {
+		return
+	}
+	homeless := topic{"address", l.Name}
+	if t.me.IsValid() {
+		s.trouble.set(homeless, "")
+	} else {
+		e.Error = fmt.Sprintf("it gets no boot program by IPv6: relay %s has no IPv6 address in %s on %s", s.cfg.Relay, t.net.Prefix6, l.Name)
+		s.trouble.set(homeless, fmt.Sprintf("machines boot by IPv6 on %s, where this relay has no IPv6 address in %s, network %s; give it one", l.Name, t.net.Prefix6, t.net.Name))
+	}
+	switch {
+	case e.Error != "":
+	case t.plan.Loader == "" && q.firmware != boot.FirmwareIPXE:
+		e.Error = "there is no boot program for its architecture"
+	case t.file == "":
+		e.Error = "boot program " + t.plan.Loader + " is not installed on the relay"
+	case !t.plan.Address6.IsValid() && q.MessageType != dhcpv6.MessageTypeInformationRequest:
+		e.Error = fmt.Sprintf("it gets no IPv6 address: %s", t.homeless())
+	case r.MessageType != dhcpv6.MessageTypeReply || q.MessageType == dhcpv6.MessageTypeRenew || q.MessageType == dhcpv6.MessageTypeRebind || q.MessageType == dhcpv6.MessageTypeRelease || q.MessageType == dhcpv6.MessageTypeConfirm:
+		return // it has only been offered, or it has long begun
+	case t.plan.Problem != nil:
+		e.Message = t.plan.Problem.Error()
+	}
+	s.record(e)
+}
+
+// homeless is why a machine has no address.
+func (t *seat) homeless() string {
+	switch {
+	case t.net.Prefix6.Bits() > 64:
+		return fmt.Sprintf("none is declared for it, and %s of network %s leaves no room to make one of the hardware address", t.net.Prefix6, t.net.Name)
+	case !t.plan.Known():
+		return fmt.Sprintf("no node claims it, and network %s has no pool for unknown machines", t.net.Name)
+	}
+	return fmt.Sprintf("node %s has none in network %s", t.plan.Node, t.net.Name)
+}
+
+// record passes an event on, unless the same was told of the machine a moment ago: firmware asks several times.
+func (s *Server) record(e boot.Event) {
+	e.Time, e.Relay = time.Now().UTC(), s.cfg.Relay
+	if !s.told.news(e) {
+		return
+	}
+	s.cfg.Record(e)
+	if e.Error != "" {
+		s.cfg.Log.Warn("dhcpv6", "relay", s.cfg.Relay, "node", e.Node, "hardware", e.Hardware, "stage", e.Stage, "revision", e.Revision, "err", e.Error)
+		return
+	}
+	s.cfg.Log.Info("dhcpv6", "relay", s.cfg.Relay, "node", e.Node, "hardware", e.Hardware, "stage", e.Stage, "revision", e.Revision,
+		"firmware", e.Firmware, "address", e.Address)
+}
+
+// facts is what a packet of an unknown machine says of it, and of where it is plugged in; nil for one that a node claims.
+func (q *query) facts(t *seat) *catalog.Facts {
+	if t.plan.Known() {
+		return nil
+	}
+	f := catalog.Facts{Network: t.net.Name}
+	if all := q.uuids(); len(all) > 0 {
+		f.UUID = all[0]
+	}
+	if n := len(q.agents); n > 0 {
+		agent := q.agents[n-1]
+		f.Agent, f.Port = q.link().String(), wording(agent.Options.InterfaceID())
+		if id := agent.Options.RemoteID(); id != nil {
+			f.Switch = wording(id.RemoteID)
+		}
+	}
+	f = f.Clean()
+	return &f
+}
+
+// wording is bytes as text, if they are text; else as hexadecimal.
+func wording(b []byte) string {
+	for _, c := range b {
+		if c < ' ' || c > '~' {
+			return hex.EncodeToString(b[:min(len(b), catalog.MaxFact/2)])
+		}
+	}
+	return string(b)
+}
