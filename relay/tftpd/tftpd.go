@@ -94,7 +94,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if !fast || s.cfg.SinglePort {
 		var p port = kernel
 		if !fast {
-			p = &anyPort{PacketConn: s.cfg.Conn}
+			p = newAnyPort(s.cfg.Conn)
 		}
 		s.serve(g, running, newWorker(s, p, 1))
 	} else {
