@@ -5,8 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/relay/radvd"
 )
 
@@ -17,14 +19,14 @@ const interfacesLook = 15 * time.Second
 // and go.
 func (r *Relay) advertise(ctx context.Context) error {
 	for ctx.Err() == nil {
-		names := r.interfaces()
+		where := r.interfaces()
 		until, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_ = radvd.New(radvd.Config{Interfaces: names, Log: r.log}).Run(until) // says itself what it cannot do
+			_ = radvd.New(radvd.Config{Interfaces: where, Log: r.log}).Run(until) // says itself what it cannot do
 		}()
-		for pause(ctx, interfacesLook) && slices.Equal(names, r.interfaces()) {
+		for pause(ctx, interfacesLook) && slices.EqualFunc(where, r.interfaces(), radvd.Interface.Equal) {
 		}
 		stop()
 		<-done
@@ -32,38 +34,47 @@ func (r *Relay) advertise(ctx context.Context) error {
 	return nil
 }
 
-// interfaces are those of this machine with an address in a network that the relay serves.
-func (r *Relay) interfaces() []string {
+// interfaces are those of this machine with an address in a network that the relay serves, and the prefixes in which
+// machines there boot by IPv6: those in which the relay itself has an address.
+func (r *Relay) interfaces() []radvd.Interface {
 	c := r.feed.Catalog()
 	self, ok := c.Relay(r.settings.Name)
 	if !ok {
 		return nil
 	}
-	served := func(a netip.Addr) bool {
-		for _, name := range self.Networks {
-			if n, ok := c.Network(name); ok && n.Prefix.Contains(a) {
-				return true
-			}
+	var networks []*catalog.Network
+	for _, name := range self.Networks {
+		if n, ok := c.Network(name); ok {
+			networks = append(networks, n)
 		}
-		return false
 	}
 	all, err := net.Interfaces()
 	if err != nil {
 		return nil
 	}
-	var names []string
+	var where []radvd.Interface
 	for _, i := range all {
 		addrs, err := i.Addrs()
 		if err != nil || i.Flags&net.FlagUp == 0 {
 			continue
 		}
-		if slices.ContainsFunc(addrs, func(a net.Addr) bool {
-			p, err := netip.ParsePrefix(a.String())
-			return err == nil && served(p.Addr().Unmap())
-		}) {
-			names = append(names, i.Name)
+		at, reaches := radvd.Interface{Name: i.Name}, false
+		for _, n := range networks {
+			has := func(p netip.Prefix) bool {
+				return slices.ContainsFunc(addrs, func(a net.Addr) bool {
+					own, err := netip.ParsePrefix(a.String())
+					return err == nil && p.Contains(own.Addr().Unmap())
+				})
+			}
+			reaches = reaches || has(n.Prefix) || has(n.Prefix6)
+			if r.dhcp6 != nil && n.DHCP == catalog.DHCPAuthoritative && has(n.Prefix6) {
+				at.Prefixes = append(at.Prefixes, n.Prefix6)
+			}
+		}
+		if reaches {
+			where = append(where, at)
 		}
 	}
-	slices.Sort(names)
-	return names
+	slices.SortFunc(where, func(a, b radvd.Interface) int { return strings.Compare(a.Name, b.Name) })
+	return where
 }

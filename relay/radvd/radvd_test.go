@@ -1,7 +1,9 @@
 package radvd
 
 import (
+	"bytes"
 	"net"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/net/ipv6"
@@ -34,5 +36,18 @@ func TestWhoIsAnswered(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%s: answered to %q, want %q", name, got, tc.want)
 		}
+	}
+}
+
+func TestWhatIsAdvertised(t *testing.T) {
+	if got, want := advertisement(nil), []byte{134, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}; !bytes.Equal(got, want) {
+		t.Errorf("without DHCPv6: %x, want %x", got, want)
+	}
+	b := advertisement([]netip.Prefix{netip.MustParsePrefix("fd00:1::5/64"), netip.MustParsePrefix("fd00:2::/80")})
+	want := append([]byte{134, 0, 0, 0, 64, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+		3, 4, 64, 0x80, 0, 1, 0x51, 0x80, 0, 1, 0x51, 0x80, 0, 0, 0, 0, 0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		3, 4, 80, 0x80, 0, 1, 0x51, 0x80, 0, 1, 0x51, 0x80, 0, 0, 0, 0, 0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+	if !bytes.Equal(b, want) {
+		t.Errorf("got %x, want %x", b, want)
 	}
 }
