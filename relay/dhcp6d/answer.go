@@ -132,22 +132,18 @@ func putNetwork(r *dhcpv6.Message, q *query, t *seat) {
 	}
 }
 
-// putBoot adds what to boot, and the class by which firmware knows an answer of its kind, under the number of the
-// enterprise that the client named. Firmware takes these whether it asks for them or not, and some does not ask.
+// putBoot adds what to boot. Firmware takes the URL whether it asks for it or not, and some does not ask.
+//
+// UEFI takes an answer for one of HTTP boot by its class alone, under the number of the enterprise that the firmware named.
+// Of PXE it must not be there: EDK2 would ask a boot server then for what it has been told.
 func putBoot(r *dhcpv6.Message, q *query, t *seat) {
 	if t.file == "" {
 		return
 	}
 	r.AddOption(dhcpv6.OptBootFileURL(t.file))
-	class := classOf(q.Message)
-	if class == nil || q.firmware == boot.FirmwareIPXE {
-		return
+	if class := classOf(q.Message); class != nil && (q.firmware == boot.FirmwareHTTP64 || q.firmware == boot.FirmwareHTTPArm64) {
+		r.AddOption(&dhcpv6.OptVendorClass{EnterpriseNumber: class.EnterpriseNumber, Data: [][]byte{[]byte(classHTTP)}})
 	}
-	kind := classPXE
-	if q.firmware == boot.FirmwareHTTP64 || q.firmware == boot.FirmwareHTTPArm64 {
-		kind = classHTTP
-	}
-	r.AddOption(&dhcpv6.OptVendorClass{EnterpriseNumber: class.EnterpriseNumber, Data: [][]byte{[]byte(kind)}})
 }
 
 // wrap puts a reply into one message for each agent that the question came through, the outermost last (RFC 8415 §19.3).

@@ -10,7 +10,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 )
 
-// Vendor classes that ask for a boot program. UEFI takes an answer for one of its kind by the same words in the answer.
+// Vendor classes that ask for a boot program.
 const (
 	classPXE  = "PXEClient"
 	classHTTP = "HTTPClient"

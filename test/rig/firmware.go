@@ -11,11 +11,18 @@ type Firmware string
 
 // The kinds of firmware.
 const (
-	BIOS     Firmware = "bios"      // SeaBIOS and the PXE option ROM of the network card (iPXE)
-	UEFI     Firmware = "uefi"      // OVMF with its own PXE client: DHCP, then TFTP
-	UEFIHTTP Firmware = "uefi-http" // OVMF with its own HTTP boot client
-	Direct   Firmware = "direct"    // none: QEMU itself loads Kernel and Initrd
+	BIOS      Firmware = "bios"           // SeaBIOS and the PXE option ROM of the network card (iPXE)
+	UEFI      Firmware = "uefi"           // OVMF with its own PXE client: DHCP, then TFTP
+	UEFIHTTP  Firmware = "uefi-http"      // OVMF with its own HTTP boot client
+	UEFI6     Firmware = "uefi-ipv6"      // as UEFI, but by IPv6 alone
+	UEFIHTTP6 Firmware = "uefi-http-ipv6" // as UEFIHTTP, likewise
+	Direct    Firmware = "direct"         // none: QEMU itself loads Kernel and Initrd
 )
+
+// uefi tells whether it is one that keeps variables.
+func (f Firmware) uefi() bool {
+	return f == UEFI || f == UEFIHTTP || f == UEFI6 || f == UEFIHTTP6
+}
 
 // found is the first of the paths that exists, or "". Distributions put the same file into different places.
 func found(paths ...string) string {

@@ -50,7 +50,7 @@ type Machine struct {
 func (s *Segment) Machine(config MachineConfig) (*Machine, error) {
 	config.Memory = cmp.Or(config.Memory, 512)
 	m := &Machine{config: config, segment: s}
-	if config.Firmware == UEFI || config.Firmware == UEFIHTTP {
+	if config.Firmware.uefi() {
 		// Its own variables, kept from one start to the next as a real machine keeps its own.
 		_, vars := ovmf()
 		data, err := os.ReadFile(vars)
@@ -202,18 +202,18 @@ func (m *Machine) arguments(accel string) []string {
 	switch c.Firmware {
 	case BIOS:
 		machine += ",graphics=off" // SeaBIOS and iPXE write to the serial port instead
-	case UEFI, UEFIHTTP:
+	case UEFI, UEFIHTTP, UEFI6, UEFIHTTP6:
 		code, _ := ovmf()
 		card += ",romfile=" // no iPXE in the card: the firmware's own network stack is what is tested
-		off := "opt/org.tianocore/IPv4PXESupport"
-		if c.Firmware == UEFI {
-			off = "opt/org.tianocore/IPv4HTTPSupport" // unknown to older firmware, which then has it off or last
-		}
 		args = append(args,
 			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file="+code,
-			"-drive", "if=pflash,unit=1,format=raw,file="+m.vars(),
-			"-fw_cfg", "name="+off+",string=n",
-			"-fw_cfg", "name=opt/org.tianocore/IPv6PXESupport,string=n") // saves its long wait for a router
+			"-drive", "if=pflash,unit=1,format=raw,file="+m.vars())
+		// One way to boot is on. Older firmware knows no switch for HTTP, which it then has off or last.
+		for way, only := range map[string]Firmware{"IPv4PXE": UEFI, "IPv4HTTP": UEFIHTTP, "IPv6PXE": UEFI6, "IPv6HTTP": UEFIHTTP6} {
+			if c.Firmware != only {
+				args = append(args, "-fw_cfg", "name=opt/org.tianocore/"+way+"Support,string=n")
+			}
+		}
 	case Direct:
 		card += ",romfile="
 		args = append(args, "-kernel", c.Kernel, "-append", strings.TrimSpace("console=ttyS0 "+c.Append))
