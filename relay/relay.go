@@ -184,7 +184,8 @@ func (r *Relay) assemble() (err error) {
 	}
 	if r.cfg.DHCP6 {
 		r.dhcp6 = dhcp6d.New(dhcp6d.Config{
-			Relay: name, Cluster: r.settings.Cluster, Planner: r.feed, HasLoader: r.loaders.Has, Record: r.record, Links: r.cfg.Links6, Log: r.log,
+			Relay: name, Cluster: r.settings.Cluster, Planner: r.feed.Planner(r.mesh.answering), Catalog: r.feed.Catalog, Changed: r.feed.Changed,
+			HasLoader: r.loaders.Has, Record: r.record, Links: r.cfg.Links6, Log: r.log,
 		})
 	}
 	return nil

@@ -42,8 +42,6 @@ const (
 // error means that this relay has nothing to say to the machine. It fills in who is alive.
 type Planner interface {
 	Plan(boot.Request) (boot.Plan, error)
-	Catalog() *catalog.Catalog
-	Changed() <-chan struct{} // closes when Catalog no longer returns what it returns now
 }
 
 // Link is an interface of this computer. Run closes its connection.
@@ -58,6 +56,8 @@ type Config struct {
 	Relay     catalog.RelayName
 	Cluster   string // with Relay it makes the server's DUID, which is the same after each start
 	Planner   Planner
+	Catalog   func() *catalog.Catalog
+	Changed   func() <-chan struct{} // closes when Catalog no longer returns what it returns now
 	HasLoader func(name string) bool // whether the relay has the boot program
 	Record    func(boot.Event)       // called by several goroutines at once; it must not block
 	Links     []Link                 // where to listen; none: on the interfaces of this computer that reach a served network

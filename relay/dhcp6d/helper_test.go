@@ -84,8 +84,7 @@ func (p planner) Plan(req boot.Request) (boot.Plan, error) {
 	req.Unwell = p.unwell != nil && p.unwell()
 	return boot.Resolve(p.c, req)
 }
-func (p planner) Catalog() *catalog.Catalog { return p.c }
-func (p planner) Changed() <-chan struct{}  { return nil }
+func (p planner) catalog() *catalog.Catalog { return p.c }
 
 // wire is one end of a link in memory: what is put into it comes to the server, and what the server sends is kept.
 type wire struct {
@@ -159,7 +158,7 @@ func onSegment(t *testing.T, addrs []netip.Addr, unwell func() bool, f func(s *s
 			}
 			s.wires[name] = w
 			s.servers[name] = New(Config{
-				Relay: name, Cluster: "lab", Planner: p, HasLoader: func(name string) bool { return name != "snponly-arm64.efi" }, Links: []Link{{Name: "eth0", Addrs: addrs, Conn: w}},
+				Relay: name, Cluster: "lab", Planner: p, Catalog: p.catalog, HasLoader: func(name string) bool { return name != "snponly-arm64.efi" }, Links: []Link{{Name: "eth0", Addrs: addrs, Conn: w}},
 				Log: slog.New(slog.DiscardHandler), Record: func(e boot.Event) {
 					s.mu.Lock()
 					defer s.mu.Unlock()

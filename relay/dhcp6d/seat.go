@@ -55,7 +55,7 @@ func networksOf(all []*catalog.Network, q *query, l *Link) []*catalog.Network {
 // sit finds the network in which a client asks, and what the plan for it is there; nil means that it is none of ours.
 // Several networks on one interface: the machine is where it has an address.
 func (s *Server) sit(q *query, l *Link) *seat {
-	c := s.cfg.Planner.Catalog()
+	c := s.cfg.Catalog()
 	var best *seat
 	for _, n := range networksOf(served(c, s.cfg.Relay), q, l) {
 		hw, ok := identify(c, q, n)

@@ -105,14 +105,14 @@ func TestWhoAsksTooOftenIsNotAnswered(t *testing.T) {
 		if answers != machineBurst {
 			t.Errorf("%d answers, want %d", answers, machineBurst)
 		}
-		if got := len(s.ask(message(dhcpv6.MessageTypeSolicit, duidLL("52:54:00:00:00:02"), ia(), efi), "fe80::5054:ff:fe00:2", 0)["r1"]); got != 1 {
+		if got := len(s.ask(message(dhcpv6.MessageTypeSolicit, duidLL("52:54:00:00:00:02"), ia(), efi, elapsed(time.Minute)), "fe80::5054:ff:fe00:2", 0)["r1"]); got != 1 {
 			t.Errorf("another machine has %d answers", got)
 		}
 		known := 0
 		for i := range 2 * strangerBurst {
 			s.ask(message(dhcpv6.MessageTypeSolicit, duidLL(fmt.Sprintf("52:54:01:00:%02x:%02x", i>>8, i&0xff)), ia(), efi), "fe80::1", 0)
 		}
-		known = len(s.ask(message(dhcpv6.MessageTypeSolicit, duidLL("52:54:00:00:00:03"), ia(), efi), "fe80::5054:ff:fe00:3", 0)["r1"])
+		known = len(s.ask(message(dhcpv6.MessageTypeSolicit, duidLL("52:54:00:00:00:03"), ia(), efi, elapsed(time.Minute)), "fe80::5054:ff:fe00:3", 0)["r1"])
 		if st := s.servers["r1"].Stats(); known != 1 || st.Limited < strangerBurst {
 			t.Errorf("beside a flood a node has %d answers, %+v", known, st)
 		}
@@ -149,7 +149,7 @@ func FuzzAnswersCanBeRead(f *testing.F) {
 	f.Add(message(dhcpv6.MessageTypeInformationRequest, iPXE).ToBytes())
 	c := lab(f)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := New(Config{Relay: "r1", Cluster: "lab", Planner: planner{c: c}, HasLoader: func(string) bool { return true }})
+		s := New(Config{Relay: "r1", Cluster: "lab", Planner: planner{c: c}, Catalog: planner{c: c}.catalog, HasLoader: func(string) bool { return true }})
 		q, err := parse(b, netip.MustParseAddr("fe80::5054:ff:fe00:1"))
 		if err != nil {
 			return

@@ -48,7 +48,7 @@ func (s *Server) watch(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		news := s.cfg.Planner.Changed() // before the first look at what is served: what comes after it is seen
+		news := s.cfg.Changed() // before the first look at what is served: what comes after it is seen
 		if wishes, err := s.wanting(); err != nil {
 			s.cfg.Log.Warn("cannot list the network interfaces", "relay", s.cfg.Relay, "err", err)
 		} else {
@@ -92,7 +92,7 @@ func (s *Server) watch(ctx context.Context) {
 // wanting lists the interfaces that speak IPv6 and on which a served network is reached, or which have an address of the
 // relay: packets of relay agents come in there.
 func (s *Server) wanting() (map[string]wish, error) {
-	c := s.cfg.Planner.Catalog()
+	c := s.cfg.Catalog()
 	networks := served(c, s.cfg.Relay)
 	self, ok := c.Relay(s.cfg.Relay)
 	if !ok || len(networks) == 0 {
