@@ -29,6 +29,7 @@ type Rig struct {
 	mu        sync.Mutex
 	spaces    []string   // network namespaces, in order of their making
 	processes []*Process // all that were ever started
+	undo      []func() error
 }
 
 // New returns an empty rig that writes consoles, logs and firmware variables under dir. It first removes what rigs
@@ -51,8 +52,8 @@ func (r *Rig) Dir() string { return r.dir }
 // Close kills every process and machine, then removes the namespaces. It may be called more than once.
 func (r *Rig) Close() error {
 	r.mu.Lock()
-	processes, spaces := r.processes, r.spaces
-	r.processes, r.spaces = nil, nil
+	processes, spaces, undo := r.processes, r.spaces, r.undo
+	r.processes, r.spaces, r.undo = nil, nil, nil
 	r.mu.Unlock()
 
 	var errs []error
@@ -61,6 +62,9 @@ func (r *Rig) Close() error {
 	}
 	for _, space := range slices.Backward(spaces) {
 		errs = append(errs, removeSpace(space))
+	}
+	for _, f := range slices.Backward(undo) {
+		errs = append(errs, f())
 	}
 	if r.lock != nil {
 		errs = append(errs, release(r.lock))
