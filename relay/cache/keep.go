@@ -38,10 +38,9 @@ func (c *Cache) keep(ctx context.Context, f *flight, ref chunk.Ref, r io.Reader)
 		return nil, err
 	}
 	defer over()
-	err = c.put(ctx, f, ref, bytes.NewReader(h.b))
-	if ctx.Err() == nil {
-		c.unkept(ref, err)
-	}
+	// All of it is here. Whether the upstream was given up meanwhile, or nobody waits any more, does not matter now.
+	err = c.put(context.WithoutCancel(ctx), f, ref, bytes.NewReader(h.b))
+	c.unkept(ref, err)
 	if err != nil { // a relay whose disk is full or broken still serves
 		return h, nil
 	}

@@ -193,3 +193,33 @@ func TestWhatIsFetchedAheadDoesNotPushOutItsLike(t *testing.T) {
 		}
 	})
 }
+
+// An upstream that was given up for its silence may have sent all by then. What is here is kept: to wait with it in memory,
+// as if the disk took nothing, would end a round of fetching ahead.
+func TestWhatHasComeIsKeptThoughItsUpstreamWasGivenUp(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		c := w.relays["r1"].cache
+		body := strings.Repeat("x", 10_000)
+		ref := chunk.RefOf([]byte(body))
+		ctx, giveUp := context.WithCancel(context.Background())
+		f := &flight{begun: make(chan struct{}), done: make(chan struct{})}
+		held, err := c.keep(ctx, f, ref, &fading{strings.NewReader(body), giveUp})
+		if held != nil || err != nil || !c.Has(ref.ID) || c.Unkept() != "" {
+			t.Errorf("in memory %v, on disk %v, %v; %q", held != nil, c.Has(ref.ID), err, c.Unkept())
+		}
+	})
+}
+
+// fading is a reader whose upstream is given up as its last byte comes.
+type fading struct {
+	*strings.Reader
+	giveUp func()
+}
+
+func (f *fading) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if f.Len() == 0 {
+		f.giveUp()
+	}
+	return n, err
+}

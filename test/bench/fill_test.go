@@ -30,8 +30,8 @@ import (
 // The size of the mesh and of its links. WULF_BENCH_RELAYS, WULF_BENCH_MB and WULF_BENCH_MBIT change them.
 const (
 	usualRelays  = 50
-	usualImageMB = 64
-	usualMbit    = 16 // so slow that two cores can be all ends of 53 links
+	usualImageMB = 48
+	usualMbit    = 8  // so slow that two cores can be all ends of 53 links
 )
 
 // What is promised of a fill.
