@@ -127,9 +127,9 @@ func (r *report) flags(all []cli.Flag) {
 	r.rows(rows)
 }
 
-// defaultOf is the value that a flag has where none is given, if that is worth saying.
+// defaultOf is the value that a flag has where none is given, if that is worth saying: nothing is not.
 func defaultOf(d cli.DocGenerationFlag) string {
-	if text := d.GetDefaultText(); d.TakesValue() && text != "0" && d.GetValue() != "" {
+	if text := d.GetDefaultText(); d.TakesValue() && text != "0" && text != "0s" && d.GetValue() != "" {
 		return strings.Trim(text, `"`)
 	}
 	return ""
