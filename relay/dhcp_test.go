@@ -67,6 +67,9 @@ func TestARogueServerIsKnownWithinTenSeconds(t *testing.T) {
 		if !slices.ContainsFunc(w.seen(boot.StageDHCP), func(e boot.Event) bool { return strings.Contains(e.Error, "DHCP server 10.1.99.99") }) {
 			t.Errorf("no event of the strange server among %+v", w.seen(boot.StageDHCP))
 		}
+		if m := w.machine(50).get("http://" + w.hosts["r1"].Addr().String() + ":4480/metrics"); !bytes.Contains(m.body, []byte("\nwulf_relay_dhcp_strangers_total 1\n")) {
+			t.Errorf("the metrics do not count it:\n%s", m.body)
+		}
 		time.Sleep(10*time.Minute + 10*time.Second)
 		if told() {
 			t.Errorf("long after, the controller is told %q", w.heard("r1").Problems)

@@ -91,8 +91,9 @@ type Relay struct {
 	spool   *spool.Spool
 	leases  *lease.Book
 	http    *httpd.Server
-	dhcp    *dhcpd.Server  // nil: not served
-	dhcp6   *dhcp6d.Server // likewise
+	dhcp    *dhcpd.Server   // nil: not served
+	dhcp6   *dhcp6d.Server  // likewise
+	tftp    []*tftpd.Server // one for each version of IP that it is served by
 	loaders *loaders
 }
 
@@ -174,8 +175,15 @@ func (r *Relay) assemble() (err error) {
 		return err
 	}
 	r.http = httpd.New(httpd.Config{
-		Name: name, Feed: r.feed, Chunks: r.cache, Record: r.record, Live: r.mesh.preferred, Now: r.clock.now, Loader: r.loaders.Loader, Machine: r.machine, Log: r.log,
+		Name: name, Feed: r.feed, Chunks: r.cache, Record: r.record, Live: r.mesh.preferred, Now: r.clock.now, Loader: r.loaders.Loader, Counters: r.counters, Machine: r.machine, Log: r.log,
 	})
+	for _, conn := range []net.PacketConn{r.cfg.TFTP, r.cfg.TFTP6} {
+		if conn != nil {
+			r.tftp = append(r.tftp, tftpd.New(tftpd.Config{
+				Conn: conn, SinglePort: r.cfg.SinglePort, Loader: r.loaders.Loader, Machine: r.machine, Record: r.record, Log: r.log,
+			}))
+		}
+	}
 	if r.cfg.DHCP {
 		r.dhcp = dhcpd.New(dhcpd.Config{
 			Relay: name, Planner: r.feed.Planner(r.mesh.answering), Leases: r.leases, HasLoader: r.loaders.Has, Recorder: recorder{r}, Links: r.cfg.Links, Log: r.log,
@@ -230,15 +238,8 @@ func (r *Relay) Run(ctx context.Context) error {
 	if r.dhcp6 != nil {
 		g.Go(func() error { return r.dhcp6.Run(ctx) })
 	}
-	for _, conn := range []net.PacketConn{r.cfg.TFTP, r.cfg.TFTP6} {
-		if conn == nil {
-			continue
-		}
-		g.Go(func() error {
-			return tftpd.New(tftpd.Config{
-				Conn: conn, SinglePort: r.cfg.SinglePort, Loader: r.loaders.Loader, Machine: r.machine, Record: r.record, Log: r.log,
-			}).Run(ctx)
-		})
+	for _, of := range r.tftp {
+		g.Go(func() error { return of.Run(ctx) })
 	}
 	if r.cfg.Advertise {
 		g.Go(func() error { return r.advertise(ctx) })

@@ -49,15 +49,16 @@ type Chunks interface {
 	Size(id chunk.ID) (int64, bool)
 }
 
-// Config is what a Server needs; all of it is required, but for Loader and Machine.
+// Config is what a Server needs; all of it is required, but for Loader, Counters and Machine.
 type Config struct {
-	Name   catalog.RelayName
-	Feed   Feed
-	Chunks Chunks
-	Record func(boot.Event)
-	Live   func() []catalog.RelayName               // relays that are alive
-	Now    func() time.Time                         // by which tickets and sessions are sealed and judged; nil: the system's
-	Loader func(name string) (body []byte, ok bool) // boot programs; nil: none
+	Name     catalog.RelayName
+	Feed     Feed
+	Chunks   Chunks
+	Record   func(boot.Event)
+	Live     func() []catalog.RelayName               // relays that are alive
+	Now      func() time.Time                         // by which tickets and sessions are sealed and judged; nil: the system's
+	Loader   func(name string) (body []byte, ok bool) // boot programs; nil: none
+	Counters func() []Counter                         // what else /metrics shows; nil: nothing
 	// Machine tells whose an address is, for what is said of machines that do not say who they are; nil: nobody knows.
 	Machine func(netip.Addr) (node catalog.NodeName, hw catalog.HardwareAddr, ok bool)
 	Log     *slog.Logger

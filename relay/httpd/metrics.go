@@ -38,6 +38,18 @@ func (c *counts) add(route string, r *reply) {
 	c.by[k] = n
 }
 
+// Counter is something else that the relay counts, which /metrics shows as wulf_relay_NAME.
+type Counter struct {
+	Name, Help string
+	By         []Count
+}
+
+// Count is a part of a Counter, or all of it.
+type Count struct {
+	Of string // what it is of; "" where there is only one
+	N  uint64
+}
+
 // metrics shows the counts in the text format of Prometheus.
 func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 	s.counts.mu.Lock()
@@ -77,6 +89,18 @@ func (s *Server) metrics(w http.ResponseWriter, _ *http.Request) {
 		{"turn_seconds", "gauge", "How long a machine keeps a slot, lately.", l.Turn.Seconds()},
 	} {
 		fmt.Fprintf(w, "# HELP wulf_relay_transfer_%[1]s %[2]s\n# TYPE wulf_relay_transfer_%[1]s %[3]s\nwulf_relay_transfer_%[1]s %[4]g\n", m.name, m.help, m.kind, m.value)
+	}
+	if s.cfg.Counters != nil {
+		for _, c := range s.cfg.Counters() {
+			fmt.Fprintf(w, "# HELP wulf_relay_%[1]s %[2]s\n# TYPE wulf_relay_%[1]s counter\n", c.Name, c.Help)
+			for _, n := range c.By {
+				label := ""
+				if n.Of != "" {
+					label = fmt.Sprintf("{kind=%q}", n.Of)
+				}
+				fmt.Fprintf(w, "wulf_relay_%s%s %d\n", c.Name, label, n.N)
+			}
+		}
 	}
 	s.waits.mu.Lock()
 	waiting := len(s.waits.of)
