@@ -69,4 +69,36 @@ func TestFirmwareBootsByIPv6(t *testing.T) {
 			}
 		})
 	}
+	// What a machine says of itself by IPv6 alone.
+	const uuid, mac = "4c4c4544-0042-3510-8054-b4c04f564433", "52:54:00:77:00:63"
+	address("del", "10.77.0.%d/24")
+	m, err := c.Room.Rack.Machine(rig.MachineConfig{Name: "stranger", MAC: mac, Firmware: rig.UEFI6, UUID: uuid})
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := func(t *testing.T, want string) {
+		t.Helper()
+		defer m.PowerOff()
+		if err := m.PowerOn(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Console().Wait(ctx, want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("unknown", func(t *testing.T) {
+		if _, err := c.Wulf(ctx, "network", "set", "rack", "--pool", "10.77.0.200-10.77.0.210"); err != nil {
+			t.Fatal(err)
+		}
+		script(t, "wulf discover claim "+mac+" NODE")
+		if inbox, err := c.Wulf(ctx, "discover", "list", "-o", "csv", "--columns", "hardware,uuid,network", "--no-headers"); err != nil || !strings.Contains(inbox, mac+","+uuid+",rack") {
+			t.Errorf("the inbox has %q, %v", inbox, err)
+		}
+	})
+	t.Run("uuid", func(t *testing.T) { // a card that nobody has declared, in a machine that somebody has
+		if err := c.AddNode(ctx, "n9", tiny, "52:54:00:77:00:09", "10.77.0.109", "--uuid", uuid); err != nil {
+			t.Fatal(err)
+		}
+		script(t, "node n9 boots image "+tiny)
+	})
 }

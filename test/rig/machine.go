@@ -21,6 +21,7 @@ type MachineConfig struct {
 	Disks    []Disk   // in this order; /dev/vda and so on, unless their bus has other names
 	Port     string   // a file that takes what the machine writes to its second serial port, if it shall have one
 	Serial   string   // its serial number (SMBIOS), if it shall have one
+	UUID     string   // likewise
 
 	// Of a Direct machine only: files on this computer, and the kernel's command line.
 	Kernel, Initrd, Append string
@@ -195,6 +196,9 @@ func (m *Machine) arguments(accel string) []string {
 	}
 	if c.Serial != "" {
 		args = append(args, "-smbios", "type=1,serial="+strings.ReplaceAll(c.Serial, ",", ",,"))
+	}
+	if c.UUID != "" {
+		args = append(args, "-uuid", c.UUID)
 	}
 	for i, d := range c.Disks {
 		args = append(args, d.arguments(i)...)
