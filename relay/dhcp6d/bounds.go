@@ -1,6 +1,7 @@
 package dhcp6d
 
 import (
+	"cmp"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -48,11 +49,22 @@ func newLimits() limits {
 }
 
 // admits tells whether a machine's packet may be answered.
-func (l *limits) admits(now time.Time, t *seat) bool {
+func (l *limits) admits(now time.Time, c *catalog.Catalog, q *query) bool {
+	name, known := "", false
+	for _, hw := range q.machines {
+		name = cmp.Or(name, string(hw))
+		_, is := c.NodeByHardware(hw)
+		known = known || is
+	}
+	for _, uuid := range q.uuids() {
+		name = cmp.Or(name, uuid)
+		_, is := c.NodeByUUID(uuid)
+		known = known || is
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at := maphash.String(l.seed, string(t.hw)) % machineBuckets
-	return l.machines[at].take(now, machineRate, machineBurst) && (t.plan.Known() || l.strangers.take(now, strangerRate, strangerBurst))
+	at := maphash.String(l.seed, name) % machineBuckets
+	return l.machines[at].take(now, machineRate, machineBurst) && (known || l.strangers.take(now, strangerRate, strangerBurst))
 }
 
 const (

@@ -20,13 +20,13 @@ func (s *Server) handle(l *Link, b []byte, from netip.AddrPort, waited bool) {
 		s.counters.malformed.Add(1)
 		return
 	}
+	if !waited && !s.limits.admits(time.Now(), s.cfg.Catalog(), q) { // before a plan is made
+		s.counters.limited.Add(1)
+		return
+	}
 	t := s.sit(q, l)
 	if t == nil {
 		s.counters.foreign.Add(1)
-		return
-	}
-	if !waited && !s.limits.admits(time.Now(), t) {
-		s.counters.limited.Add(1)
 		return
 	}
 	if !q.meant(s.duid) {
