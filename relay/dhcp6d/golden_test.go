@@ -116,6 +116,9 @@ func TestAnswersAreGolden(t *testing.T) {
 					if e.Error != "" {
 						fmt.Fprintf(&b, "  error %s\n", e.Error)
 					}
+					if e.Fix != "" {
+						fmt.Fprintf(&b, "  fix %s\n", e.Fix)
+					}
 					if m := e.Machine; m != nil {
 						fmt.Fprintf(&b, "  machine %+v\n", *m)
 					}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -67,56 +68,73 @@ func (s *Server) send(l *Link, q *query, r *dhcpv6.Message, from netip.AddrPort)
 	return true
 }
 
-// heed records what an answer says of a machine's boot. Only firmware begins one.
+// heed records what an answer says of a machine's boot. Only firmware begins one. That iPXE lacks something is not told: it
+// asks by both families at once, and mostly needs but one.
 func (s *Server) heed(q *query, t *seat, l *Link, r *dhcpv6.Message) {
 	e := boot.Event{Node: t.plan.Node, Hardware: t.hw, Stage: boot.StageDHCP, Revision: t.plan.Revision, Firmware: q.firmware, Machine: q.facts(t)}
-	if t.plan.Address6.IsValid() && q.MessageType != dhcpv6.MessageTypeInformationRequest {
-		e.Address = t.plan.Address6.String()
-	}
 	if q.MessageType == dhcpv6.MessageTypeDecline {
-		for _, a := range q.addresses() {
-			if a == t.plan.Address6 {
-				e.Error = fmt.Sprintf("its address %s is used by another machine already", a)
-				s.record(e)
+		if slices.Contains(q.addresses(), t.plan.Address6) {
+			e.Error = fmt.Sprintf("its address %s is used by another machine already", t.plan.Address6)
+			if t.plan.Known() {
+				e.Fix = fmt.Sprintf("find the other machine, or give %[1]s another address: wulf node set %[1]s --ipaddr6 ADDRESS", t.plan.Node)
 			}
+			s.record(e)
 		}
 		return
 	}
 	if q.firmware == boot.FirmwareNone {
 		return
 	}
-	homeless := topic{"address", l.Name}
-	if t.me.IsValid() {
-		s.trouble.set(homeless, "")
-	} else {
-		e.Error = fmt.Sprintf("it gets no boot program by IPv6: relay %s has no IPv6 address in %s on %s", s.cfg.Relay, t.net.Prefix6, l.Name)
-		s.trouble.set(homeless, fmt.Sprintf("machines boot by IPv6 on %s, where this relay has no IPv6 address in %s, network %s; give it one", l.Name, t.net.Prefix6, t.net.Name))
+	if t.plan.Address6.IsValid() && q.MessageType != dhcpv6.MessageTypeInformationRequest {
+		e.Address = t.plan.Address6.String()
 	}
-	switch {
-	case e.Error != "":
-	case t.plan.Loader == "" && q.firmware != boot.FirmwareIPXE:
-		e.Error = "there is no boot program for its architecture"
-	case t.file == "":
-		e.Error = "boot program " + t.plan.Loader + " is not installed on the relay"
-	case !t.plan.Address6.IsValid() && q.MessageType != dhcpv6.MessageTypeInformationRequest:
-		e.Error = fmt.Sprintf("it gets no IPv6 address: %s", t.homeless())
-	case r.MessageType != dhcpv6.MessageTypeReply || q.MessageType == dhcpv6.MessageTypeRenew || q.MessageType == dhcpv6.MessageTypeRebind || q.MessageType == dhcpv6.MessageTypeRelease || q.MessageType == dhcpv6.MessageTypeConfirm:
-		return // it has only been offered, or it has long begun
-	case t.plan.Problem != nil:
-		e.Message = t.plan.Problem.Error()
+	s.trouble.set(topic{"address", l.Name}, t.unreached(l))
+	if q.firmware != boot.FirmwareIPXE {
+		e.Error, e.Fix = s.lack(q, t, l)
+	}
+	if e.Error == "" {
+		if r.MessageType != dhcpv6.MessageTypeReply || t.file == "" || !begins(q.MessageType) {
+			return // it has only been offered, or it has long begun
+		}
+		if t.plan.Problem != nil {
+			e.Message = t.plan.Problem.Error()
+		}
 	}
 	s.record(e)
 }
 
-// homeless is why a machine has no address.
-func (t *seat) homeless() string {
-	switch {
-	case t.net.Prefix6.Bits() > 64:
-		return fmt.Sprintf("none is declared for it, and %s of network %s leaves no room to make one of the hardware address", t.net.Prefix6, t.net.Name)
-	case !t.plan.Known():
-		return fmt.Sprintf("no node claims it, and network %s has no pool for unknown machines", t.net.Name)
+// begins tells whether a message is of a machine that starts.
+func begins(kind dhcpv6.MessageType) bool {
+	return kind == dhcpv6.MessageTypeSolicit || kind == dhcpv6.MessageTypeRequest || kind == dhcpv6.MessageTypeInformationRequest
+}
+
+// unreached says that machines which boot by IPv6 do not reach this relay; "" if they do.
+func (t *seat) unreached(l *Link) string {
+	if t.me.IsValid() {
+		return ""
 	}
-	return fmt.Sprintf("node %s has none in network %s", t.plan.Node, t.net.Name)
+	return fmt.Sprintf("machines boot by IPv6 on %s, where this relay has no IPv6 address in %s, network %s; give it one", l.Name, t.net.Prefix6, t.net.Name)
+}
+
+// lack is what firmware lacks to go on by IPv6, and what would mend it.
+func (s *Server) lack(q *query, t *seat, l *Link) (what, fix string) {
+	switch {
+	case !t.me.IsValid():
+		return fmt.Sprintf("it gets no boot program by IPv6: relay %s has no IPv6 address in %s on %s", s.cfg.Relay, t.net.Prefix6, l.Name),
+			fmt.Sprintf("give %s of relay %s an address in %s", l.Name, s.cfg.Relay, t.net.Prefix6)
+	case t.plan.Loader == "":
+		return "there is no boot program for its architecture", ""
+	case t.file == "":
+		return "boot program " + t.plan.Loader + " is not installed on the relay", ""
+	case t.plan.Address6.IsValid() || q.MessageType == dhcpv6.MessageTypeInformationRequest:
+		return "", ""
+	case t.plan.Known():
+		return fmt.Sprintf("it gets no IPv6 address: none is declared for it in network %s, and none can be made of its hardware address", t.net.Name),
+			fmt.Sprintf("wulf node set %s --ipaddr6 ADDRESS", t.plan.Node)
+	case t.net.Prefix6.Bits() > 64:
+		return fmt.Sprintf("it gets no IPv6 address: no node claims it, and %s of network %s leaves no room to make one", t.net.Prefix6, t.net.Name), ""
+	}
+	return fmt.Sprintf("it gets no IPv6 address: no node claims it, and network %s has no pool for unknown machines", t.net.Name), ""
 }
 
 // record passes an event on, unless the same was told of the machine a moment ago: firmware asks several times.
