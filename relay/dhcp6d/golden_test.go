@@ -81,6 +81,7 @@ func TestAnswersAreGolden(t *testing.T) {
 		{"node-without-an-address", message(request, duidLL("52:54:00:00:00:02"), me, ia(), efi), n2, nil},
 		{"unknown-requests", message(request, nobody, me, ia(), efi), unknown, nil},
 		{"unknown-where-they-are-not-welcome", message(solicit, nobody, ia(), efi), unknown, []netip.Addr{netip.MustParseAddr("fe80::250"), netip.MustParseAddr("fd00:2::250")}},
+		{"node-of-another-network", message(solicit, duidLL("52:54:00:00:00:01"), ia(), efi), n1, []netip.Addr{netip.MustParseAddr("fe80::250"), netip.MustParseAddr("fd00:2::250")}},
 		{"relay-without-an-address-there", message(solicit, ll, ia(), efi), n1, onlyV4},
 		{"narrow-network", message(solicit, ll, ia(), efi), n1, []netip.Addr{netip.MustParseAddr("fd00:4::25")}},
 		{"agent", through(message(solicit, duidLL("52:54:00:00:00:04"), ia(), efi), "fe80::5054:ff:fe00:4", "fd00:3::fe"), "fd00:3::fe", nil},

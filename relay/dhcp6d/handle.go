@@ -12,6 +12,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
 // handle answers a packet, or does not.
@@ -128,6 +129,8 @@ func (s *Server) lack(q *query, t *seat, l *Link) (what, fix string) {
 		return "boot program " + t.plan.Loader + " is not installed on the relay", ""
 	case t.plan.Address6.IsValid() || q.MessageType == dhcpv6.MessageTypeInformationRequest:
 		return "", ""
+	case fault.KindOf(t.plan.Problem) == fault.Conflict: // it is plugged in elsewhere
+		return "it gets no IPv6 address: " + t.plan.Problem.Error(), fault.Fix(t.plan.Problem)
 	case t.plan.Known():
 		return fmt.Sprintf("it gets no IPv6 address: none is declared for it in network %s, and none can be made of its hardware address", t.net.Name),
 			fmt.Sprintf("wulf node set %s --ipaddr6 ADDRESS", t.plan.Node)
