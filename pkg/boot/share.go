@@ -1,9 +1,9 @@
 package boot
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"strconv"
 
@@ -11,61 +11,37 @@ import (
 )
 
 // Relays that serve the same machines share them. A hash of the names is fair on average only: of two relays for the 128
-// nodes of a rack the busier one often has 80, and a storm lasts as long as the busier one takes. So of every sharedBlock
-// names that follow one another each relay is preferred by as many as any other, or one more; which ones is drawn for each
-// block, so that a rack whose nodes have only even numbers is shared as well as by a hash, and not by one relay alone.
-const sharedBlock = 16
+// nodes of a rack the busier one often has 80, and a storm lasts as long as the busier one takes. Multiples of the golden
+// ratio are fair in every stretch: the fractional parts of n, n+1, n+2, … times it fall into the widest gaps between the ones
+// before (Knuth, The Art of Computer Programming 3, §6.4), and so do those of every second or tenth number.
 
-// lot is what decides in which order a machine prefers relays. Names that differ in their last number only, and are of one
-// block, have numbers from 0 to sharedBlock-1, each another one.
-type lot struct {
-	key    uint64 // of the block
-	number int
-}
+// golden is the fractional part of the golden ratio, in units of 2⁻⁶⁴.
+const golden = 0x9e3779b97f4a7c15
 
-// lotOf draws the lot of a name. A name without a number has a block of its own.
+// lot is where a machine stands between 0 and 1, in units of 2⁻⁶⁴. It decides in which order it prefers relays.
+type lot uint64
+
+// lotOf is the lot of a name: its last number times the golden ratio, from where the rest of the name begins. A name without
+// a number stands anywhere.
 func lotOf(name string) lot {
 	digits := len(name)
 	for digits > 0 && len(name)-digits < 9 && '0' <= name[digits-1] && name[digits-1] <= '9' {
 		digits--
 	}
-	n, err := strconv.Atoi(name[digits:])
-	if err != nil {
-		return lot{key: keyOf(name)}
-	}
-	l := lot{key: keyOf(name[:digits], strconv.Itoa(n/sharedBlock))}
-	var order [sharedBlock]int // a permutation, by Fisher and Yates
-	for i := range order {
-		order[i] = i
-	}
-	for i, dice := sharedBlock-1, l.key; i > 0; i-- {
-		dice = dice*6364136223846793005 + 1442695040888963407 // Knuth's MMIX generator
-		j := int(dice >> 33 % uint64(i+1))
-		order[i], order[j] = order[j], order[i]
-	}
-	l.number = order[n%sharedBlock]
-	return l
+	begin := sha256.Sum256([]byte(name[:digits]))
+	n, _ := strconv.ParseUint(name[digits:], 10, 64) // nothing is 0
+	return lot(binary.BigEndian.Uint64(begin[:]) + n*golden)
 }
 
-// order puts relays in the order in which the machine prefers them. It is the same wherever it is asked for, and whatever
-// the order of the relays was. When the first is away, the next ones are as many of one block's as well.
+// order puts relays in the order in which the machine prefers them: each has an equal part of what is between 0 and 1, and
+// the others an equal part of that. It is the same wherever it is asked for, and whatever the order of the relays was.
 func (l lot) order(relays []catalog.RelayName) []catalog.RelayName {
-	rest := slices.SortedFunc(slices.Values(relays), cmp.Compare[catalog.RelayName])
+	rest := slices.Sorted(slices.Values(relays))
 	out := make([]catalog.RelayName, 0, len(rest))
-	for n := l.number; len(rest) > 0; {
-		k := len(rest)
-		at := (n%k + int(l.key%uint64(k))) % k
-		out, rest = append(out, rest[at]), slices.Delete(rest, at, at+1)
-		n /= k
+	for x := uint64(l); len(rest) > 0; {
+		at, part := bits.Mul64(x, uint64(len(rest)))
+		out, rest = append(out, rest[at]), slices.Delete(rest, int(at), int(at)+1)
+		x = part
 	}
 	return out
-}
-
-func keyOf(parts ...string) uint64 {
-	h := sha256.New()
-	for _, p := range parts {
-		h.Write(binary.AppendUvarint(nil, uint64(len(p))))
-		h.Write([]byte(p))
-	}
-	return binary.BigEndian.Uint64(h.Sum(nil))
 }

@@ -34,14 +34,18 @@ func TestRelaysOfARackShareItsNodesEvenly(t *testing.T) {
 		away   []catalog.RelayName
 		least  int
 	}{
-		{"a rack that begins with a block", numbered("r07n%02d", 0, 64, 1), pair, nil, 32},
-		{"one that begins with 1", numbered("r07n%02d", 1, 129, 1), pair, nil, 62},
-		{"one in the middle of a long row", numbered("n%05d", 12345, 12345+128, 1), pair, nil, 60},
-		{"even numbers", numbered("n%d", 0, 1024, 2), pair, nil, 220},
-		{"hundreds", numbered("n%d", 0, 51200, 100), pair, nil, 200},
+		{"a small rack", numbered("r07n%02d", 0, 16, 1), pair, nil, 7},
+		{"a rack", numbered("r07n%02d", 1, 65, 1), pair, nil, 31},
+		{"a large rack", numbered("r07n%03d", 1, 129, 1), pair, nil, 62},
+		{"one in the middle of a long row", numbered("n%05d", 12345, 12345+128, 1), pair, nil, 62},
+		{"even numbers", numbered("n%d", 0, 256, 2), pair, nil, 62},
+		{"every tenth", numbered("n%d", 3, 1283, 10), pair, nil, 62},
+		{"every 25th", numbered("n%d", 7, 3207, 25), pair, nil, 62},
+		{"hundreds", numbered("n%d", 0, 12800, 100), pair, nil, 62},
 		{"no numbers", numbered("n%da", 0, 512, 1), pair, nil, 200},
-		{"three relays", numbered("n%d", 0, 960, 1), trio, nil, 300},
-		{"one of three is away", numbered("n%d", 0, 960, 1), trio, []catalog.RelayName{"r2"}, 450},
+		{"three relays", numbered("n%d", 0, 96, 1), trio, nil, 31},
+		{"one of three is away", numbered("n%d", 0, 96, 1), trio, []catalog.RelayName{"r2"}, 46},
+		{"two of five are away", numbered("n%d", 0, 120, 1), []catalog.RelayName{"a", "b", "c", "d", "e"}, []catalog.RelayName{"a", "d"}, 36},
 	} {
 		got := preferred(c.names, c.relays, c.away)
 		if len(got) != len(c.relays)-len(c.away) {
