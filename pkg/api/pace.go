@@ -18,8 +18,8 @@ func ReportEvery(relays int) time.Duration {
 }
 
 // SpreadOf is within what time all relays tell each controller that they serve a newer catalog, and how long each waits at
-// least before it tells of another: no more than 250 a second.
-func SpreadOf(relays int) time.Duration { return time.Duration(relays) * time.Second / 250 }
+// least before it tells of another: no more than 250 a second. Few may tell at once.
+func SpreadOf(relays int) time.Duration { return time.Duration(max(0, relays-50)) * time.Second / 200 }
 
 // RelayAlive is how long a relay counts as alive after its last report.
 func RelayAlive(relays int) time.Duration { return 4 * ReportEvery(relays) }

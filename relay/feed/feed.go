@@ -44,7 +44,7 @@ const (
 	firstRetry = 250 * time.Millisecond // after a round of controllers none of which answered; doubles
 	lastRetry  = 5 * time.Second
 	lonely     = 45 * time.Second // without an answer a person should know
-	reportRest = time.Second      // between two reports at least; where the catalog changes again and again, longer
+	reportRest = time.Second      // between two changes that are reported, at least; longer where there are many relays
 )
 
 // denials is how many controllers in a row must refuse this relay before it takes itself for removed: one that

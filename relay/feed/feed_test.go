@@ -441,6 +441,32 @@ func TestManyRelaysReportFewOfManyChanges(t *testing.T) {
 	})
 }
 
+// Where there are few relays, each change is told at once, also right after the relay has told how it is.
+func TestAChangeIsReportedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHistory(t)
+		s := newSetup(t, h, dir)
+		c := &controller{history: h, name: "c1"}
+		defer c.start(s.net.Host("c1", "10.0.0.1"))()
+		cfg := s.config("10.0.0.1:4400")
+		var f *feed.Feed
+		cfg.Status = func() api.RelayStatus { return api.RelayStatus{Name: "r1", Revision: f.State().Revision} }
+		cfg.Relays = func() int { return 50 }
+		f = s.open(cfg)
+		defer s.run(f)()
+		time.Sleep(time.Minute)
+		for i := range 100 {
+			want := h.addNode(i).Revision
+			time.Sleep(100 * time.Millisecond)
+			if got := c.reports(); got[len(got)-1].Revision != want {
+				t.Errorf("after 100 ms the controller knows of revision %d, want %d", got[len(got)-1].Revision, want)
+			}
+			time.Sleep(time.Second + time.Duration(i)*37*time.Millisecond)
+		}
+	})
+}
+
 func TestFullDiskDoesNotStopTheFeed(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

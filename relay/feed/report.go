@@ -13,11 +13,11 @@ import (
 
 // report tells every controller how this relay is, every few seconds, the less often the more relays there are, and when it
 // serves a newer catalog: somebody may wait for that. Where changes follow one another, it tells of one now and then, for
-// all relays have the same to tell. Each controller keeps what it hears to itself, so each must be told; one that is away
+// all relays have the same to tell; for that, too, it takes the place of what it would tell every few seconds. Each controller keeps what it hears to itself, so each must be told; one that is away
 // does not hold up the others.
 func (f *Feed) report(ctx context.Context) {
 	path := strings.Replace(api.PathRelayStatus, "{name}", url.PathEscape(string(f.cfg.Name)), 1)
-	rest := reportRest
+	var told time.Time // when it was a change that was told
 	for {
 		began, every := time.Now(), f.reportEvery()
 		changed := f.Changed() // before the status: what comes after that is told again
@@ -33,17 +33,17 @@ func (f *Feed) report(ctx context.Context) {
 			})
 		}
 		wg.Wait()
-		if !pause(ctx, rest) || !pauseUntil(ctx, changed, every-time.Since(began)) {
+		if !pauseUntil(ctx, changed, every-time.Since(began)) {
 			return
 		}
-		rest = reportRest
 		select {
 		case <-changed:
-			rest = max(rest, f.spread())
+			rest := time.Until(told.Add(max(reportRest, f.spread())))
+			if !pause(ctx, max(0, rest)+rand.N(f.spread()+1)) {
+				return
+			}
+			told = time.Now()
 		default:
-		}
-		if !pause(ctx, rand.N(f.spread()+1)) {
-			return
 		}
 	}
 }
@@ -58,7 +58,7 @@ func (f *Feed) reportEvery() time.Duration {
 	return every/2 + rand.N(every)
 }
 
-// spread is within what time all relays report a change, so that they do not in one instant.
+// spread is within what time all relays report a change, so that many do not in one instant.
 func (f *Feed) spread() time.Duration {
 	if f.cfg.Relays == nil {
 		return 0
