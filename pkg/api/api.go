@@ -106,7 +106,7 @@ const OneStageStorage = ".wulf/storage.json"
 
 // MaxHops bounds the way of a chunk request through the tree of relays: one that has passed so many gets what the
 // relay has on its disk, and nothing else.
-const MaxHops = 8
+const MaxHops = 24
 
 // Bounds of request and answer bodies that are read into memory.
 const (

@@ -32,7 +32,7 @@ func (d *spreading) parentsOf(c int) []int32 {
 		return d.parents[c]
 	}
 	of := make([]int32, d.site.Relays)
-	for name, parent := range d.mesh.tree.Tree(idOf(c)).Parents() {
+	for name, parent := range d.mesh.tree.Tree(chunk.Ref{ID: idOf(c), Size: int64(d.site.Chunk)}).Parents() {
 		from := int32(d.site.Relays + c%d.site.Controllers)
 		if parent != "" {
 			from = d.mesh.names[parent]

@@ -23,14 +23,14 @@ func (t *Tree) Parents() map[string]string {
 		for j, k := range racks {
 			relays := t.relaysOf(k)
 			for n, l := range relays[1:] {
-				parents[l.Name] = relays[n/FanOut].Name
+				parents[l.Name] = relays[n/t.fan].Name
 			}
 			heads[j] = relays[0].Name
 		}
-		inherit(parents, heads)
+		inherit(parents, heads, t.fan)
 		fronts[i] = heads[0]
 	}
-	inherit(parents, fronts)
+	inherit(parents, fronts, t.fan)
 	if len(fronts) > 0 {
 		parents[fronts[0]] = ""
 	}
@@ -38,9 +38,9 @@ func (t *Tree) Parents() map[string]string {
 }
 
 // inherit gives each of a level but its root the one above it.
-func inherit(parents map[string]string, level []string) {
+func inherit(parents map[string]string, level []string, fan int) {
 	for n := 1; n < len(level); n++ {
-		parents[level[n]] = level[(n-1)/FanOut]
+		parents[level[n]] = level[(n-1)/fan]
 	}
 }
 

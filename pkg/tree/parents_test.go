@@ -28,7 +28,7 @@ func TestParentsAreWhomRelaysAskFirst(t *testing.T) {
 			}
 			relays = append(relays, r)
 		}
-		tree := New(relays).Tree(chunk.Of([]byte{byte(rapid.IntRange(0, 255).Draw(t, "chunk"))}))
+		tree := New(relays).Tree(chunk.Ref{ID: chunk.Of([]byte{byte(rapid.IntRange(0, 255).Draw(t, "chunk"))}), Size: rapid.SampledFrom([]int64{1 << 20, 8 << 20}).Draw(t, "size")})
 		parents := tree.Parents()
 		if len(parents) != len(relays) {
 			t.Fatalf("%d relays have a parent of %d", len(parents), len(relays))

@@ -4,7 +4,7 @@
 // three levels, so that a chunk crosses a boundary about once: in a rack one relay, its head, fetches from outside; of
 // the heads of a zone's racks one fetches from outside the zone; of those of the zones one asks a controller. On each
 // level the order is a rendezvous of the chunk with the names (Thaler and Ravishankar, "A Name-Based Mapping Scheme
-// for Rendezvous", 1996), and the one of rank r asks the one of rank ⌊(r−1)/FanOut⌋.
+// for Rendezvous", 1996), and the one of rank r asks the one of rank ⌊(r−1)/FanOut⌋, with FanOutLarge for large chunks.
 //
 // Over many chunks every relay sends each chunk 1−1/(relays × racks × zones) times, of the relays in its rack, the racks
 // in its zone and the zones: all carry about the same, however unequal racks and zones are.
@@ -25,8 +25,14 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/chunk"
 )
 
-// FanOut is how many fetch a chunk from one, on each level.
-const FanOut = 4
+// FanOut is how many fetch a chunk from one, on each level. The one that is the head on all three sends it three times as
+// often, which for a large chunk, such as a kernel, takes its link longer than all else that it has to send: of those,
+// which are handed on while they come, fewer fetch from one.
+const (
+	FanOut      = 4
+	FanOutLarge = 2
+	Large       = 2 << 20 // bytes: what is larger is large
+)
 
 // MaxOthers bounds what Others returns.
 const MaxOthers = 8
@@ -120,13 +126,17 @@ func keyOf(names ...string) uint64 {
 type Tree struct {
 	mesh  *Mesh
 	id    uint64
+	fan   int
 	zones []*zone
 	racks map[*zone][]*rack // ordered, as far as they were asked for
 }
 
 // Tree returns the tree of a chunk. It may be used by one goroutine at a time.
-func (m *Mesh) Tree(id chunk.ID) *Tree {
-	t := &Tree{mesh: m, id: binary.BigEndian.Uint64(id[:]), racks: map[*zone][]*rack{}}
+func (m *Mesh) Tree(ref chunk.Ref) *Tree {
+	t := &Tree{mesh: m, id: binary.BigEndian.Uint64(ref.ID[:]), fan: FanOut, racks: map[*zone][]*rack{}}
+	if ref.Size > Large {
+		t.fan = FanOutLarge
+	}
 	t.zones = ordered(t.id, m.zones, func(z *zone) (uint64, string) { return z.key, z.name })
 	return t
 }
@@ -190,12 +200,12 @@ func (t *Tree) Above(name string) []Upstream {
 // above climbs the three levels.
 func (t *Tree) above(self *leaf) []Upstream {
 	z, k := self.zone, self.rack
-	rest := climb(t.relaysOf(k), func(l *leaf) bool { return l == self }, func(l *leaf) bool { return !l.Down }, func(l *leaf) string { return l.Name })
+	rest := climb(t.fan, t.relaysOf(k), func(l *leaf) bool { return l == self }, func(l *leaf) bool { return !l.Down }, func(l *leaf) string { return l.Name })
 	head := rest.isHead()
 	up := rest.path
 	for _, next := range []climbed{
-		climb(t.racksOf(z), func(r *rack) bool { return r == k }, func(r *rack) bool { return r.up }, t.head),
-		climb(t.zones, func(o *zone) bool { return o == z }, func(o *zone) bool { return o.up }, t.front),
+		climb(t.fan, t.racksOf(z), func(r *rack) bool { return r == k }, func(r *rack) bool { return r.up }, t.head),
+		climb(t.fan, t.zones, func(o *zone) bool { return o == z }, func(o *zone) bool { return o.up }, t.front),
 	} {
 		if !head { // who is not the head of its rack asks those for whom the head does
 			next.path = slices.DeleteFunc(next.path, func(u Upstream) bool { return u.Kept })
@@ -216,13 +226,13 @@ func (c climbed) isHead() bool {
 
 // climb finds the way from one member of a level to its root. The members fill a heap in their order; the place of one
 // that is down is taken by the first below it that is not.
-func climb[T any](order []T, isSelf, isUp func(T) bool, name func(T) string) climbed {
+func climb[T any](fan int, order []T, isSelf, isUp func(T) bool, name func(T) string) climbed {
 	self := slices.IndexFunc(order, isSelf)
 	taken := make([]bool, len(order))
 	var c climbed
 	for place := 0; ; {
 		holder := place
-		for !isUp(order[holder]) && holder != self || taken[holder] || !under(holder, place) {
+		for !isUp(order[holder]) && holder != self || taken[holder] || !under(holder, place, fan) {
 			holder++ // it ends at self, which is below all places on its way
 		}
 		if holder == self {
@@ -230,7 +240,7 @@ func climb[T any](order []T, isSelf, isUp func(T) bool, name func(T) string) cli
 		}
 		taken[holder] = true
 		c.path = append(c.path, Upstream{Name: name(order[holder])})
-		place = towards(self, place)
+		place = towards(self, place, fan)
 	}
 	slices.Reverse(c.path)
 	if len(c.path) == 0 {
@@ -252,16 +262,16 @@ func climb[T any](order []T, isSelf, isUp func(T) bool, name func(T) string) cli
 }
 
 // under tells whether a place is another or below it, and towards is the next one on the way down to a place.
-func under(place, top int) bool {
+func under(place, top, fan int) bool {
 	for place > top {
-		place = (place - 1) / FanOut
+		place = (place - 1) / fan
 	}
 	return place == top
 }
 
-func towards(place, top int) int {
-	for (place-1)/FanOut != top {
-		place = (place - 1) / FanOut
+func towards(place, top, fan int) int {
+	for (place-1)/fan != top {
+		place = (place - 1) / fan
 	}
 	return place
 }

@@ -13,7 +13,10 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/tree"
 )
 
-func chunkOf(i int) chunk.ID { return chunk.Of(binary.BigEndian.AppendUint64(nil, uint64(i))) }
+func idOf(i int) chunk.ID { return chunk.Of(binary.BigEndian.AppendUint64(nil, uint64(i))) }
+
+// chunkOf is a chunk, every other one of which is large.
+func chunkOf(i int) chunk.Ref { return chunk.Ref{ID: idOf(i), Size: 1 + int64(i&1)*tree.Large} }
 
 // site makes zones × racks × relays.
 func site(zones, racks, relays int) []tree.Relay {

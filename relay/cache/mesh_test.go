@@ -351,7 +351,7 @@ func (w *world) sentTotal() int {
 // root and leaf are relays of which the leaf asks the root for the chunk.
 func (w *world) rootAndLeaf(ref chunk.Ref) (root, leaf *relay) {
 	for _, r := range w.relays {
-		above := slices.DeleteFunc(r.cache.view().mesh.Tree(ref.ID).Above(r.name), func(u tree.Upstream) bool { return u.Kept })
+		above := slices.DeleteFunc(r.cache.view().mesh.Tree(ref).Above(r.name), func(u tree.Upstream) bool { return u.Kept })
 		if len(above) == 0 {
 			root = r
 		}

@@ -46,7 +46,7 @@ func (c *Cache) view() *view {
 // have it by chance.
 func (c *Cache) upstreams(f *flight, ref chunk.Ref, hops int) []upstream {
 	v, self := c.view(), string(c.cfg.Name)
-	t := v.mesh.Tree(ref.ID)
+	t := v.mesh.Tree(ref)
 	var all []upstream
 	ask := func(name string, hops int) {
 		u := c.fromRelay(f, v.named[name], ref, hops)

@@ -159,7 +159,7 @@ func (c *Cache) inTurn(refs []chunk.Ref) {
 	n, mesh, self := c.present(), c.view().mesh, string(c.cfg.Name)
 	above := make(map[chunk.ID]int, len(refs))
 	for _, ref := range refs {
-		for _, u := range mesh.Tree(ref.ID).Above(self) {
+		for _, u := range mesh.Tree(ref).Above(self) {
 			if !u.Kept {
 				above[ref.ID]++
 			}

@@ -28,8 +28,9 @@ const (
 
 // TestHTTP measures what it costs a relay to send an image out of its chunks, beside nginx that sends the same bytes as
 // one file: by the path of a one-stage boot, which verifies what it sends; and chunk by chunk, as agents ask for it, who
-// verify by themselves, beside as many requests to nginx for as many bytes. In turns, on this machine's loopback, to the same readers, who throw away what they get; at the
-// end, what a connection costs that is held.
+// verify by themselves, beside as many requests to nginx for as many bytes. In turns, on this machine's loopback, to the same
+// readers, who throw away what they get; at the end, what a connection costs that is held. The relay has a slot for each reader,
+// as nginx has: what turns cost, and give, TestOverload tells.
 //
 // Both sides are counted by the processor time of their processes. A reader on the same machine takes its part of the
 // processors, so rates say less than that.
@@ -41,6 +42,7 @@ func TestHTTP(t *testing.T) {
 	defer r.print()
 	c := newCluster(t, ctx, 1, 1)
 	m, id := httpImported(t, c)
+	c.must("relay", "set", "r1", "--slots", "512", "--wait")
 	relay := plainAddress(t, c.relays[0])
 	file := filepath.Join(c.dir, "image")
 	collect(t, c.relays[0], m, file)
