@@ -31,7 +31,7 @@ import (
 const (
 	usualRelays  = 50
 	usualImageMB = 48
-	usualMbit    = 8  // so slow that two cores can be all ends of 53 links
+	usualMbit    = 8 // so slow that two cores can be all ends of 53 links
 )
 
 // What is promised of a fill.
