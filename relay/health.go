@@ -107,20 +107,33 @@ func (r *Relay) watch(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		why := r.unwell()
-		if r.back.Swap(len(why) > 0) != (len(why) > 0) {
-			if len(why) > 0 {
-				r.log.Warn("this relay is unwell: it steps back behind other relays", "relay", r.settings.Name, "why", strings.Join(why, "; "))
-			} else {
-				r.log.Info("this relay is well again", "relay", r.settings.Name)
-			}
+		changed := r.feed.Changed() // before it is asked
+		if !r.look() {
+			changed = nil // only who is unwell may be well by that
 		}
 		select {
 		case <-tick.C:
+		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// look decides whether this relay steps back, and returns that.
+func (r *Relay) look() bool {
+	why := r.unwell()
+	back := len(why) > 0
+	if r.back.Swap(back) == back {
+		return back
+	}
+	if back {
+		r.log.Warn("this relay is unwell: it steps back behind other relays", "relay", r.settings.Name, "why", strings.Join(why, "; "))
+	} else {
+		r.log.Info("this relay is well again", "relay", r.settings.Name)
+	}
+	r.feed.Tell()
+	return back
 }
 
 // steps tells whether this relay steps back: in plans it comes after every relay that is alive and well.

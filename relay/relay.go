@@ -223,6 +223,7 @@ func (r *Relay) Catalog() *catalog.Catalog { return r.feed.Catalog() }
 func (r *Relay) Run(ctx context.Context) error {
 	defer r.controllers.Close()
 	defer r.relays.Close()
+	r.look() // before it tells anybody how it is
 	g, ctx := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{
 		r.feed.Run, r.mesh.run, r.cache.Run, r.spool.Run, r.leases.Run, r.renew, r.remember, r.watch,

@@ -100,7 +100,7 @@ func TestWhoAsksTooOftenIsNotAnswered(t *testing.T) {
 	onSegment(t, addrs, nil, func(s *segment) {
 		answers := 0
 		for range 10 * machineBurst {
-			answers += len(s.ask(message(dhcpv6.MessageTypeSolicit, duidLL("52:54:00:00:00:01"), ia(), efi), n1, 0)["r1"])
+			answers += len(s.ask(message(dhcpv6.MessageTypeSolicit, duidLL("52:54:00:00:00:01"), ia(), efi, elapsed(time.Minute)), n1, 0)["r1"])
 		}
 		if answers != machineBurst {
 			t.Errorf("%d answers, want %d", answers, machineBurst)

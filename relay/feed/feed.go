@@ -57,7 +57,8 @@ type Feed struct {
 	disk    store
 	view    atomic.Pointer[view]
 	secrets atomic.Pointer[heldSecrets]
-	removed atomic.Bool // the controllers no longer know this relay
+	tell    chan struct{} // see Tell
+	removed atomic.Bool   // the controllers no longer know this relay
 
 	confidence catalog.Confidence
 
@@ -89,7 +90,7 @@ func Open(cfg Config) (*Feed, error) {
 	if _, err := durable.Sweep(cfg.Dir); err != nil {
 		return nil, err
 	}
-	f := &Feed{cfg: cfg, disk: store{dir: cfg.Dir, fs: cfg.Disk}, problems: map[string]string{}}
+	f := &Feed{cfg: cfg, disk: store{dir: cfg.Dir, fs: cfg.Disk}, tell: make(chan struct{}, 1), problems: map[string]string{}}
 	c, problem := f.disk.load()
 	if c != nil && c.Cluster.Name != cfg.Cluster {
 		c, problem = nil, "the catalog on disk is of another cluster, "+c.Cluster.Name+"; it is not used"
@@ -224,16 +225,11 @@ func (f *Feed) publish(c *catalog.Catalog) {
 }
 
 // pause waits for d or until ctx ends, and reports whether it goes on.
-func pause(ctx context.Context, d time.Duration) bool { return pauseUntil(ctx, nil, d) }
-
-// pauseUntil is pause that news ends, too.
-func pauseUntil(ctx context.Context, news <-chan struct{}, d time.Duration) bool {
+func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
-	case <-news:
 		return true
 	case <-ctx.Done():
 		return false

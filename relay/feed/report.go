@@ -12,12 +12,12 @@ import (
 )
 
 // report tells every controller how this relay is, every few seconds, the less often the more relays there are, and when it
-// serves a newer catalog: somebody may wait for that. Where changes follow one another, it tells of one now and then, for
+// serves a newer catalog, or Tell was called: somebody may wait for that. Where changes follow one another, it tells of one now and then, for
 // all relays have the same to tell; for that, too, it takes the place of what it would tell every few seconds. Each controller keeps what it hears to itself, so each must be told; one that is away
 // does not hold up the others.
 func (f *Feed) report(ctx context.Context) {
 	path := strings.Replace(api.PathRelayStatus, "{name}", url.PathEscape(string(f.cfg.Name)), 1)
-	var told time.Time // when it was a change that was told
+	var told time.Time // when it was news that was told
 	for {
 		began, every := time.Now(), f.reportEvery()
 		changed := f.Changed() // before the status: what comes after that is told again
@@ -33,18 +33,28 @@ func (f *Feed) report(ctx context.Context) {
 			})
 		}
 		wg.Wait()
-		if !pauseUntil(ctx, changed, every-time.Since(began)) {
+		again := time.NewTimer(every - time.Since(began))
+		select {
+		case <-again.C:
+			continue
+		case <-changed:
+		case <-f.tell:
+		case <-ctx.Done():
+		}
+		again.Stop()
+		rest := time.Until(told.Add(max(reportRest, f.spread())))
+		if !pause(ctx, max(0, rest)+rand.N(f.spread()+1)) {
 			return
 		}
-		select {
-		case <-changed:
-			rest := time.Until(told.Add(max(reportRest, f.spread())))
-			if !pause(ctx, max(0, rest)+rand.N(f.spread()+1)) {
-				return
-			}
-			told = time.Now()
-		default:
-		}
+		told = time.Now()
+	}
+}
+
+// Tell has controllers told soon how this relay is, because that has changed.
+func (f *Feed) Tell() {
+	select {
+	case f.tell <- struct{}{}:
+	default: // they are told already
 	}
 }
 

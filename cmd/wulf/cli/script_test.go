@@ -282,10 +282,10 @@ func alive(ts *testscript.TestScript, _ bool, args []string) {
 	for range 1000 {
 		var list api.List[api.RelayView]
 		if root.Get(context.Background(), api.PathRelays, &list) == nil &&
-			slices.ContainsFunc(list.Items, func(v api.RelayView) bool { return string(v.Name) == args[0] && v.Alive }) {
+			slices.ContainsFunc(list.Items, func(v api.RelayView) bool { return string(v.Name) == args[0] && v.Alive && v.Status != nil && !v.Status.Unwell }) {
 			return
 		}
 		<-tick.C
 	}
-	ts.Fatalf("relay %s did not report", args[0])
+	ts.Fatalf("relay %s did not report that it is well", args[0])
 }
