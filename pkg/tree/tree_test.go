@@ -131,7 +131,7 @@ func TestNobodyAsksTheDeadOrTheSameTwice(t *testing.T) {
 }
 
 // However many are down: of those that agree who is, one asks a controller, one of each zone asks another zone, one of
-// each rack asks another rack, and nobody is asked by more than FanOut on a level.
+// each rack asks another rack, and nobody is asked by more than FanOut on a level, for a large chunk FanOutLarge.
 func TestAChunkCrossesEachBoundaryOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		all := site(rapid.IntRange(1, 6).Draw(t, "zones"), rapid.IntRange(1, 8).Draw(t, "racks"), rapid.IntRange(1, 3).Draw(t, "relays"))
@@ -140,7 +140,11 @@ func TestAChunkCrossesEachBoundaryOnce(t *testing.T) {
 			all[i].Down = rapid.IntRange(0, 2).Draw(t, "down") == 0
 			place[all[i].Name] = all[i]
 		}
-		mesh := tree.New(all).Tree(chunkOf(rapid.Int().Draw(t, "chunk")))
+		ref, most := chunkOf(rapid.Int().Draw(t, "chunk")), tree.FanOut
+		if ref.Size > tree.Large {
+			most = tree.FanOutLarge
+		}
+		mesh := tree.New(all).Tree(ref)
 		controllers, intoZone, intoRack := 0, map[string]int{}, map[[2]string]int{}
 		children := map[string][3]int{}
 		up := 0
@@ -165,7 +169,7 @@ func TestAChunkCrossesEachBoundaryOnce(t *testing.T) {
 			}
 			n := children[name]
 			n[level]++
-			if children[name] = n; n[level] > tree.FanOut {
+			if children[name] = n; n[level] > most {
 				t.Fatalf("%s has %d children", name, n[level])
 			}
 		}
