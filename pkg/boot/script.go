@@ -120,6 +120,9 @@ func (p *Plan) files(s Session) []file {
 // check refuses what the machine would not get as it is meant: a word that iPXE's shell takes for its own, and a
 // command line that is too long for the kernel.
 func (p *Plan) check(s Session) error {
+	if s.Ticket != "" && !plain(s.Ticket) { // it is in addresses, too
+		return fault.New(fault.Internal, "the ticket of node %s is none that the boot loader would pass on", p.Node)
+	}
 	words := p.arguments(s, p.first())
 	for _, w := range words {
 		if !plain(w) {

@@ -164,6 +164,7 @@ func FuzzScript(f *testing.F) {
 	f.Add("n1", "debian:latest", "two-stage", "/sbin/init", "tmpfs", "quiet", "console=ttyS0,115200", "", "5xv2m1", "wt1.x", "52:54:00:00:00:01", uint8(2))
 	f.Add("a;b", "i || shell", "one-stage", "/init ; shell", "${x}", "#", "\\", "why\nshell", "b&&", "t u", "no address", uint8(0))
 	f.Add("n1", "centos", "warewulf", "/sbin/init", "tmpfs", "quiet", "wwid=x", "", "5xv2m1", "wt1.x", "52:54:00:00:00:01", uint8(3))
+	f.Add("n1", "centos", "warewulf", "/sbin/init", "tmpfs", "quiet", "wwid=x", "", "5xv2m1", "wt\t.x", "52:54:00:00:00:01", uint8(3))
 	f.Add(";", "||", "one-stage", "&&", "\n", "|| shell", "\x0bshell", "\\\nshell", "#", "${", "a b", uint8(9))
 	f.Fuzz(func(t *testing.T, node, image, method, init, root, arg1, arg2, problem, bootID, ticket, hw string, relays uint8) {
 		p := boot.Plan{Node: catalog.NodeName(node), Image: image, Method: method, Init: init, Root: root, Args: []string{arg1, arg2},

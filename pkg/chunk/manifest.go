@@ -137,12 +137,12 @@ func Open(b []byte, trusted []ed25519.PublicKey) (*Manifest, error) {
 	if f[1] != fmt.Sprint(ManifestFormat) {
 		return nil, fault.New(fault.Invalid, "image manifest has format %s; this program reads format %d", f[1], ManifestFormat).WithFix("upgrade wulfmesh here")
 	}
-	pub, err := base64.StdEncoding.Strict().DecodeString(f[2])
-	if err != nil {
+	pub, ok := decode(f[2])
+	if !ok {
 		return nil, fault.New(fault.Corrupt, "image manifest names no readable signing key")
 	}
-	sig, err := base64.StdEncoding.Strict().DecodeString(f[3])
-	if err != nil {
+	sig, ok := decode(f[3])
+	if !ok {
 		return nil, fault.New(fault.Corrupt, "image manifest has no readable signature")
 	}
 	for _, key := range trusted {
@@ -159,4 +159,10 @@ func Open(b []byte, trusted []ed25519.PublicKey) (*Manifest, error) {
 		return m, nil
 	}
 	return nil, fault.New(fault.Corrupt, "image manifest is signed by a key that this cluster does not trust")
+}
+
+// decode reads base64 that is written as it should be. Go's decoder passes over line breaks, even where it is strict.
+func decode(s string) ([]byte, bool) {
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	return b, err == nil && base64.StdEncoding.EncodeToString(b) == s
 }

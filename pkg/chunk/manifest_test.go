@@ -186,6 +186,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add(signed("{}"))
 	f.Add(signed(`{"segments":[{"id":"x"}]}`))
 	f.Add([]byte("wulfmesh-manifest 1 a b\n{}"))
+	f.Add(bytes.Replace(good, []byte("=="), []byte("\r=="), 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := chunk.Open(b, public("a"))
 		if err != nil {
