@@ -25,6 +25,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/relay/guard"
 )
 
 const (
@@ -70,14 +71,14 @@ type Server struct {
 	duid     dhcpv6.DUID
 	limits   limits
 	patience patience
-	told     told
-	trouble  trouble
+	told     guard.Teller
+	trouble  guard.Trouble
 	counters counters
 }
 
 // New returns a server that does nothing before Run.
 func New(cfg Config) *Server {
-	return &Server{cfg: cfg, duid: duidOf(cfg.Cluster, cfg.Relay), limits: newLimits()}
+	return &Server{cfg: cfg, duid: duidOf(cfg.Cluster, cfg.Relay), limits: newLimits(), told: guard.Teller{Relay: cfg.Relay, Protocol: "dhcpv6", Record: cfg.Record, Log: cfg.Log}}
 }
 
 // duidOf is a relay's DUID: a UUID (RFC 6355) that is made of its name, of the version for what has a form of its own.
@@ -139,4 +140,4 @@ func (s *Server) safely(l *Link, b []byte, from netip.AddrPort, waited bool) {
 }
 
 // Problems says what a person should know, one line each.
-func (s *Server) Problems() []string { return s.trouble.lines() }
+func (s *Server) Problems() []string { return s.trouble.Lines() }

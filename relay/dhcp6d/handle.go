@@ -13,6 +13,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/relay/guard"
 )
 
 // handle answers a packet, or does not.
@@ -61,10 +62,10 @@ func (s *Server) send(l *Link, q *query, r *dhcpv6.Message, from netip.AddrPort)
 	}
 	if _, err := l.Conn.WriteTo(wrap(r, q).ToBytes(), to); err != nil {
 		s.counters.unsent.Add(1)
-		s.trouble.set(topic{"send", l.Name}, fmt.Sprintf("cannot send DHCPv6 on %s: %v", l.Name, err))
+		s.trouble.Set(guard.Topic{What: "send", Link: l.Name}, fmt.Sprintf("cannot send DHCPv6 on %s: %v", l.Name, err))
 		return false
 	}
-	s.trouble.set(topic{"send", l.Name}, "")
+	s.trouble.Set(guard.Topic{What: "send", Link: l.Name}, "")
 	s.counters.answered(r.MessageType)
 	return true
 }
@@ -79,7 +80,7 @@ func (s *Server) heed(q *query, t *seat, l *Link, r *dhcpv6.Message) {
 			if t.plan.Known() {
 				e.Fix = fmt.Sprintf("find the other machine, or give %[1]s another address: wulf node set %[1]s --ipaddr6 ADDRESS", t.plan.Node)
 			}
-			s.record(e)
+			s.told.Tell(e)
 		}
 		return
 	}
@@ -89,7 +90,7 @@ func (s *Server) heed(q *query, t *seat, l *Link, r *dhcpv6.Message) {
 	if t.plan.Address6.IsValid() && q.MessageType != dhcpv6.MessageTypeInformationRequest {
 		e.Address = t.plan.Address6.String()
 	}
-	s.trouble.set(topic{"address", l.Name}, t.unreached(l))
+	s.trouble.Set(guard.Topic{What: "address", Link: l.Name}, t.unreached(l))
 	if q.firmware != boot.FirmwareIPXE {
 		e.Error, e.Fix = s.lack(q, t, l)
 	}
@@ -101,7 +102,7 @@ func (s *Server) heed(q *query, t *seat, l *Link, r *dhcpv6.Message) {
 			e.Message = t.plan.Problem.Error()
 		}
 	}
-	s.record(e)
+	s.told.Tell(e)
 }
 
 // begins tells whether a message is of a machine that starts.
@@ -138,21 +139,6 @@ func (s *Server) lack(q *query, t *seat, l *Link) (what, fix string) {
 		return fmt.Sprintf("it gets no IPv6 address: no node claims it, and %s of network %s leaves no room to make one", t.net.Prefix6, t.net.Name), ""
 	}
 	return fmt.Sprintf("it gets no IPv6 address: no node claims it, and network %s has no pool for unknown machines", t.net.Name), ""
-}
-
-// record passes an event on, unless the same was told of the machine a moment ago: firmware asks several times.
-func (s *Server) record(e boot.Event) {
-	e.Time, e.Relay = time.Now().UTC(), s.cfg.Relay
-	if !s.told.news(e) {
-		return
-	}
-	s.cfg.Record(e)
-	if e.Error != "" {
-		s.cfg.Log.Warn("dhcpv6", "relay", s.cfg.Relay, "node", e.Node, "hardware", e.Hardware, "stage", e.Stage, "revision", e.Revision, "err", e.Error)
-		return
-	}
-	s.cfg.Log.Info("dhcpv6", "relay", s.cfg.Relay, "node", e.Node, "hardware", e.Hardware, "stage", e.Stage, "revision", e.Revision,
-		"firmware", e.Firmware, "address", e.Address)
 }
 
 // facts is what a packet of an unknown machine says of it, and of where it is plugged in; nil for one that a node claims.

@@ -1,9 +1,6 @@
 package dhcp6d
 
 import (
-	"maps"
-	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
@@ -41,39 +38,4 @@ func (s *Server) Stats() Stats {
 		Received: c.received.Load(), Malformed: c.malformed.Load(), Limited: c.limited.Load(), Foreign: c.foreign.Load(), Silent: c.silent.Load(),
 		Advertises: c.advertises.Load(), Replies: c.replies.Load(), Unsent: c.unsent.Load(), Panics: c.panics.Load(),
 	}
-}
-
-// trouble is what goes wrong, for as long as it does.
-type trouble struct {
-	mu   sync.Mutex
-	what map[topic]string
-}
-
-// topic is what may go wrong on a link.
-type topic struct{ what, link string }
-
-func (t *trouble) set(at topic, what string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if what == "" {
-		delete(t.what, at)
-		return
-	}
-	if t.what == nil {
-		t.what = map[topic]string{}
-	}
-	t.what[at] = what
-}
-
-// keep forgets what went wrong on links that are not to be served any more.
-func (t *trouble) keep(served func(link string) bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	maps.DeleteFunc(t.what, func(at topic, _ string) bool { return !served(at.link) })
-}
-
-func (t *trouble) lines() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Sorted(maps.Values(t.what))
 }

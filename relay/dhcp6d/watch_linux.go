@@ -17,6 +17,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/relay/guard"
 )
 
 // watchEvery is how often the interfaces of this computer are looked at. An IPv6 address comes late: it is looked first
@@ -58,18 +59,18 @@ func (s *Server) watch(ctx context.Context) {
 					delete(open, name)
 				}
 			}
-			s.trouble.keep(func(link string) bool { _, ok := wishes[link]; return ok })
+			s.trouble.Keep(func(link string) bool { _, ok := wishes[link]; return ok })
 			for name, w := range wishes {
 				if _, ok := open[name]; ok {
 					continue
 				}
 				conn, err := listenUDP(&w.ifi)
 				if err != nil {
-					s.trouble.set(topic{"open", name}, fmt.Sprintf("cannot serve DHCPv6 on %s: %v", name, err))
+					s.trouble.Set(guard.Topic{What: "open", Link: name}, fmt.Sprintf("cannot serve DHCPv6 on %s: %v", name, err))
 					s.cfg.Log.Warn("cannot serve DHCPv6", "relay", s.cfg.Relay, "link", name, "err", err)
 					continue
 				}
-				s.trouble.set(topic{"open", name}, "")
+				s.trouble.Set(guard.Topic{What: "open", Link: name}, "")
 				s.cfg.Log.Info("serving DHCPv6", "relay", s.cfg.Relay, "link", name, "addresses", w.addrs)
 				serveCtx, cancel := context.WithCancel(ctx)
 				var reader sync.WaitGroup

@@ -24,6 +24,7 @@ import (
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/relay/guard"
 	"github.com/wulfmesh/wulfmesh/relay/lease"
 )
 
@@ -98,6 +99,12 @@ type Config struct {
 	Log       *slog.Logger
 }
 
+// machine is who was given an address.
+type machine struct {
+	node catalog.NodeName
+	hw   catalog.HardwareAddr
+}
+
 // Server is a DHCP server. Make one with New.
 type Server struct {
 	cfg       Config
@@ -111,9 +118,9 @@ type Server struct {
 	serving   atomic.Bool            // it listens on a link, or nobody wants it to
 	patience  patience
 	strangers strangers
-	served    recent[netip.Addr, machine]           // who has which address
-	told      recent[catalog.HardwareAddr, telling] // what was recorded of whom
-	trouble   trouble
+	served    guard.Recent[netip.Addr, machine] // who has which address
+	told      guard.Teller
+	trouble   guard.Trouble
 	counters  counters
 }
 
@@ -122,7 +129,7 @@ func New(cfg Config) *Server {
 	if cfg.HasLoader == nil {
 		cfg.HasLoader = func(string) bool { return true }
 	}
-	s := &Server{cfg: cfg, queue: newQueue(queueLen), limits: newLimits()}
+	s := &Server{cfg: cfg, queue: newQueue(queueLen), limits: newLimits(), told: guard.Teller{Relay: cfg.Relay, Protocol: "dhcp", Record: cfg.Recorder.Record, Log: cfg.Log}}
 	s.patience.expired = func(p *datagram) { s.push(p) }
 	return s
 }
@@ -183,7 +190,7 @@ func (s *Server) safely(d *desk, p *datagram) {
 // Machine tells which machine was given the address lately; node is "" for one that no node claims. In a network of mode
 // proxy another server gives the addresses, so anybody may be there: it is all true, with nothing known.
 func (s *Server) Machine(a netip.Addr) (node catalog.NodeName, hw catalog.HardwareAddr, ok bool) {
-	if m, ok := s.served.get(a); ok {
+	if m, ok := s.served.Get(a); ok {
 		return m.node, m.hw, true
 	}
 	for _, n := range s.world().scope.Networks {
@@ -201,5 +208,5 @@ func (s *Server) Serving() bool { return s.serving.Load() }
 // Problems says what a person should know, one line each.
 func (s *Server) Problems() []string {
 	now := time.Now()
-	return slices.Concat(s.trouble.lines(), s.strangers.lines(now), s.limits.floods.lines(now))
+	return slices.Concat(s.trouble.Lines(), s.strangers.lines(now), s.limits.floods.lines(now))
 }

@@ -164,18 +164,18 @@ func (s *Server) remember(l *letter) {
 		if l.v.addr.IsValid() {
 			e.Address = l.v.addr.String()
 		}
-		s.record(e)
+		s.told.Tell(e)
 	}
 	if l.v.kind != msgAck && !proxied {
 		return
 	}
 	if l.v.addr.IsValid() {
-		s.served.put(l.v.addr, machine{t.node, t.hw})
+		s.served.Put(l.v.addr, machine{t.node, t.hw})
 	}
 	if l.v.addr.IsValid() && t.node != "" && l.agent {
 		e := t.event(l.machine)
 		e.Stage, e.Address, e.Message = boot.StageKernel, l.v.addr.String(), boot.AgentAsks
-		s.record(e)
+		s.told.Tell(e)
 	}
 	// Only firmware begins a boot; a system that renews its lease is told of by others.
 	if t.firmware == boot.FirmwareNone || l.asked == msgInform {
@@ -194,33 +194,16 @@ func (s *Server) remember(l *letter) {
 	if t.wantsLoader() && !l.loader {
 		e.Error = noLoader(t)
 	}
-	s.record(e)
+	s.told.Tell(e)
 }
 
 // report records what keeps a machine from being served.
 func (s *Server) report(sit *situation, trouble string) {
 	e := sit.event(sit.facts())
 	e.Error = trouble
-	s.record(e)
+	s.told.Tell(e)
 }
 
 func (t *seat) event(machine *catalog.Facts) boot.Event {
 	return boot.Event{Node: t.node, Hardware: t.hw, Stage: boot.StageDHCP, Revision: t.revision, Firmware: t.firmware, Machine: machine}
-}
-
-// record passes an event on, unless the same was told of the machine a moment ago: firmware asks several times.
-func (s *Server) record(e boot.Event) {
-	e.Time, e.Relay = time.Now().UTC(), s.cfg.Relay
-	t := telling{e.Firmware, e.Address, e.Error, e.Time}
-	if last, ok := s.told.get(e.Hardware); ok && last.same(t) && e.Time.Sub(last.at) < tellEvery {
-		return
-	}
-	s.told.put(e.Hardware, t)
-	s.cfg.Recorder.Record(e)
-	if e.Error != "" {
-		s.cfg.Log.Warn("dhcp", "relay", s.cfg.Relay, "node", e.Node, "hardware", e.Hardware, "stage", e.Stage, "revision", e.Revision, "err", e.Error)
-		return
-	}
-	s.cfg.Log.Info("dhcp", "relay", s.cfg.Relay, "node", e.Node, "hardware", e.Hardware, "stage", e.Stage, "revision", e.Revision,
-		"firmware", e.Firmware, "address", e.Address)
 }

@@ -3,10 +3,11 @@ package dhcpd
 import (
 	"encoding/hex"
 	"fmt"
-	"hash/maphash"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/wulfmesh/wulfmesh/relay/guard"
 )
 
 // How often who may ask. What is beyond is dropped before it costs more than a look: a machine that is known is served
@@ -27,70 +28,27 @@ const (
 	reportRate, reportBurst   = 0.1, 5
 )
 
-// limiter is a table of token buckets. It is bounded by never growing: two senders that fall to one place share its
-// bucket, unless the first one has not asked for so long that it is full again.
-type limiter struct {
-	rate, burst float64
-	seed        maphash.Seed
-
-	mu      sync.Mutex
-	buckets []bucket
-}
-
-type bucket struct {
-	owner uint64
-	left  float64
-	at    time.Duration // when it had so many left, since the limiter's epoch
-}
-
 // limiterLen is how many buckets a limiter has: enough that a flood of random senders leaves each with tokens.
 const limiterLen = 1 << 15
 
-func newLimiter(rate, burst float64, buckets int) *limiter {
-	return &limiter{rate: rate, burst: burst, seed: maphash.MakeSeed(), buckets: make([]bucket, buckets)}
-}
-
-// take tells whether a sender may ask once more.
-func (l *limiter) take(sender []byte, now time.Duration) bool {
-	owner := maphash.Bytes(l.seed, sender)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b := &l.buckets[owner%uint64(len(l.buckets))]
-	left := l.burst
-	if b.owner != 0 {
-		left = min(l.burst, b.left+l.rate*(now-b.at).Seconds())
-	}
-	if b.owner != owner && left == l.burst {
-		b.owner = owner
-	}
-	b.left, b.at = left, now
-	if left < 1 {
-		return false
-	}
-	b.left--
-	return true
-}
-
 // limits are those of a server.
 type limits struct {
-	epoch                        time.Time
-	machines, ports, agents, all *limiter
-	foreign, reports             *limiter
+	machines, ports, agents, all *guard.Limiter
+	foreign, reports             *guard.Limiter
 	floods                       floods
 }
 
 func newLimits() limits {
 	return limits{
-		epoch: time.Now(), machines: newLimiter(machineRate, machineBurst, limiterLen), ports: newLimiter(portRate, portBurst, limiterLen),
-		agents: newLimiter(strangerRate, strangerBurst, limiterLen), all: newLimiter(strangersRate, strangersBurst, 1),
-		foreign: newLimiter(foreignRate, foreignBurst, 64), reports: newLimiter(reportRate, reportBurst, 1),
+		machines: guard.NewLimiter(machineRate, machineBurst, limiterLen), ports: guard.NewLimiter(portRate, portBurst, limiterLen),
+		agents: guard.NewLimiter(strangerRate, strangerBurst, limiterLen), all: guard.NewLimiter(strangersRate, strangersBurst, 1),
+		foreign: guard.NewLimiter(foreignRate, foreignBurst, 64), reports: guard.NewLimiter(reportRate, reportBurst, 1),
 	}
 }
 
 // admits tells whether a packet may be handled. known is whether a node claims the machine.
 func (l *limits) admits(now time.Time, k *key, p *datagram, known bool) bool {
-	at := now.Sub(l.epoch)
-	if !l.machines.take(k.hw[:], at) {
+	if !l.machines.Take(k.hw[:], now) {
 		return false
 	}
 	if known {
@@ -100,7 +58,7 @@ func (l *limits) admits(now time.Time, k *key, p *datagram, known bool) bool {
 	agent := append(where[:0], k.giaddr[:4]...)
 	agent = append(agent, p.link.Name...)
 	port := portOf(p.bytes())
-	if len(port) > 0 && !l.ports.take(append(agent, port...), at) || !l.agents.take(agent, at) || !l.all.take(nil, at) {
+	if len(port) > 0 && !l.ports.Take(append(agent, port...), now) || !l.agents.Take(agent, now) || !l.all.Take(nil, now) {
 		l.floods.see(now, p.link.Name, k.giaddr, port)
 		return false
 	}

@@ -69,21 +69,3 @@ func TestAFloodFromOnePortStarvesNobodyElse(t *testing.T) {
 		})
 	}
 }
-
-// A bucket that two senders share serves the one that comes later, when the first has been quiet.
-func TestBucketsAreGivenOn(t *testing.T) {
-	l := newLimiter(10, 5, 1)
-	for range 5 {
-		if !l.take([]byte("a"), time.Second) {
-			t.Fatal("the burst is not granted")
-		}
-	}
-	if l.take([]byte("a"), time.Second) || l.take([]byte("b"), time.Second) {
-		t.Error("granted without a token")
-	}
-	for range 5 {
-		if !l.take([]byte("b"), 2*time.Second) {
-			t.Error("the bucket is not given on")
-		}
-	}
-}

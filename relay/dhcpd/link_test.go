@@ -61,7 +61,7 @@ func TestAnswersOnALinkThatIsGoneAreNoTrouble(t *testing.T) {
 	if lines := s.Problems(); len(lines) != 1 {
 		t.Errorf("problems %q, want one of the interface that is down", lines)
 	}
-	s.trouble.keep(func(link string) bool { return link != "eth0" })
+	s.trouble.Keep(func(link string) bool { return link != "eth0" })
 	if lines := s.Problems(); len(lines) != 0 {
 		t.Errorf("problems %q of an interface that is not served any more", lines)
 	}

@@ -114,7 +114,7 @@ func (p *probes) sweep(now time.Time) bool {
 // vet looks at an address of the pool before it is offered: whether somebody uses it who should not. It is asked for once
 // in a while, and not where the machine itself was given it lately.
 func (s *Server) vet(sit *situation, a netip.Addr) (v verdict, free bool) {
-	if m, ok := s.served.get(a); !sit.net.Probe || ok && m.hw == sit.hw {
+	if m, ok := s.served.Get(a); !sit.net.Probe || ok && m.hw == sit.hw {
 		return verdict{}, true
 	}
 	now := time.Now()
@@ -131,10 +131,10 @@ func (s *Server) vet(sit *situation, a netip.Addr) (v verdict, free bool) {
 			if isClosed(err) {
 				return verdict{}, true
 			}
-			s.trouble.set(topicProbe, fmt.Sprintf("cannot ask whether addresses of network %s are in use: %v", sit.net.Name, err))
+			s.trouble.Set(topicProbe, fmt.Sprintf("cannot ask whether addresses of network %s are in use: %v", sit.net.Name, err))
 			return verdict{}, true
 		}
-		s.trouble.set(topicProbe, "")
+		s.trouble.Set(topicProbe, "")
 		return verdict{again: true, after: probeWait}, false
 	case probeUsed:
 		s.probes.forget(a)

@@ -8,6 +8,7 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/relay/guard"
 )
 
 // world is what the server answers from until something changes of which plans are made. What is kept in it is worked
@@ -15,8 +16,8 @@ import (
 type world struct {
 	edition any
 	scope   Scope
-	known   recent[[6]byte, struct{}] // machines that nodes claim
-	seats   recent[seatKey, *seat]    // nil: this relay has nothing to say to the machine
+	known   guard.Recent[[6]byte, struct{}] // machines that nodes claim
+	seats   guard.Recent[seatKey, *seat]    // nil: this relay has nothing to say to the machine
 }
 
 // seatKey names a machine at a stage of its boot, in a network.
@@ -61,13 +62,13 @@ func (s *Server) world() *world {
 
 // isKnown tells whether a node claims the machine.
 func (s *Server) isKnown(w *world, mac [6]byte) bool {
-	if _, ok := w.known.get(mac); ok {
+	if _, ok := w.known.Get(mac); ok {
 		return true
 	}
 	if !s.cfg.Planner.Known(hardware(mac)) {
 		return false
 	}
-	w.known.put(mac, struct{}{})
+	w.known.Put(mac, struct{}{})
 	return true
 }
 
@@ -78,12 +79,12 @@ func hardware(mac [6]byte) catalog.HardwareAddr {
 // seat finds what is known of a machine in a network; nil means that this relay has nothing to say to it there.
 func (s *Server) seat(w *world, mac [6]byte, firmware boot.Firmware, n *catalog.Network) *seat {
 	key := seatKey{mac, n, firmware}
-	if t, ok := w.seats.get(key); ok {
+	if t, ok := w.seats.Get(key); ok {
 		return t
 	}
 	t := s.newSeat(key)
 	if s.cfg.Planner.Edition() == w.edition { // else it may be of the world that comes next
-		w.seats.put(key, t)
+		w.seats.Put(key, t)
 	}
 	return t
 }

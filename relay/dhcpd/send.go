@@ -114,13 +114,13 @@ func (s *Server) clear(d *desk) {
 		}
 		if err != nil {
 			if !isClosed(err) {
-				s.trouble.sending(run[0].link.Name, err)
+				s.sending(run[0].link.Name, err)
 			}
 			s.counters.unsent.Add(1)
 			i++
 			continue
 		}
-		s.trouble.sent(run[0].link.Name)
+		s.sending(run[0].link.Name, nil)
 		for k := range sent {
 			s.counters.answered(run[k].v.kind)
 			s.remember(&run[k])

@@ -2,10 +2,9 @@ package dhcpd
 
 import (
 	"fmt"
-	"maps"
-	"slices"
-	"sync"
 	"sync/atomic"
+
+	"github.com/wulfmesh/wulfmesh/relay/guard"
 )
 
 // Stats counts what the server did since it was made.
@@ -50,57 +49,26 @@ func (s *Server) Stats() Stats {
 	}
 }
 
-// trouble is what goes wrong, for as long as it does.
-type trouble struct {
-	mu   sync.Mutex
-	what map[topic]string
-}
-
-// topic is what may go wrong, and on which link; "" where that is none's.
-type topic struct{ what, link string }
-
+// What may go wrong besides links.
 var (
-	topicProbe = topic{what: "probe"}
-	topicEcho  = topic{what: "echo"}
+	topicProbe = guard.Topic{What: "probe"}
+	topicEcho  = guard.Topic{What: "echo"}
 )
 
-func (t *trouble) sending(link string, err error) {
-	t.set(topic{"send", link}, fmt.Sprintf("cannot send DHCP on %s: %v", link, err))
+// sending says whether answers can be sent on a link.
+func (s *Server) sending(link string, err error) {
+	what := ""
+	if err != nil {
+		what = fmt.Sprintf("cannot send DHCP on %s: %v", link, err)
+	}
+	s.trouble.Set(guard.Topic{What: "send", Link: link}, what)
 }
-func (t *trouble) sent(link string) { t.set(topic{"send", link}, "") }
 
-func (t *trouble) opening(link string, err error) {
+// opening says whether a link can be served.
+func (s *Server) opening(link string, err error) {
 	what := ""
 	if err != nil {
 		what = fmt.Sprintf("cannot serve DHCP on %s: %v", link, err)
 	}
-	t.set(topic{"open", link}, what)
-}
-
-func (t *trouble) set(at topic, what string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.what[at] == what:
-	case what == "":
-		delete(t.what, at)
-	default:
-		if t.what == nil {
-			t.what = map[topic]string{}
-		}
-		t.what[at] = what
-	}
-}
-
-// keep forgets what went wrong on links that are not to be served any more.
-func (t *trouble) keep(served func(link string) bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	maps.DeleteFunc(t.what, func(at topic, _ string) bool { return at.link != "" && !served(at.link) })
-}
-
-func (t *trouble) lines() []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Sorted(maps.Values(t.what))
+	s.trouble.Set(guard.Topic{What: "open", Link: link}, what)
 }

@@ -61,7 +61,7 @@ func (s *Server) overhear(q *query, l *Link, b []byte) {
 	case w.scope.Relays[q.server]:
 		s.patience.serves(hardware(q.mac))
 		return
-	case !s.limits.foreign.take([]byte(l.Name), now.Sub(s.limits.epoch)):
+	case !s.limits.foreign.Take([]byte(l.Name), now):
 		s.counters.limited.Add(1)
 		return
 	}
@@ -89,7 +89,7 @@ func (s *Server) stranger(now time.Time, n *catalog.Network, hw catalog.Hardware
 		return
 	}
 	s.counters.strangers.Add(1)
-	if !s.strangers.see(now, server, n.Name, func() bool { return s.limits.reports.take(nil, now.Sub(s.limits.epoch)) }) {
+	if !s.strangers.see(now, server, n.Name, func() bool { return s.limits.reports.Take(nil, now) }) {
 		return
 	}
 	text := strangeServer(server, n.Name)

@@ -65,14 +65,14 @@ func (s *Server) watch(ctx context.Context) error {
 			}
 		}
 		if err == nil {
-			s.trouble.keep(func(link string) bool { _, ok := wishes[link]; return ok })
+			s.trouble.Keep(func(link string) bool { _, ok := wishes[link]; return ok })
 		}
 		for name, w := range wishes {
 			if _, ok := open[name]; ok {
 				continue
 			}
 			l, err := openLink(w)
-			s.trouble.opening(name, err)
+			s.opening(name, err)
 			if err != nil {
 				if first && errors.Is(err, fault.Conflict) {
 					for _, o := range open {
@@ -111,8 +111,8 @@ func (s *Server) watch(ctx context.Context) error {
 // reachFar opens what asks for addresses behind relay agents, once a network wants that.
 func (s *Server) reachFar(ctx context.Context, readers *sync.WaitGroup) {
 	if !slices.ContainsFunc(s.cfg.Scope().Networks, func(n *catalog.Network) bool { return n.Probe }) {
-		s.trouble.set(topicProbe, "")
-		s.trouble.set(topicEcho, "")
+		s.trouble.Set(topicProbe, "")
+		s.trouble.Set(topicEcho, "")
 		return
 	}
 	if s.far.Load() != nil {
@@ -120,10 +120,10 @@ func (s *Server) reachFar(ctx context.Context, readers *sync.WaitGroup) {
 	}
 	e, err := listenEcho()
 	if err != nil {
-		s.trouble.set(topicEcho, fmt.Sprintf("cannot ask whether addresses behind relay agents are in use: %v", err))
+		s.trouble.Set(topicEcho, fmt.Sprintf("cannot ask whether addresses behind relay agents are in use: %v", err))
 		return
 	}
-	s.trouble.set(topicEcho, "")
+	s.trouble.Set(topicEcho, "")
 	far := Prober(e)
 	s.far.Store(&far)
 	stop := context.AfterFunc(ctx, func() { e.Close() })

@@ -48,6 +48,7 @@ var floors = map[string]int{
 	"relay/cache":        5,
 	"relay/feed":         5,
 	"relay/gossip":       5,
+	"relay/guard":        5, // bounds of servers that whoever is on a link may ask
 	"relay/lease":        5,
 	"relay/spool":        5,
 
