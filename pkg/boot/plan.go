@@ -170,12 +170,9 @@ func rank(c *catalog.Catalog, network *catalog.Network, node, rack, zone string,
 	const inRack, inZone, elsewhere = 0, 1, 2
 	type ranked struct {
 		Relay
-		away  bool // or unwell
-		place int
-		turn  int // within those of one place
+		away bool // or unwell
 	}
-	var all []ranked
-	var places [elsewhere + 1][]catalog.RelayName
+	var places [elsewhere + 1][]ranked
 	for r := range c.Relays() {
 		if network != nil && !slices.Contains(r.Networks, network.Name) || network == nil && r.Name != req.Relay {
 			continue
@@ -193,31 +190,21 @@ func rank(c *catalog.Catalog, network *catalog.Network, node, rack, zone string,
 		}
 		self := r.Name == req.Relay
 		away := self && req.Unwell || !self && req.Live != nil && !slices.Contains(req.Live, r.Name)
-		all = append(all, ranked{Relay{Name: r.Name, Addr: addr, BootPort: r.BootPort, MeshPort: r.MeshPort}, away, place, 0})
-		places[place] = append(places[place], r.Name)
+		places[place] = append(places[place], ranked{Relay{Name: r.Name, Addr: addr, BootPort: r.BootPort, MeshPort: r.MeshPort}, away})
 	}
 	l := lotOf(node)
-	for place, names := range places {
+	var here, away []Relay
+	for _, relays := range places {
 		// Those that are away have their turn, too: else all machines would change their relay when one goes.
-		for turn, name := range l.order(names) {
-			i := slices.IndexFunc(all, func(r ranked) bool { return r.Name == name })
-			all[i].place, all[i].turn = place, turn
-		}
-	}
-	slices.SortFunc(all, func(a, b ranked) int {
-		away := 0
-		if a.away != b.away {
-			if away = 1; b.away {
-				away = -1
+		for _, r := range order(l, relays, func(r ranked) catalog.RelayName { return r.Name }) {
+			if r.away {
+				away = append(away, r.Relay)
+			} else {
+				here = append(here, r.Relay)
 			}
 		}
-		return cmp.Or(away, cmp.Compare(a.place, b.place), cmp.Compare(a.turn, b.turn))
-	})
-	relays := make([]Relay, len(all))
-	for i, r := range all {
-		relays[i] = r.Relay
 	}
-	return relays
+	return append(here, away...)
 }
 
 // reach is the address of a relay that a machine in the network uses: one in the network itself if there is any.

@@ -1,6 +1,7 @@
 package boot
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
@@ -35,9 +36,10 @@ func lotOf(name string) lot {
 
 // order puts relays in the order in which the machine prefers them: each has an equal part of what is between 0 and 1, and
 // the others an equal part of that. It is the same wherever it is asked for, and whatever the order of the relays was.
-func (l lot) order(relays []catalog.RelayName) []catalog.RelayName {
-	rest := slices.Sorted(slices.Values(relays))
-	out := make([]catalog.RelayName, 0, len(rest))
+func order[T any](l lot, relays []T, name func(T) catalog.RelayName) []T {
+	rest := slices.Clone(relays)
+	slices.SortFunc(rest, func(a, b T) int { return cmp.Compare(name(a), name(b)) })
+	out := make([]T, 0, len(rest))
 	for x := uint64(l); len(rest) > 0; {
 		at, part := bits.Mul64(x, uint64(len(rest)))
 		out, rest = append(out, rest[at]), slices.Delete(rest, int(at), int(at)+1)
