@@ -282,7 +282,9 @@ func alive(ts *testscript.TestScript, _ bool, args []string) {
 	for range 1000 {
 		var list api.List[api.RelayView]
 		if root.Get(context.Background(), api.PathRelays, &list) == nil &&
-			slices.ContainsFunc(list.Items, func(v api.RelayView) bool { return string(v.Name) == args[0] && v.Alive && v.Status != nil && !v.Status.Unwell }) {
+			slices.ContainsFunc(list.Items, func(v api.RelayView) bool {
+				return string(v.Name) == args[0] && v.Alive && v.Status != nil && !v.Status.Unwell
+			}) {
 			return
 		}
 		<-tick.C
