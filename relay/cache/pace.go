@@ -158,14 +158,12 @@ func (c *Cache) leaving(ctx context.Context, f chunkstore.File, id chunk.ID, q R
 	if f == nil || c.pace.out.Limit() == rate.Inf {
 		return f
 	}
-	p := &pacedFile{File: f}
 	if !q.Ahead {
 		c.pace.hurry(id)
 	}
-	p.take = func(n int) error {
+	return &pacedFile{f, func(n int) error {
 		return c.pace.take(ctx, n, func() bool { return q.Ahead && !c.pace.hurries(id) }, c.pace.out)
-	}
-	return p
+	}}
 }
 
 // pacedFile is a chunkstore.File that is read no faster than it may be.

@@ -94,7 +94,7 @@ func (c *Cache) warmOnce(ctx context.Context) error {
 			}
 			n = now
 		}
-		missing = append(again.due(), missing...)
+		missing = slices.Insert(missing, 0, again.due()...)
 		ref := missing[0]
 		if pin := n.pinned(ref.ID); pinned && !pin {
 			g.Wait()
