@@ -58,16 +58,16 @@ func (r *Relay) interfaces() []radvd.Interface {
 		if err != nil || i.Flags&net.FlagUp == 0 {
 			continue
 		}
+		var own []netip.Addr
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				own = append(own, p.Addr().Unmap())
+			}
+		}
 		at, reaches := radvd.Interface{Name: i.Name}, false
 		for _, n := range networks {
-			has := func(p netip.Prefix) bool {
-				return slices.ContainsFunc(addrs, func(a net.Addr) bool {
-					own, err := netip.ParsePrefix(a.String())
-					return err == nil && p.Contains(own.Addr().Unmap())
-				})
-			}
-			reaches = reaches || has(n.Prefix) || has(n.Prefix6)
-			if r.dhcp6 != nil && n.DHCP == catalog.DHCPAuthoritative && has(n.Prefix6) {
+			reaches = reaches || slices.ContainsFunc(own, n.Holds)
+			if r.dhcp6 != nil && n.Boots6() && slices.ContainsFunc(own, n.Prefix6.Contains) {
 				at.Prefixes = append(at.Prefixes, n.Prefix6)
 			}
 		}

@@ -4,6 +4,8 @@
 // paths below to operators, relays and each other; relays serve nodes.
 package api
 
+import "strings"
+
 // ALPN protocols of a controller's one listener: what a connection is for is settled in the TLS handshake.
 const (
 	ALPNRaft = "wulf-raft/1"
@@ -103,6 +105,10 @@ const OneStageOverlay = ".wulf/overlay-"
 
 // OneStageStorage is the path there of what the node's disks are to hold, a Storage; it is missing if nothing is declared.
 const OneStageStorage = ".wulf/storage.json"
+
+// ScriptPath is PathScript of a machine, and LoaderPath PathLoader of a boot program.
+func ScriptPath(hw string) string   { return strings.Replace(PathScript, "{hw}", hw, 1) }
+func LoaderPath(name string) string { return strings.Replace(PathLoader, "{name}", name, 1) }
 
 // MaxHops bounds the way of a chunk request through the tree of relays: one that has passed so many gets what the
 // relay has on its disk, and nothing else.

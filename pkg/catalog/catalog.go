@@ -97,6 +97,9 @@ func (c *Catalog) Relay(name RelayName) (*Relay, bool) { return c.relays.get(str
 // Relays yields all admitted relays in the order of their names.
 func (c *Catalog) Relays() iter.Seq[*Relay] { return c.relays.values() }
 
+// RelayCount is the number of admitted relays.
+func (c *Catalog) RelayCount() int { return c.relays.len() }
+
 // Zone returns what is said of a zone.
 func (c *Catalog) Zone(name string) (*Zone, bool) { return c.zones.get(name) }
 

@@ -2,6 +2,9 @@ package catalog
 
 import (
 	"cmp"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
@@ -26,6 +29,19 @@ type Facts struct {
 
 // MaxFact bounds the bytes of each of the Facts.
 const MaxFact = 128
+
+// FactOf is what a packet says of a machine, as text: printable ASCII as it is, anything else as hexadecimal, cut to MaxFact.
+func FactOf(b []byte) string {
+	if slices.ContainsFunc(b, func(c byte) bool { return c < ' ' || c > '~' }) {
+		return hex.EncodeToString(b[:min(len(b), MaxFact/2)])
+	}
+	return string(b)
+}
+
+// StoredUUID is a UUID whose bytes are as SMBIOS has them in memory, the lowest of each of the first three fields first.
+func StoredUUID(u [16]byte) string {
+	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(u[:]), binary.LittleEndian.Uint16(u[4:]), binary.LittleEndian.Uint16(u[6:]), u[8:10], u[10:])
+}
 
 // worthless are UUIDs that boards have whose maker gave them none: they do not tell machines apart.
 var worthless = []string{

@@ -64,6 +64,9 @@ func (n *Network) reserved(a netip.Addr) bool {
 // Holds tells whether an address of either family lies in the network.
 func (n *Network) Holds(a netip.Addr) bool { return n.Prefix.Contains(a) || n.Prefix6.Contains(a) }
 
+// Boots6 tells whether machines boot there by IPv6: it has a prefix of that, and no other server gives the addresses.
+func (n *Network) Boots6() bool { return n.Prefix6.IsValid() && n.DHCP == DHCPAuthoritative }
+
 // lastOf is the last address of a prefix.
 func lastOf(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()

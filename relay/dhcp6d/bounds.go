@@ -33,7 +33,7 @@ func (l *limits) admits(now time.Time, c *catalog.Catalog, q *query) bool {
 		_, is := c.NodeByHardware(hw)
 		known = known || is
 	}
-	for _, uuid := range q.uuids() {
+	for _, uuid := range q.uuids {
 		name = cmp.Or(name, uuid)
 		_, is := c.NodeByUUID(uuid)
 		known = known || is

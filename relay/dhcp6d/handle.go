@@ -1,7 +1,7 @@
 package dhcp6d
 
 import (
-	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -62,7 +62,9 @@ func (s *Server) send(l *Link, q *query, r *dhcpv6.Message, from netip.AddrPort)
 	}
 	if _, err := l.Conn.WriteTo(wrap(r, q).ToBytes(), to); err != nil {
 		s.counters.unsent.Add(1)
-		s.trouble.Set(guard.Topic{What: "send", Link: l.Name}, fmt.Sprintf("cannot send DHCPv6 on %s: %v", l.Name, err))
+		if !errors.Is(err, net.ErrClosed) { // what was held for a link that is closed is no trouble
+			s.trouble.Set(guard.Topic{What: "send", Link: l.Name}, fmt.Sprintf("cannot send DHCPv6 on %s: %v", l.Name, err))
+		}
 		return false
 	}
 	s.trouble.Set(guard.Topic{What: "send", Link: l.Name}, "")
@@ -73,13 +75,14 @@ func (s *Server) send(l *Link, q *query, r *dhcpv6.Message, from netip.AddrPort)
 // heed records what an answer says of a machine's boot. Only firmware begins one. That iPXE lacks something is not told: it
 // asks by both families at once, and mostly needs but one.
 func (s *Server) heed(q *query, t *seat, l *Link, r *dhcpv6.Message) {
-	e := boot.Event{Node: t.plan.Node, Hardware: t.hw, Stage: boot.StageDHCP, Revision: t.plan.Revision, Firmware: q.firmware, Machine: q.facts(t)}
+	e := boot.Event{Node: t.plan.Node, Hardware: t.hw, Stage: boot.StageDHCP, Revision: t.plan.Revision, Firmware: q.firmware}
 	if q.MessageType == dhcpv6.MessageTypeDecline {
 		if slices.Contains(q.addresses(), t.plan.Address6) {
 			e.Error = fmt.Sprintf("its address %s is used by another machine already", t.plan.Address6)
 			if t.plan.Known() {
 				e.Fix = fmt.Sprintf("find the other machine, or give %[1]s another address: wulf node set %[1]s --ipaddr6 ADDRESS", t.plan.Node)
 			}
+			e.Machine = q.facts(t)
 			s.told.Tell(e)
 		}
 		return
@@ -102,6 +105,7 @@ func (s *Server) heed(q *query, t *seat, l *Link, r *dhcpv6.Message) {
 			e.Message = t.plan.Problem.Error()
 		}
 	}
+	e.Machine = q.facts(t)
 	s.told.Tell(e)
 }
 
@@ -147,26 +151,16 @@ func (q *query) facts(t *seat) *catalog.Facts {
 		return nil
 	}
 	f := catalog.Facts{Network: t.net.Name}
-	if all := q.uuids(); len(all) > 0 {
-		f.UUID = all[0]
+	if len(q.uuids) > 0 {
+		f.UUID = q.uuids[0]
 	}
 	if n := len(q.agents); n > 0 {
 		agent := q.agents[n-1]
-		f.Agent, f.Port = q.link().String(), wording(agent.Options.InterfaceID())
+		f.Agent, f.Port = q.link().String(), catalog.FactOf(agent.Options.InterfaceID())
 		if id := agent.Options.RemoteID(); id != nil {
-			f.Switch = wording(id.RemoteID)
+			f.Switch = catalog.FactOf(id.RemoteID)
 		}
 	}
 	f = f.Clean()
 	return &f
-}
-
-// wording is bytes as text, if they are text; else as hexadecimal.
-func wording(b []byte) string {
-	for _, c := range b {
-		if c < ' ' || c > '~' {
-			return hex.EncodeToString(b[:min(len(b), catalog.MaxFact/2)])
-		}
-	}
-	return string(b)
 }

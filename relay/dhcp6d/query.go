@@ -28,6 +28,7 @@ type query struct {
 	source   netip.Addr             // of the client, on its own link
 	firmware boot.Firmware
 	machines []catalog.HardwareAddr // what the packet says of the client's hardware address, the best word first
+	uuids    []string               // see uuidsOf
 }
 
 // parse reads a packet. What it refuses is never answered.
@@ -63,6 +64,7 @@ func parse(b []byte, from netip.Addr) (*query, error) {
 	}
 	q.firmware = classify(q.Message)
 	q.machines = q.hardware()
+	q.uuids = q.uuidsOf()
 	return q, nil
 }
 

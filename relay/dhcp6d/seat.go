@@ -1,12 +1,10 @@
 package dhcp6d
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
 
@@ -34,18 +32,18 @@ func served(c *catalog.Catalog, relay catalog.RelayName) []*catalog.Network {
 	}
 	var all []*catalog.Network
 	for _, name := range r.Networks {
-		if n, ok := c.Network(name); ok && n.Prefix6.IsValid() && n.DHCP == catalog.DHCPAuthoritative {
+		if n, ok := c.Network(name); ok && n.Boots6() {
 			all = append(all, n)
 		}
 	}
 	return all
 }
 
-// networksOf lists the networks that a packet may be from.
+// networksOf leaves the networks that a packet may be from.
 func networksOf(all []*catalog.Network, q *query, l *Link) []*catalog.Network {
-	at, agents := q.link(), len(q.agents) > 0
-	return slices.DeleteFunc(slices.Clone(all), func(n *catalog.Network) bool {
-		if agents && at.IsValid() {
+	at := q.link()
+	return slices.DeleteFunc(all, func(n *catalog.Network) bool {
+		if at.IsValid() {
 			return !n.Prefix6.Contains(at)
 		}
 		return !slices.ContainsFunc(l.Addrs, n.Holds)
@@ -104,10 +102,10 @@ func (s *Server) seat(hw catalog.HardwareAddr, n *catalog.Network, q *query, l *
 	switch {
 	case q.firmware == boot.FirmwareNone:
 	case q.firmware == boot.FirmwareIPXE:
-		t.file = web + strings.Replace(api.PathScript, "{hw}", string(hw), 1)
+		t.file = web + api.ScriptPath(string(hw))
 	case plan.Loader == "" || !s.cfg.HasLoader(plan.Loader):
 	case q.firmware == boot.FirmwareHTTP64, q.firmware == boot.FirmwareHTTPArm64:
-		t.file = web + strings.Replace(api.PathLoader, "{name}", plan.Loader, 1)
+		t.file = web + api.LoaderPath(plan.Loader)
 	default:
 		t.file = "tftp://[" + t.me.String() + "]/" + plan.Loader
 	}
@@ -141,7 +139,7 @@ func identify(c *catalog.Catalog, q *query, n *catalog.Network) (catalog.Hardwar
 			return hw, true
 		}
 	}
-	for _, uuid := range q.uuids() {
+	for _, uuid := range q.uuids {
 		node, ok := c.NodeByUUID(uuid)
 		if !ok {
 			continue
@@ -160,16 +158,16 @@ func identify(c *catalog.Catalog, q *query, n *catalog.Network) (catalog.Hardwar
 	return q.machines[0], true
 }
 
-// uuids is the machine's UUID, if that is its DUID, the likeliest reading first. Firmware of EDK2 sends the bytes as its
+// uuidsOf is the machine's UUID, if that is its DUID, the likeliest reading first. Firmware of EDK2 sends the bytes as its
 // memory has them, with the first three fields in the order of the processor; iPXE as they are written.
-func (q *query) uuids() []string {
+func (q *query) uuidsOf() []string {
 	d, ok := q.Options.ClientID().(*dhcpv6.DUIDUUID)
 	if !ok {
 		return nil
 	}
 	u := d.UUID[:]
 	written := fmt.Sprintf("%x-%x-%x-%x-%x", u[:4], u[4:6], u[6:8], u[8:10], u[10:])
-	stored := fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(u), binary.LittleEndian.Uint16(u[4:]), binary.LittleEndian.Uint16(u[6:]), u[8:10], u[10:])
+	stored := catalog.StoredUUID(d.UUID)
 	if q.firmware == boot.FirmwareIPXE {
 		return []string{written, stored}
 	}

@@ -2,7 +2,6 @@ package dhcpd
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"net"
 
@@ -28,8 +27,7 @@ func machineUUID(b []byte) string {
 	if len(b) != 17 || b[0] != 0 {
 		return ""
 	}
-	u := b[1:]
-	return fmt.Sprintf("%08x-%04x-%04x-%x-%x", binary.LittleEndian.Uint32(u), binary.LittleEndian.Uint16(u[4:]), binary.LittleEndian.Uint16(u[6:]), u[8:10], u[10:])
+	return catalog.StoredUUID([16]byte(b[1:]))
 }
 
 // circuit is the port that a relay agent names (RFC 3046 §3.1): its text; for the form of many switches, type 0 with four
@@ -49,23 +47,12 @@ func remoteID(b []byte) string {
 	return wording(b)
 }
 
-// wording is bytes as text, if they are text, with or without the type 1 and the length that some switches put before it;
-// else as hexadecimal.
+// wording is bytes as text, without the type 1 and the length that some switches put before it.
 func wording(b []byte) string {
-	if len(b) > 2 && b[0] == 1 && int(b[1]) == len(b)-2 && printable(b[2:]) {
-		return string(b[2:])
-	}
-	if printable(b) {
-		return string(b)
-	}
-	return hex.EncodeToString(b[:min(len(b), catalog.MaxFact/2)])
-}
-
-func printable(b []byte) bool {
-	for _, c := range b {
-		if c < ' ' || c > '~' {
-			return false
+	if len(b) > 2 && b[0] == 1 && int(b[1]) == len(b)-2 {
+		if text := catalog.FactOf(b[2:]); text == string(b[2:]) {
+			return text
 		}
 	}
-	return true
+	return catalog.FactOf(b)
 }

@@ -3,8 +3,6 @@ package dhcpd
 import (
 	"sync"
 	"time"
-
-	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 )
 
 const (
@@ -21,15 +19,14 @@ type patience struct {
 	expired func(*datagram) // takes a packet whose time has come
 
 	mu       sync.Mutex
-	machines map[catalog.HardwareAddr]*unserved
+	machines map[[6]byte]*unserved
 	swept    time.Time
 	stopped  bool
 }
 
 // unserved is a machine that asked, and that nobody was heard to answer.
 type unserved struct {
-	xid    uint32
-	tries  int // with different packets; the one that is held counts
+	tries  int // the one that is held counts
 	last   time.Time
 	timer  *time.Timer // nil when nothing is held
 	packet *datagram   // that is held
@@ -50,28 +47,28 @@ func (h *patience) holds(p *datagram, sit *situation) bool {
 	if h.stopped {
 		return true
 	}
-	u := h.machines[sit.hw]
+	u := h.machines[sit.q.mac]
 	switch {
 	case u == nil:
 		if len(h.machines) >= held && !h.sweep(now) {
 			return false
 		}
 		if h.machines == nil {
-			h.machines = map[catalog.HardwareAddr]*unserved{}
+			h.machines = map[[6]byte]*unserved{}
 		}
 		u = new(unserved)
-		h.machines[sit.hw] = u
+		h.machines[sit.q.mac] = u
 	case now.Sub(u.last) > forgetTries:
 		u.tries = 0
 	}
 	u.release()
-	u.tries, u.last, u.xid = u.tries+1, now, xid(p.bytes())
+	u.tries, u.last = u.tries+1, now
 	if u.tries > 1+sit.rank {
 		return false
 	}
-	hw, held := sit.hw, p.clone()
+	mac, held := sit.q.mac, p.clone()
 	held.waited, u.packet = true, held
-	u.timer = time.AfterFunc(time.Duration(sit.rank)*Patience, func() { h.expire(hw, held) })
+	u.timer = time.AfterFunc(time.Duration(sit.rank)*Patience, func() { h.expire(mac, held) })
 	return true
 }
 
@@ -89,9 +86,9 @@ func anybody(sit *situation) bool {
 }
 
 // expire lets a held packet go on its way.
-func (h *patience) expire(hw catalog.HardwareAddr, p *datagram) {
+func (h *patience) expire(mac [6]byte, p *datagram) {
 	h.mu.Lock()
-	u := h.machines[hw]
+	u := h.machines[mac]
 	if u == nil || u.packet != p {
 		h.mu.Unlock()
 		return
@@ -102,12 +99,12 @@ func (h *patience) expire(hw catalog.HardwareAddr, p *datagram) {
 }
 
 // serves tells that another server was heard to serve the machine.
-func (h *patience) serves(hw catalog.HardwareAddr) {
+func (h *patience) serves(mac [6]byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if u := h.machines[hw]; u != nil {
+	if u := h.machines[mac]; u != nil {
 		u.release()
-		delete(h.machines, hw)
+		delete(h.machines, mac)
 	}
 }
 
@@ -119,10 +116,10 @@ func (h *patience) sweep(now time.Time) bool {
 	}
 	h.swept = now
 	n := len(h.machines)
-	for hw, u := range h.machines {
+	for mac, u := range h.machines {
 		if now.Sub(u.last) > forgetTries {
 			u.release()
-			delete(h.machines, hw)
+			delete(h.machines, mac)
 		}
 	}
 	return len(h.machines) < n

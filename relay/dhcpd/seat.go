@@ -3,7 +3,6 @@ package dhcpd
 import (
 	"net"
 	"net/netip"
-	"strings"
 
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
@@ -109,9 +108,9 @@ func (s *Server) newSeat(k seatKey) *seat {
 	switch k.firmware {
 	case boot.FirmwareNone:
 	case boot.FirmwareIPXE:
-		t.file = "http://" + t.me.Boot() + strings.Replace(api.PathScript, "{hw}", string(hw), 1)
+		t.file = "http://" + t.me.Boot() + api.ScriptPath(string(hw))
 	case boot.FirmwareHTTP64, boot.FirmwareHTTPArm64:
-		t.file = "http://" + t.me.Boot() + strings.Replace(api.PathLoader, "{name}", t.loader, 1)
+		t.file = "http://" + t.me.Boot() + api.LoaderPath(t.loader)
 	default:
 		t.file = t.loader
 	}

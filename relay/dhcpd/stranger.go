@@ -59,7 +59,7 @@ func (s *Server) overhear(q *query, l *Link, b []byte) {
 	case !q.server.IsValid(), slices.Contains(w.scope.Addresses, q.server):
 		return
 	case w.scope.Relays[q.server]:
-		s.patience.serves(hardware(q.mac))
+		s.patience.serves(q.mac)
 		return
 	case !s.limits.foreign.Take([]byte(l.Name), now):
 		s.counters.limited.Add(1)
@@ -77,7 +77,7 @@ func (s *Server) heed(sit *situation) {
 	if sit.q.kind != msgRequest || !server.IsValid() || sit.isMe(server) {
 		return
 	}
-	s.patience.serves(sit.hw)
+	s.patience.serves(sit.q.mac)
 	if !sit.q.giaddr.IsValid() && !s.world().scope.Relays[server] { // an agent may have every server call itself as it likes
 		s.stranger(time.Now(), sit.net, sit.hw, server)
 	}

@@ -46,6 +46,8 @@ func (s *Server) watch(ctx context.Context) error {
 	open := map[string]serving{}
 	var links sync.WaitGroup
 	defer links.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop() // before it waits for all that was opened
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for first := true; ; first = false {
@@ -53,8 +55,9 @@ func (s *Server) watch(ctx context.Context) error {
 		if s.cfg.Changed != nil {
 			news = s.cfg.Changed()
 		}
-		s.reachFar(ctx, &links)
-		wishes, err := wanting(s.cfg.Scope())
+		sc := s.cfg.Scope()
+		s.reachFar(ctx, sc, &links)
+		wishes, err := wanting(sc)
 		if err != nil {
 			s.cfg.Log.Warn("cannot list the network interfaces", "relay", s.cfg.Relay, "err", err)
 		}
@@ -75,9 +78,6 @@ func (s *Server) watch(ctx context.Context) error {
 			s.opening(name, err)
 			if err != nil {
 				if first && errors.Is(err, fault.Conflict) {
-					for _, o := range open {
-						o.stop()
-					}
 					return err
 				}
 				s.cfg.Log.Warn("cannot serve DHCP", "relay", s.cfg.Relay, "link", name, "err", err)
@@ -92,15 +92,12 @@ func (s *Server) watch(ctx context.Context) error {
 				s.listen(serveCtx, l)
 			})
 		}
-		s.serving.Store(len(open) > 0 || !s.cfg.Scope().wantsDHCP())
+		s.serving.Store(len(open) > 0 || !sc.wantsDHCP())
 		if len(open) > 0 { // a relay whose catalog has just come makes nobody wait; later changes have time
 			news = nil
 		}
 		select {
 		case <-ctx.Done():
-			for _, o := range open {
-				o.stop()
-			}
 			return nil
 		case <-tick.C:
 		case <-news:
@@ -109,8 +106,8 @@ func (s *Server) watch(ctx context.Context) error {
 }
 
 // reachFar opens what asks for addresses behind relay agents, once a network wants that.
-func (s *Server) reachFar(ctx context.Context, readers *sync.WaitGroup) {
-	if !slices.ContainsFunc(s.cfg.Scope().Networks, func(n *catalog.Network) bool { return n.Probe }) {
+func (s *Server) reachFar(ctx context.Context, sc Scope, readers *sync.WaitGroup) {
+	if !slices.ContainsFunc(sc.Networks, func(n *catalog.Network) bool { return n.Probe }) {
 		s.trouble.Set(topicProbe, "")
 		s.trouble.Set(topicEcho, "")
 		return
