@@ -25,20 +25,22 @@ type mesh struct {
 	serves   func() bool // whether it serves DHCP
 	started  time.Time
 	gossip   atomic.Pointer[gossip.Gossip]
-	known    atomic.Pointer[liveRelays] // what live said last, and so on
-	well     atomic.Pointer[liveRelays]
-	answer   atomic.Pointer[liveRelays]
-	lease    atomic.Pointer[liveRelays]
+	last     atomic.Pointer[view] // see view
 }
 
 // strangeTime is for how long a relay that has met no other takes those that are admitted for alive.
 const strangeTime = 20 * time.Second
 
-// liveRelays are those that were alive while gossip and catalog were as they are here.
-type liveRelays struct {
+// view is what gossip said of the relays while it and the catalog were as they are here. Its lists are nil while nothing
+// is known of anybody, and nobody may change them.
+type view struct {
 	changed <-chan struct{}
 	catalog *catalog.Catalog
-	names   []catalog.RelayName
+
+	live      []catalog.RelayName // that are alive, this one first
+	preferred []catalog.RelayName // others that machines should be served by: those that are alive and well
+	answering []catalog.RelayName // of preferred, those that serve DHCP, which alone are waited for there
+	leasing   []catalog.RelayName // that may lease addresses, this one first: also those on which nobody should rely just now
 }
 
 // run takes part in the gossip as soon as there is a key.
@@ -125,60 +127,57 @@ func (m *mesh) admitted(name string) bool {
 	return ok
 }
 
-// live lists the relays that are alive, this one first; nil while that is not known.
-func (m *mesh) live() []catalog.RelayName {
-	return m.list(&m.known, true, func(r gossip.Member) bool { return r.State == gossip.Alive })
-}
-
-// list lists the other relays that are wanted, and perhaps this one before them; nil while nothing is known of anybody. It is asked for every packet
-// of DHCP, so a list is made when something changes, and nobody may change it.
-func (m *mesh) list(last *atomic.Pointer[liveRelays], self bool, want func(gossip.Member) bool) []catalog.RelayName {
+// view is asked for every packet of DHCP, so it is made when something changes. A list that is as it was stays the same
+// slice: whoever holds the last one sees that at a glance.
+func (m *mesh) view() *view {
 	g := m.gossip.Load()
 	if g == nil {
-		return nil
+		return new(view)
 	}
-	changed, c := g.Changed(), m.feed.Catalog()
-	known := last.Load()
-	if known != nil && known.changed == changed && known.catalog == c {
-		return known.names
+	changed, c, last := g.Changed(), m.feed.Catalog(), m.last.Load()
+	if last == nil {
+		last = new(view)
 	}
-	names := []catalog.RelayName{}
-	if self {
-		names = append(names, m.settings.Name)
+	if last.changed == changed && last.catalog == c {
+		return last
 	}
-	for member := range g.Members() {
-		if name := catalog.RelayName(member.Name); name != m.settings.Name && want(member) {
-			names = append(names, name)
+	self := []catalog.RelayName{m.settings.Name}
+	v := &view{changed: changed, catalog: c, live: self, preferred: []catalog.RelayName{}, answering: []catalog.RelayName{}, leasing: slices.Clone(self)}
+	for r := range g.Members() {
+		name := catalog.RelayName(r.Name)
+		if name == m.settings.Name {
+			continue
+		}
+		add := func(to *[]catalog.RelayName, is bool) {
+			if is {
+				*to = append(*to, name)
+			}
+		}
+		alive, dhcp := r.State == gossip.Alive, !r.Meta.NoDHCP
+		add(&v.live, alive)
+		add(&v.preferred, alive && !r.Meta.Unwell)
+		add(&v.answering, alive && !r.Meta.Unwell && dhcp)
+		add(&v.leasing, dhcp)
+	}
+	for now, before := range map[*[]catalog.RelayName][]catalog.RelayName{
+		&v.live: last.live, &v.preferred: last.preferred, &v.answering: last.answering, &v.leasing: last.leasing,
+	} {
+		if before != nil && slices.Equal(*now, before) {
+			*now = before
 		}
 	}
-	if known != nil && slices.Equal(known.names, names) {
-		names = known.names // whoever holds the last one sees at a glance that it is the same
-	}
-	last.Store(&liveRelays{changed, c, names})
-	return names
+	m.last.Store(v)
+	return v
 }
+
+func (m *mesh) live() []catalog.RelayName      { return m.view().live }
+func (m *mesh) preferred() []catalog.RelayName { return m.view().preferred }
+func (m *mesh) answering() []catalog.RelayName { return m.view().answering }
+func (m *mesh) leasing() []catalog.RelayName   { return m.view().leasing }
 
 // size is how many relays share what controllers can take: all that are admitted. How many this one hears says less: where
 // gossip is cut between racks, each hears a few and controllers hear all.
-func (m *mesh) size() int {
-	return max(len(m.live()), len(slices.Collect(m.feed.Catalog().Relays())))
-}
-
-// preferred lists the other relays that a machine should be served by: those that are alive and well. It is nil while
-// nothing is known of anybody.
-func (m *mesh) preferred() []catalog.RelayName { return m.list(&m.well, false, well) }
-
-func well(r gossip.Member) bool { return r.State == gossip.Alive && !r.Meta.Unwell }
-
-// answering lists those of preferred that serve DHCP, which alone are waited for there.
-func (m *mesh) answering() []catalog.RelayName {
-	return m.list(&m.answer, false, func(r gossip.Member) bool { return well(r) && !r.Meta.NoDHCP })
-}
-
-// leasing lists the relays that may lease addresses, this one among them: also those on which nobody should rely just now.
-func (m *mesh) leasing() []catalog.RelayName {
-	return m.list(&m.lease, true, func(r gossip.Member) bool { return !r.Meta.NoDHCP })
-}
+func (m *mesh) size() int { return max(len(m.live()), m.feed.Catalog().RelayCount()) }
 
 // peers lists the admitted relays, for the trees by which chunks spread. Where they are the catalog says: an address
 // that came by gossip could be anybody's.

@@ -48,9 +48,7 @@ type Config struct {
 	TFTP          net.PacketConn // of the port for requests; nil: not served
 	TFTP6         net.PacketConn // the same of IPv6; nil: not served
 	SinglePort    bool           // answer TFTP from TFTP itself, for firewalls that let no other port through
-	DHCP6         bool           // serve DHCPv6, where a served network has an IPv6 prefix
-	Links6        []dhcp6d.Link  // as Links
-	Advertise     bool           // tell machines that there is no IPv6 router, on the interfaces that reach a served network
+	Advertise     bool           // tell machines that there is no IPv6 router, on the interfaces that reach a served network; with DHCP serve DHCPv6, too
 
 	Disk       durable.FS       // on which its data lies; the zero value is the machine's own
 	Now        func() time.Time // its clock; nil: the system's
@@ -152,7 +150,7 @@ func (r *Relay) assemble() (err error) {
 	r.mesh = &mesh{cfg: r.cfg, settings: r.settings, unwell: r.steps, serves: r.leasing, started: time.Now()}
 	if r.feed, err = feed.Open(feed.Config{
 		Dir: at(feedDir), Disk: r.cfg.Disk, Name: name, Key: r.keeper.Credentials().KeyHash(), Cluster: r.settings.Cluster, Client: r.controllers, Endpoints: r.endpoints,
-		Live: r.mesh.preferred, Unwell: r.steps, Status: r.Status, Relays: r.mesh.size, Log: r.log,
+		Unwell: r.steps, Status: r.Status, Relays: r.mesh.size, Log: r.log,
 	}); err != nil {
 		return err
 	}
@@ -190,10 +188,10 @@ func (r *Relay) assemble() (err error) {
 			Scope: func() dhcpd.Scope { return dhcpd.ScopeOf(r.feed.Catalog(), name) }, Changed: r.feed.Changed,
 		})
 	}
-	if r.cfg.DHCP6 {
+	if r.cfg.DHCP && r.cfg.Advertise {
 		r.dhcp6 = dhcp6d.New(dhcp6d.Config{
 			Relay: name, Cluster: r.settings.Cluster, Planner: r.feed.Planner(r.mesh.answering), Catalog: r.feed.Catalog, Changed: r.feed.Changed,
-			HasLoader: r.loaders.Has, Record: r.record, Links: r.cfg.Links6, Log: r.log,
+			HasLoader: r.loaders.Has, Record: r.record, Log: r.log,
 		})
 	}
 	return nil

@@ -74,7 +74,7 @@ func (s *Server) getRelays(w http.ResponseWriter, r *http.Request, _ caller) err
 	if err != nil {
 		return err
 	}
-	alive := api.RelayAlive(relayCount(c))
+	alive := api.RelayAlive(c.RelayCount())
 	return writeList(w, c.Revision, func(yield func(api.RelayView) bool) {
 		for rel := range c.Relays() {
 			if !yield(s.relayView(c, rel, alive)) {
@@ -98,15 +98,12 @@ func (s *Server) relayView(c *catalog.Catalog, rel *catalog.Relay, alive time.Du
 
 // relayViews are all admitted relays by name.
 func (s *Server) relayViews(c *catalog.Catalog) map[catalog.RelayName]api.RelayView {
-	all, alive := map[catalog.RelayName]api.RelayView{}, api.RelayAlive(relayCount(c))
+	all, alive := map[catalog.RelayName]api.RelayView{}, api.RelayAlive(c.RelayCount())
 	for rel := range c.Relays() {
 		all[rel.Name] = s.relayView(c, rel, alive)
 	}
 	return all
 }
-
-// relayCount is how many relays are admitted.
-func relayCount(c *catalog.Catalog) int { return len(slices.Collect(c.Relays())) }
 
 // postEvents takes boot events from a relay, which speaks for itself only.
 func (s *Server) postEvents(w http.ResponseWriter, r *http.Request, by caller) error {

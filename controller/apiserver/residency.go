@@ -26,7 +26,7 @@ func (s *Server) getResidency(w http.ResponseWriter, r *http.Request, _ caller) 
 	if !ok {
 		return fault.New(fault.NotFound, "image %s has no version %.80q", name, tag).WithFix("see its versions with: wulf image history %s", name)
 	}
-	boots, alive := bootsOf(c, v.Manifest.ID), api.RelayAlive(relayCount(c))
+	boots, alive := bootsOf(c, v.Manifest.ID), api.RelayAlive(c.RelayCount())
 	return writeList(w, c.Revision, func(yield func(api.Residency) bool) {
 		for rel := range c.Relays() {
 			of := api.Residency{Relay: rel.Name, Rack: rel.Rack, Zone: rel.Zone, CachedImage: api.CachedImage{Manifest: v.Manifest.ID}}

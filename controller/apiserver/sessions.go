@@ -152,7 +152,7 @@ func (s *Server) dress(v *api.BootSession, c *catalog.Catalog, now time.Time) {
 
 // dressRelays adds the queues at the relays, and those of them that do not report any more.
 func (s *Server) dressRelays(v *api.BootSession, c *catalog.Catalog, now time.Time) {
-	alive := api.RelayAlive(relayCount(c))
+	alive := api.RelayAlive(c.RelayCount())
 	told := map[catalog.RelayName]int{}
 	for i, r := range v.Relays {
 		told[r.Relay] = i

@@ -23,17 +23,16 @@ import (
 
 // Config is what a Feed needs. All but Disk, Key, Live, Unwell, Status and Relays are required.
 type Config struct {
-	Dir       string                     // where the catalog and the secrets are kept
-	Disk      durable.FS                 // the zero value is the machine's own
-	Name      catalog.RelayName          // of this relay
-	Key       []byte                     // pki.KeyHash of its certificate, by which the catalog admits it; nil: the name is enough
-	Cluster   string                     // whose catalog is followed; no other is taken
-	Client    *api.Client                // to the controllers
-	Endpoints func() []string            // of the controllers; asked anew each time
-	Live      func() []catalog.RelayName // relays that are alive, for the order in plans; nil: this one alone is known to be
-	Unwell    func() bool                // whether this relay steps back in plans; nil: it does not
-	Status    func() api.RelayStatus     // what is reported to the controllers; nil: nothing is
-	Relays    func() int                 // how many relays there are, which share what controllers can take; nil: this one alone
+	Dir       string                 // where the catalog and the secrets are kept
+	Disk      durable.FS             // the zero value is the machine's own
+	Name      catalog.RelayName      // of this relay
+	Key       []byte                 // pki.KeyHash of its certificate, by which the catalog admits it; nil: the name is enough
+	Cluster   string                 // whose catalog is followed; no other is taken
+	Client    *api.Client            // to the controllers
+	Endpoints func() []string        // of the controllers; asked anew each time
+	Unwell    func() bool            // whether this relay steps back in plans; nil: it does not
+	Status    func() api.RelayStatus // what is reported to the controllers; nil: nothing is
+	Relays    func() int             // how many relays there are, which share what controllers can take; nil: this one alone
 	Log       *slog.Logger
 }
 
@@ -126,16 +125,9 @@ func (f *Feed) Catalog() *catalog.Catalog { return f.view.Load().catalog }
 // nothing, call it before Catalog.
 func (f *Feed) Changed() <-chan struct{} { return f.view.Load().changed }
 
-// Plan answers what a machine boots, from the present catalog. Which relay answers and which are alive is filled in
+// Plan answers what a machine boots, from the present catalog. Which relay answers, and whether it is well, is filled in
 // here. While this relay may not serve, the error is that of Admitted.
 func (f *Feed) Plan(req boot.Request) (boot.Plan, error) {
-	if f.cfg.Live != nil {
-		req.Live = f.cfg.Live()
-	}
-	return f.plan(req)
-}
-
-func (f *Feed) plan(req boot.Request) (boot.Plan, error) {
 	if err := f.Admitted(); err != nil {
 		return boot.Plan{}, err
 	}

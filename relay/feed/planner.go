@@ -24,7 +24,7 @@ func (f *Feed) Planner(live func() []catalog.RelayName) *Planner {
 // Plan is Feed.Plan in the planner's order.
 func (p *Planner) Plan(req boot.Request) (boot.Plan, error) {
 	req.Live = p.live()
-	return p.feed.plan(req)
+	return p.feed.Plan(req)
 }
 
 // Known tells whether a node claims a machine.

@@ -11,10 +11,10 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/api"
 )
 
-// report tells every controller how this relay is, every few seconds, the less often the more relays there are, and when it
-// serves a newer catalog, or Tell was called: somebody may wait for that. Where changes follow one another, it tells of one now and then, for
-// all relays have the same to tell; for that, too, it takes the place of what it would tell every few seconds. Each controller keeps what it hears to itself, so each must be told; one that is away
-// does not hold up the others.
+// report tells every controller how this relay is, every few seconds, the less often the more relays there are, and at once
+// when it serves a newer catalog, or Tell was called: somebody may wait for that. Where changes follow one another, it tells
+// of one now and then, for all relays have the same to tell. Each controller keeps what it hears to itself, so each must be
+// told; one that is away does not hold up the others.
 func (f *Feed) report(ctx context.Context) {
 	path := strings.Replace(api.PathRelayStatus, "{name}", url.PathEscape(string(f.cfg.Name)), 1)
 	var told time.Time // when it was news that was told
@@ -40,10 +40,12 @@ func (f *Feed) report(ctx context.Context) {
 		case <-changed:
 		case <-f.tell:
 		case <-ctx.Done():
+			return
 		}
 		again.Stop()
-		rest := time.Until(told.Add(max(reportRest, f.spread())))
-		if !pause(ctx, max(0, rest)+rand.N(f.spread()+1)) {
+		spread := f.spread()
+		rest := time.Until(told.Add(max(reportRest, spread)))
+		if !pause(ctx, max(0, rest)+rand.N(spread+1)) {
 			return
 		}
 		told = time.Now()

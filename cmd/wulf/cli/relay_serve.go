@@ -151,7 +151,7 @@ func (p *program) openRelay(c *cli.Context, log *slog.Logger, dir string) (r *re
 		return l, err
 	}
 	cfg := relay.Config{
-		Dir: dir, DHCP: !c.Bool("no-dhcp"), SinglePort: c.Bool("tftp-single-port"), Advertise: !c.Bool("no-ipv6"), DHCP6: !c.Bool("no-dhcp") && !c.Bool("no-ipv6"), Loaders: c.StringSlice("loaders"), Budget: budget,
+		Dir: dir, DHCP: !c.Bool("no-dhcp"), SinglePort: c.Bool("tftp-single-port"), Advertise: !c.Bool("no-ipv6"), Loaders: c.StringSlice("loaders"), Budget: budget,
 		StaleAfter: c.Duration("stale-after"), Version: p.env.Version, Log: log,
 	}
 	if cfg.Boot, err = stream(s.BootPort); err != nil {
