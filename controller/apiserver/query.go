@@ -60,20 +60,27 @@ func queryOf(v url.Values) (api.NodeQuery, error) {
 	return q, nil
 }
 
-func (s *Server) answerQuery(w http.ResponseWriter, r *http.Request, q *api.NodeQuery) error {
+// chosen reads what a query asks for: a page of the nodes, of so many in all, and the selection that they are of.
+func (s *Server) chosen(w http.ResponseWriter, r *http.Request, q *api.NodeQuery) (x *selection, nodes []*catalog.Node, total int, err error) {
 	c, err := s.read(w, r)
 	if err != nil {
-		return err
+		return nil, nil, 0, err
 	}
-	x := s.selection(c)
-	nodes, err := x.choose(q)
+	x = s.selection(c)
+	all, err := x.choose(q)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	nodes, err = page(all, q)
+	return x, nodes, len(all), err
+}
+
+func (s *Server) answerQuery(w http.ResponseWriter, r *http.Request, q *api.NodeQuery) error {
+	x, nodes, total, err := s.chosen(w, r, q)
 	if err != nil {
 		return err
 	}
-	total := len(nodes)
-	if nodes, err = page(nodes, q); err != nil {
-		return err
-	}
+	c := x.c
 	if len(q.Columns) > 0 {
 		return x.writeTable(w, nodes, q.Columns, total)
 	}

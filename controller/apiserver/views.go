@@ -76,15 +76,8 @@ func (s *Server) postWhys(w http.ResponseWriter, r *http.Request, _ caller) erro
 	if err := api.ReadJSON(w, r, &q); err != nil {
 		return err
 	}
-	c, err := s.read(w, r)
+	x, nodes, _, err := s.chosen(w, r, &q)
 	if err != nil {
-		return err
-	}
-	nodes, err := s.selection(c).choose(&q)
-	if err != nil {
-		return err
-	}
-	if nodes, err = page(nodes, &q); err != nil {
 		return err
 	}
 	if len(nodes) > api.MaxWhys {
@@ -94,11 +87,11 @@ func (s *Server) postWhys(w http.ResponseWriter, r *http.Request, _ caller) erro
 	for i, n := range nodes {
 		names[i] = n.Name
 	}
-	all, err := s.cfg.Journal.Whys(c, names, s.relayViews(c), time.Now())
+	all, err := s.cfg.Journal.Whys(x.c, names, s.relayViews(x.c), time.Now())
 	if err != nil {
 		return err
 	}
-	return writeList(w, c.Revision, slices.Values(all))
+	return writeList(w, x.c.Revision, slices.Values(all))
 }
 
 // getList answers with a list of the catalog's.

@@ -15,7 +15,6 @@ import (
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/discover"
-	"github.com/wulfmesh/wulfmesh/pkg/durable"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
 )
 
@@ -184,5 +183,5 @@ func (j *Journal) keepInbox(last bool) error {
 	if err != nil {
 		return fault.Wrap(fault.Internal, err, "encoding the inbox")
 	}
-	return durable.WriteFile(j.inboxFile(), b, 0o600)
+	return j.cfg.Disk.WriteFile(j.inboxFile(), b, 0o600)
 }

@@ -74,7 +74,7 @@ func New(cfg Config) (*Journal, error) {
 	if cfg.Dir == "" {
 		return j, nil
 	}
-	if err := durable.MkdirAll(cfg.Dir, 0o700); err != nil {
+	if err := cfg.Disk.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, err
 	}
 	if _, err := durable.Sweep(cfg.Dir); err != nil {

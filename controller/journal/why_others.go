@@ -224,6 +224,9 @@ func (o *others) findMisplaced() (all []misplaced) {
 			}
 		}
 		j.mu.Unlock()
+		if len(all) == maxMisplaced {
+			break
+		}
 	}
 	return all
 }

@@ -129,14 +129,8 @@ func (x *looking) held() {
 				x.known[u] = sameAs("node", n.Name)
 			}
 		}
-		switch {
-		case f.State != New:
-		case f.Firmware == "":
-			f.Why = "it does not boot from the network"
-		case x.now.Sub(f.Last) >= Fresh:
-			f.Why = "it asks no more"
-		default:
-			f.Why = x.known[f.Facts.UUID]
+		if f.State == New {
+			f.Why = cmp.Or(x.idle(f), x.known[f.Facts.UUID])
 			f.Waits = f.Why == ""
 		}
 	}
@@ -146,9 +140,20 @@ func sameAs[T ~string](what string, name T) string {
 	return "it has the UUID of " + what + " " + string(name)
 }
 
+// idle is why a machine waits for nothing; "" if it does.
+func (x *looking) idle(f *Found) string {
+	switch {
+	case f.Firmware == "":
+		return "it does not boot from the network"
+	case x.now.Sub(f.Last) >= Fresh:
+		return "it asks no more"
+	}
+	return ""
+}
+
 // claimable tells whether a rule that knows its machine may claim one. One that takes any asks for more.
 func (x *looking) claimable(f *Found) bool {
-	return f.State == New && f.Node == "" && f.Firmware != "" && x.now.Sub(f.Last) < Fresh
+	return f.State == New && f.Node == "" && x.idle(f) == ""
 }
 
 // ask gives a rule's nodes to the machines that it is about.

@@ -203,10 +203,10 @@ func (m *Machine) arguments(accel string) []string {
 	for i, d := range c.Disks {
 		args = append(args, d.arguments(i)...)
 	}
-	switch c.Firmware {
-	case BIOS:
+	switch {
+	case c.Firmware == BIOS:
 		machine += ",graphics=off" // SeaBIOS and iPXE write to the serial port instead
-	case UEFI, UEFIHTTP, UEFI6, UEFIHTTP6:
+	case c.Firmware.uefi():
 		code, _ := ovmf()
 		card += ",romfile=" // no iPXE in the card: the firmware's own network stack is what is tested
 		args = append(args,
@@ -218,7 +218,7 @@ func (m *Machine) arguments(accel string) []string {
 				args = append(args, "-fw_cfg", "name=opt/org.tianocore/"+way+"Support,string=n")
 			}
 		}
-	case Direct:
+	case c.Firmware == Direct:
 		card += ",romfile="
 		args = append(args, "-kernel", c.Kernel, "-append", strings.TrimSpace("console=ttyS0 "+c.Append))
 		if c.Initrd != "" {

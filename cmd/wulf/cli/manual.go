@@ -105,7 +105,11 @@ func commandPage(app *cli.App, path []*cli.Command) page {
 	}
 	out := page{name: strings.ReplaceAll(spoken, " ", "-"), section: 1, usage: c.Usage}
 	if len(c.Subcommands) > 0 {
-		synopsis = append(synopsis, span{inRoman, " "}, span{inItalic, "VERB"})
+		before, after := " ", ""
+		if runs(c) { // by itself, too
+			before, after = " [", "]"
+		}
+		synopsis = append(synopsis, span{inRoman, before}, span{inItalic, "VERB"}, span{inRoman, after})
 		about = append(about, block{heading: "Commands"}, block{terms: commandTerms(spoken, c.Subcommands)})
 	} else if c.ArgsUsage != "" {
 		synopsis = append(synopsis, span{inRoman, " "}, span{inItalic, c.ArgsUsage})
