@@ -58,7 +58,7 @@ type Config struct {
 	Cluster   string // with Relay it makes the server's DUID, which is the same after each start
 	Planner   Planner
 	Catalog   func() *catalog.Catalog
-	Changed   func() <-chan struct{} // closes when Catalog no longer returns what it returns now
+	Changed   func() <-chan struct{} // closes when Catalog no longer returns what it returns now; with Links it is not asked
 	HasLoader func(name string) bool // whether the relay has the boot program
 	Record    func(boot.Event)       // called by several goroutines at once; it must not block
 	Links     []Link                 // where to listen; none: on the interfaces of this computer that reach a served network

@@ -190,7 +190,7 @@ func (s *segment) ask(m dhcpv6.DHCPv6, from string, after time.Duration) map[cat
 	return all
 }
 
-// told takes what was recorded so far.
+// recorded takes what was recorded so far.
 func (s *segment) recorded() []boot.Event {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,54 +2,21 @@ package dhcp6d
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv6"
-	"golang.org/x/sys/unix"
 
 	"github.com/wulfmesh/wulfmesh/pkg/boot"
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
+	"github.com/wulfmesh/wulfmesh/test/rig"
 )
-
-// in runs f on a thread in a network namespace, and waits for it. The thread goes home afterwards: were it the process's
-// first one, which never ends, the namespace would live as long.
-func in(space string, f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // unlocked only at home; else the thread ends with the goroutine
-		done <- func() error {
-			home, err := os.Open("/proc/thread-self/ns/net")
-			if err != nil {
-				return err
-			}
-			defer home.Close()
-			away, err := os.Open("/run/netns/" + space)
-			if err != nil {
-				return err
-			}
-			defer away.Close()
-			if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			err = f()
-			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-				return errors.Join(err, back)
-			}
-			runtime.UnlockOSThread()
-			return err
-		}()
-	}()
-	return <-done
-}
 
 // until waits for something that must come within seconds.
 func until(t *testing.T, what string, come func() bool) {
@@ -94,7 +61,7 @@ func TestAMachineIsAnsweredOnTheWire(t *testing.T) {
 	run("-n " + client + " link set c0 up")
 
 	var other net.PacketConn
-	if err := in(server, func() (err error) {
+	if err := rig.InSpace(server, func() (err error) {
 		other, err = net.ListenPacket("udp6", "[::]:547")
 		return err
 	}); err != nil {
@@ -108,7 +75,7 @@ func TestAMachineIsAnsweredOnTheWire(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- in(server, func() error { return s.Run(ctx) }) }()
+	go func() { done <- rig.InSpace(server, func() error { return s.Run(ctx) }) }()
 	defer func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -125,7 +92,7 @@ func TestAMachineIsAnsweredOnTheWire(t *testing.T) {
 
 	var conn net.PacketConn
 	until(t, "the client's link-local address", func() bool {
-		return in(client, func() (err error) {
+		return rig.InSpace(client, func() (err error) {
 			conn, err = net.ListenPacket("udp6", "[fe80::5054:ff:fe00:1%c0]:546")
 			return err
 		}) == nil

@@ -10,16 +10,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/wulfmesh/wulfmesh/pkg/catalog"
 	"github.com/wulfmesh/wulfmesh/pkg/fault"
+	"github.com/wulfmesh/wulfmesh/test/rig"
 )
 
 // yard is two network namespaces, joined by a cable: the relay's end has its address, the machine's end has none.
@@ -65,36 +63,8 @@ func (y *yard) ip(args string) {
 	}
 }
 
-// do runs f on a thread in the relay's namespace, and waits for it. The thread goes home afterwards: were it the
-// process's first one, which never ends, the namespace would live as long.
-func (y *yard) do(f func() error) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // unlocked only at home; else the thread ends with the goroutine
-		done <- func() error {
-			home, err := os.Open("/proc/thread-self/ns/net")
-			if err != nil {
-				return err
-			}
-			defer home.Close()
-			away, err := os.Open("/run/netns/" + y.server)
-			if err != nil {
-				return err
-			}
-			defer away.Close()
-			if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
-				return err
-			}
-			err = f()
-			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
-				return errors.Join(err, back)
-			}
-			runtime.UnlockOSThread()
-			return err
-		}()
-	}()
-	return <-done
-}
+// do runs f on a thread in the relay's namespace, and waits for it.
+func (y *yard) do(f func() error) error { return rig.InSpace(y.server, f) }
 
 // serve runs a server on the interfaces of the namespace until the test ends.
 func (y *yard) serve(s *Server) {
@@ -194,7 +164,12 @@ func TestBusyboxGetsItsAddress(t *testing.T) {
 		t.Errorf("by broadcast: %q", line)
 	}
 
-	other := New(k.config("r1", &events, nil))
+	second := newCluster(t, time.Now())
+	n, _ := second.catalog().Network("rack1")
+	probing := *n
+	probing.Probe = true
+	second.do(time.Now(), catalog.SetNetwork{Network: probing}) // what asks for addresses must not keep it from ending
+	other := New(second.config("r1", &events, nil))
 	err := y.do(func() error { return other.Run(t.Context()) })
 	if !errors.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "dhcpd.test (process") {
 		t.Errorf("a second server on the port: %v, want a conflict that names this process", err)

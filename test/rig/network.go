@@ -110,11 +110,12 @@ func (h *Host) Plug(s *Segment) error { return ipIn(s.space, "link set p-"+h.nam
 
 // Do calls f inside the host's namespace: a socket that f opens stays there. f must start no process and no goroutine
 // that needs the namespace.
-func (h *Host) Do(f func() error) error { return inSpace(h.space, f) }
+func (h *Host) Do(f func() error) error { return InSpace(h.space, f) }
 
-// inSpace runs f on a thread that has entered the namespace, and takes the thread back afterwards. It must come back: were
+// InSpace runs f on a thread that has entered a network namespace of that name, and takes the thread back afterwards. f must
+// start no process and no goroutine that needs the namespace. The thread must come back: were
 // it the process's first thread, the whole process would seem to live in the namespace, and be killed with it.
-func inSpace(space string, f func() error) error {
+func InSpace(space string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // unlocked only when back home: otherwise the runtime ends the thread with the goroutine
@@ -147,7 +148,7 @@ func inSpace(space string, f func() error) error {
 
 // sysctl sets a variable of a namespace, if this kernel has it.
 func sysctl(space, key, value string) error {
-	return inSpace(space, func() error {
+	return InSpace(space, func() error {
 		err := os.WriteFile("/proc/sys/"+key, []byte(value), 0)
 		if os.IsNotExist(err) {
 			return nil // a kernel without IPv6 has nothing to switch off
